@@ -1,0 +1,2 @@
+//! levee, the command line.
+fn main() {}

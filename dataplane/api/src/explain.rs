@@ -1,0 +1,151 @@
+//! One packet's fate, in words: the answer of `levee explain`, offline and from a running dataplane alike.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::net::{Protocol, Role};
+use crate::program::Mode;
+
+/// The packet that is asked about: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp 192.0.2.7 > 10.96.0.1` for a ping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// `None` is an ICMP echo request; its addresses have port 0.
+    pub protocol: Option<Protocol>,
+    /// Where it comes from.
+    pub source: SocketAddr,
+    /// Where it goes.
+    pub destination: SocketAddr,
+}
+
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            Some(protocol) => write!(f, "{protocol} {} > {}", self.source, self.destination),
+            None => write!(f, "icmp {} > {}", self.source.ip(), self.destination.ip()),
+        }
+    }
+}
+
+impl FromStr for Packet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = |what: &str| {
+            format!(
+                "`{text}` is not a packet: {what}; expected `PROTOCOL SOURCE:PORT > DESTINATION:PORT`, such as \
+                 `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp SOURCE > DESTINATION`"
+            )
+        };
+        let (protocol, rest) = text.trim().split_once(char::is_whitespace).ok_or_else(|| bad("no protocol"))?;
+        let (source, destination) = rest.split_once('>').ok_or_else(|| bad("no `>`"))?;
+        let (source, destination) = (source.trim(), destination.trim());
+        let protocol = match protocol.to_ascii_lowercase().as_str() {
+            "tcp" => Some(Protocol::Tcp),
+            "udp" => Some(Protocol::Udp),
+            "sctp" => Some(Protocol::Sctp),
+            "icmp" | "icmpv6" | "ping" => None,
+            _ => return Err(bad("the protocol is none of tcp, udp, sctp, icmp")),
+        };
+        let parse = |end: &str| -> Result<SocketAddr, String> {
+            if protocol.is_some() {
+                end.parse().map_err(|_| bad(&format!("`{end}` is no ADDRESS:PORT")))
+            } else {
+                let address: IpAddr = end.parse().map_err(|_| bad(&format!("`{end}` is no address")))?;
+                Ok(SocketAddr::new(address, 0))
+            }
+        };
+        let packet = Packet { protocol, source: parse(source)?, destination: parse(destination)? };
+        if packet.source.is_ipv4() != packet.destination.is_ipv4() {
+            return Err(bad("source and destination are of different families"));
+        }
+        Ok(packet)
+    }
+}
+
+/// A question to a running dataplane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// See [`Packet`].
+    pub packet: String,
+    /// The side that it comes in on. Absent: from pods if its source is a pod of this node, from the uplink otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Role>,
+}
+
+/// How a packet ends, as people say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// Rewritten and sent on.
+    Forward,
+    /// Answered by levee out of the port it came in on (a ping to a VIP).
+    Hairpin,
+    /// Left to the kernel.
+    Pass,
+    /// Dropped under the counter named in `reason`.
+    Drop,
+    /// Refused: TCP RST or ICMP port unreachable.
+    Reject,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Explanation {
+    /// The packet, normalised.
+    pub packet: String,
+    /// The side that it was taken to come in on.
+    pub from: Role,
+    /// How it ends.
+    pub verdict: Fate,
+    /// Why: a counter's name for a drop, one of a closed set of words otherwise.
+    pub reason: String,
+    /// `namespace/name:port` of the service, if one was hit.
+    pub service: Option<String>,
+    /// Sorted `ip:port` of the backends that a new flow may get.
+    pub candidates: Vec<String>,
+    /// The backend that this packet gets.
+    pub backend: Option<String>,
+    /// How the backend is reached.
+    pub mode: Option<Mode>,
+    /// Whether the backend sees the client's own address.
+    pub client_address_kept: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_read_and_written_alike() {
+        for text in [
+            "tcp 192.0.2.7:40000 > 10.96.0.1:80",
+            "udp [2001:db8::1]:53 > [2001:db8::2]:53",
+            "icmp 192.0.2.7 > 10.96.0.1",
+        ] {
+            assert_eq!(text.parse::<Packet>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_packet_says_what_is_expected() {
+        for text in [
+            "",
+            "tcp",
+            "tcp 1.2.3.4:5",
+            "tcp 1.2.3.4 > 5.6.7.8:9",
+            "gre 1.2.3.4:5 > 5.6.7.8:9",
+            "tcp 1.2.3.4:5 > [::1]:9",
+            "tcp 1.2.3.4:99999 > 5.6.7.8:9",
+        ] {
+            let message = text.parse::<Packet>().expect_err(text);
+            assert!(message.contains("expected `PROTOCOL"), "{message}");
+        }
+    }
+}

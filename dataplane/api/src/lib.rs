@@ -1,0 +1,23 @@
+//! What levee's processes say to each other.
+//!
+//! ```text
+//!  levee-control ──Program / Delta──►  levee-dataplane
+//!  levee (CLI)   ◄──report::*────────  levee-dataplane, levee-control
+//! ```
+//!
+//! Everything here is a plain value: no I/O, no clock, no `async`, no `unsafe`. The dataplane knows addresses, MACs,
+//! services and backends; nothing in this crate has heard of Kubernetes.
+//!
+//! - [`net`]: link-layer and transport words that `std` lacks ([`Mac`](net::Mac), [`Protocol`](net::Protocol)).
+//! - [`program`]: what the dataplane is told to do, whole ([`Program`](program::Program)) or as a change
+//!   ([`Delta`](program::Delta)), each under a generation.
+//! - [`report`]: what a running dataplane says about itself.
+//! - [`explain`]: one packet's fate, in words.
+//! - [`diagnostic`] and [`yaml`]: how bad input is told, with file, line and column.
+
+pub mod diagnostic;
+pub mod explain;
+pub mod net;
+pub mod program;
+pub mod report;
+pub mod yaml;

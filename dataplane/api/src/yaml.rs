@@ -1,0 +1,1 @@
+//! YAML bytes to values, or a [`Diagnostic`](crate::diagnostic::Diagnostic) with line and column.
