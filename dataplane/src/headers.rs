@@ -1,0 +1,200 @@
+//! What `parse` found in a frame: values and offsets, no bytes.
+//!
+//! ```text
+//!  frame   |dst|src|(802.1Q|802.1ad)*|type| IP header (options) | TCP, UDP, ICMP … | padding |
+//!          0                               l3                    l4                 end       length
+//! ```
+//!
+//! Holding a [`Headers`] proves that every offset in it lies inside the frame it was parsed from, in the order of the
+//! picture, and that the fixed part of each header named by [`Network`] and [`Transport`] lies before `end`.
+
+use levee_api::net::Mac;
+
+use crate::address::Address;
+
+/// One frame's headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headers {
+    /// Destination MAC.
+    pub destination: Mac,
+    /// Source MAC.
+    pub source: Mac,
+    /// VLAN tags, kept as they are in whatever is sent on or answered.
+    pub vlans: Vlans,
+    /// EtherType behind the tags.
+    pub ethertype: u16,
+    /// Where the network header starts, in bytes from the start of the frame.
+    pub l3: u16,
+    /// Length of the frame in bytes.
+    pub length: u16,
+    /// What the EtherType announced.
+    pub network: Network,
+}
+
+/// At most two tags (IEEE 802.1Q, 802.1ad), outer first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Vlans {
+    /// Number of tags, 0 to 2.
+    pub count: u8,
+    /// Tag control information of each; 0 where there is none.
+    pub tci: [u16; 2],
+}
+
+/// The network layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// IPv4 over Ethernet ARP (RFC 826).
+    Arp(Arp),
+    /// IPv4 or IPv6.
+    Ip(Ip),
+    /// Anything else.
+    Other,
+}
+
+/// An ARP packet for Ethernet and IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arp {
+    /// Request or reply; others are refused by `parse`.
+    pub operation: ArpOperation,
+    /// `ar$sha`.
+    pub sender_mac: Mac,
+    /// `ar$spa`.
+    pub sender: Address,
+    /// `ar$tha`.
+    pub target_mac: Mac,
+    /// `ar$tpa`.
+    pub target: Address,
+}
+
+/// `ar$op`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArpOperation {
+    /// 1.
+    Request,
+    /// 2.
+    Reply,
+}
+
+/// An IP header of either family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ip {
+    /// Source address; its family is the header's.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// IPv4 protocol, or the IPv6 next header behind the extension headers that were walked.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Type of service or traffic class.
+    pub tos: u8,
+    /// Where in a fragmented packet this is.
+    pub fragment: Fragment,
+    /// Where the transport header starts.
+    pub l4: u16,
+    /// Where the IP packet ends; what follows is Ethernet padding.
+    pub end: u16,
+    /// The transport layer.
+    pub transport: Transport,
+}
+
+/// A packet's place in a fragmented one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fragment {
+    /// Not fragmented.
+    Whole,
+    /// Offset 0, more to come: it has the transport header.
+    First,
+    /// Any other: it has none.
+    Later,
+}
+
+/// The transport layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP (RFC 9293).
+    Tcp(Tcp),
+    /// UDP (RFC 768).
+    Udp(Udp),
+    /// SCTP (RFC 9260): only the ports.
+    Sctp(Ports),
+    /// ICMP or ICMPv6.
+    Icmp(Icmp),
+    /// Another protocol, or a fragment other than the first.
+    Other,
+}
+
+/// Source and destination port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+}
+
+/// A TCP header, as far as levee reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tcp {
+    /// Ports.
+    pub ports: Ports,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgement number.
+    pub acknowledgement: u32,
+    /// The flag octet: see [`tcp_flags`].
+    pub flags: u8,
+    /// Bytes of payload.
+    pub payload: u16,
+}
+
+/// Bits of [`Tcp::flags`] (RFC 9293, 3.1).
+pub mod tcp_flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
+}
+
+/// A UDP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Udp {
+    /// Ports.
+    pub ports: Ports,
+}
+
+/// An ICMP or ICMPv6 header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Icmp {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+}
+
+impl Tcp {
+    /// A SYN that opens a connection: SYN without ACK or RST.
+    #[must_use]
+    pub const fn opens(&self) -> bool {
+        self.flags & (tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST) == tcp_flags::SYN
+    }
+}
+
+impl Transport {
+    /// The ports, for the protocols that have them.
+    #[must_use]
+    pub const fn ports(&self) -> Option<Ports> {
+        match self {
+            Transport::Tcp(tcp) => Some(tcp.ports),
+            Transport::Udp(udp) => Some(udp.ports),
+            Transport::Sctp(ports) => Some(*ports),
+            Transport::Icmp(_) | Transport::Other => None,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Why frames are dropped: one closed list, each with the name of its counter and what it means to an operator.
+//!
+//! The counters, `levee drops` and `docs/counters.md` are all made from this list.
+
+macro_rules! reasons {
+    ($($(#[doc = $meaning:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a frame was dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $meaning])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant),+];
+
+            /// The counter's name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)+ }
+            }
+
+            /// What it means, and what to look at.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$variant => concat!($($meaning),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Shorter than an Ethernet header, or than the header that its EtherType announces.
+    Runt = "runt",
+    /// Longer than one frame of the UMEM: raise `frame_size`, or lower the MTU.
+    Giant = "giant",
+    /// More than two VLAN tags.
+    VlanTooDeep = "vlan_too_deep",
+    /// The source MAC is a group address or all zero.
+    SourceMacInvalid = "source_mac_invalid",
+    /// ARP that is not Ethernet and IPv4, of a wrong size, or of an operation other than request and reply.
+    ArpMalformed = "arp_malformed",
+    /// IPv4 header with a wrong version, a header length under 20 bytes or past the packet, or a length past the frame.
+    Ipv4Malformed = "ipv4_malformed",
+    /// IPv4 header whose checksum is wrong.
+    Ipv4Checksum = "ipv4_checksum",
+    /// IPv6 header with a wrong version or a length past the frame, or an extension header chain that is broken or too long.
+    Ipv6Malformed = "ipv6_malformed",
+    /// TCP, UDP, SCTP or ICMP header that does not fit into its packet, or lies about its length.
+    TransportMalformed = "transport_malformed",
+    /// A source address that may not stand on a wire: loopback, group, unspecified, or an address of levee's own.
+    MartianSource = "martian_source",
+    /// Addressed to a MAC that is not ours: a copy of a flood, or another station's frame.
+    OtherStation = "other_station",
+    /// Arrived on a port where only owned addresses are taken, for an address that is no longer owned.
+    NotOwned = "not_owned",
+    /// An EtherType that pods have no business to send to the fabric.
+    EthertypeUnsupported = "ethertype_unsupported",
+    /// IPv6, which this version does not forward.
+    Ipv6Unsupported = "ipv6_unsupported",
+    /// Broadcast from a pod: it stays on the node.
+    PodBroadcast = "pod_broadcast",
+    /// Multicast from a pod to a group that is not in `multicast`: it stays on the node.
+    PodMulticast = "pod_multicast",
+    /// ARP from a pod that needs no answer from us: its target is on this node, or it is an announcement. Never leaves.
+    PodArpKept = "pod_arp_kept",
+    /// ARP on an uplink that needs no answer from us: an announcement or reply about somebody else.
+    ArpIgnored = "arp_ignored",
+    /// Somebody else says that an address of ours is at their MAC: see `levee status` and the events for who.
+    ArpConflict = "arp_conflict",
+    /// More ARP from one source than `arp.rate` allows.
+    ArpRateLimited = "arp_rate_limited",
+    /// A packet between pods of this node that the bridge flooded to us; the bridge delivers it itself.
+    PodToPod = "pod_to_pod",
+    /// No route to the destination.
+    NoRoute = "no_route",
+    /// The next hop's MAC did not become known in time.
+    NextHopUnresolved = "next_hop_unresolved",
+    /// Too many frames were waiting for next hops.
+    NextHopQueueFull = "next_hop_queue_full",
+    /// The destination would leave through the port that its route does not name: an uplink frame that is nobody's here.
+    NotForwardable = "not_forwardable",
+    /// The TTL ended here.
+    TtlExceeded = "ttl_exceeded",
+    /// An address inside the service ranges that no service has.
+    ServiceUnallocated = "service_unallocated",
+    /// A VIP's packet of a protocol that no service can have.
+    VipProtocol = "vip_protocol",
+    /// The service's policy allows only backends of this node, and there is none; other nodes have some.
+    NoLocalBackend = "no_local_backend",
+    /// A fragment of a packet to or from a service: without a transport header it cannot be balanced.
+    ServiceFragment = "service_fragment",
+    /// No SNAT address of the right family is configured: set `snat`.
+    NoSnatAddress = "no_snat_address",
+    /// Every SNAT port towards this backend is taken: give `snat` more addresses or ports.
+    NoSnatPort = "no_snat_port",
+    /// A packet to a SNAT address and port for which there is no flow.
+    NoSnatFlow = "no_snat_flow",
+    /// An answer (RST, unreachable, echo) that the rate limit held back.
+    ReplyRateLimited = "reply_rate_limited",
+    /// A RST, or an ICMP error, in answer to which nothing may be sent (RFC 9293, 3.5.2; RFC 1122, 3.2.2).
+    NoReplyAllowed = "no_reply_allowed",
+    /// The rewritten frame broke the contract of the uplink: source MAC not the node's, in Ethernet or ARP. A bug; report it.
+    UplinkContract = "uplink_contract",
+    /// The destination MAC of a frame to an uplink is a group address without leave, or all zero. A bug; report it.
+    DestinationContract = "destination_contract",
+    /// The transmit ring was full.
+    TxFull = "tx_full",
+    /// The queue to the worker that owns the flow was full.
+    HandoverFull = "handover_full",
+    /// The kernel did not take a passed frame: the TAP device was full or down.
+    PassFailed = "pass_failed",
+    /// The frame was waiting when the dataplane stopped.
+    Shutdown = "shutdown",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_reasons_are_numbered_in_order() {
+        let names: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(reason.meaning().ends_with('.'), "{}", reason.name());
+        }
+    }
+}

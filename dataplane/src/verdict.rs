@@ -1,0 +1,75 @@
+//! How a frame ends. Exactly one of these for each frame, and each is counted.
+//!
+//! A verdict carries values only: whatever `rewrite` needs stands in it, so that rewriting never looks into a table.
+
+use levee_api::net::Mac;
+
+use crate::address::Address;
+use crate::reason::Reason;
+
+/// Index of a port in the dataplane's configuration, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u8);
+
+/// The one way in which a frame ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rewritten and sent out of a port (possibly the one it came in on).
+    Forward(PortId, Rewrite),
+    /// Turned into its own answer, out of the port it came in on.
+    Hairpin(Reply),
+    /// Left to the kernel.
+    Pass,
+    /// Dropped, and counted under its reason.
+    Drop(Reason),
+}
+
+/// What changes in a frame that is sent on. Checksums follow by themselves (RFC 1624).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewrite {
+    /// New destination MAC.
+    pub destination_mac: Mac,
+    /// New source MAC.
+    pub source_mac: Mac,
+    /// New IP source and transport source port, if they change.
+    pub source: Option<Endpoint>,
+    /// New IP destination and transport destination port, if they change.
+    pub destination: Option<Endpoint>,
+    /// Whether levee is a router for this packet (RFC 1812, 5.3.1); MAC rewriting alone is bridging and leaves the TTL.
+    pub decrement_ttl: bool,
+}
+
+/// An address and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Address.
+    pub address: Address,
+    /// Port.
+    pub port: u16,
+}
+
+/// What a frame is turned into. MACs and addresses are taken from the frame itself and swapped, except where given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// ARP reply: the asked-for address is at `mac` (RFC 826). Sent from `mac`.
+    ArpIsAt {
+        /// The node's MAC.
+        mac: Mac,
+    },
+    /// ICMP or ICMPv6 echo reply (RFC 792, RFC 4443), same identifier, sequence and data.
+    Echo {
+        /// The node's MAC, which the answer is sent from.
+        mac: Mac,
+    },
+    /// TCP RST for the segment (RFC 9293, 3.5.2: with the segment's ACK as sequence, or acknowledging it).
+    TcpReset {
+        /// The node's MAC.
+        mac: Mac,
+    },
+    /// ICMP destination unreachable, code port (RFC 792, RFC 1812 4.3.2: with as much of the packet as 576 bytes hold),
+    /// from the address that the packet was sent to.
+    PortUnreachable {
+        /// The node's MAC.
+        mac: Mac,
+    },
+}
