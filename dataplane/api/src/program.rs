@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::net::{Mac, Protocol};
+use crate::net::{Family, Mac, Protocol};
 
 /// Counts programs. 0 is "nothing was ever programmed".
 pub type Generation = u64;
@@ -78,15 +78,19 @@ pub struct Vip {
     pub announce: bool,
 }
 
-/// What names a service: the programmer's name for it (`namespace/name:port`) and its protocol.
+/// What names a service: the programmer's name for it (`namespace/name:port`), its protocol and its IP family. A
+/// dual-stack service port is two services here, of one name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServiceKey {
     /// Opaque to the dataplane.
     pub name: String,
-    /// With the name, the key.
+    /// With the name and the family, the key.
     pub protocol: Protocol,
+    /// With the name and the protocol, the key.
+    #[serde(default)]
+    pub family: Family,
 }
 
 /// One service port: addresses in front, backends behind. All in one IP family.
@@ -96,8 +100,11 @@ pub struct ServiceKey {
 pub struct Service {
     /// Opaque to the dataplane: `namespace/name:port`.
     pub name: String,
-    /// With the name, the key.
+    /// With the name and the family, the key.
     pub protocol: Protocol,
+    /// The family of every address of its frontends and backends.
+    #[serde(default)]
+    pub family: Family,
     /// Where clients send to. No two services share a (side, address, port, protocol).
     pub frontends: Vec<Frontend>,
     /// Where packets go.
@@ -252,7 +259,7 @@ impl Service {
     /// The service's key.
     #[must_use]
     pub fn key(&self) -> ServiceKey {
-        ServiceKey { name: self.name.clone(), protocol: self.protocol }
+        ServiceKey { name: self.name.clone(), protocol: self.protocol, family: self.family }
     }
 }
 
@@ -278,7 +285,7 @@ impl Program {
             service.backends.sort();
             service.backends.dedup();
         }
-        self.services.sort_by(|a, b| (&a.name, a.protocol).cmp(&(&b.name, b.protocol)));
+        self.services.sort_by(|a, b| (&a.name, a.protocol, a.family).cmp(&(&b.name, b.protocol, b.family)));
         self
     }
 }
@@ -290,9 +297,9 @@ impl Delta {
         let old_vips: BTreeMap<_, _> = old.vips.iter().map(|vip| (vip.address, vip)).collect();
         let new_vips: BTreeMap<_, _> = new.vips.iter().map(|vip| (vip.address, vip)).collect();
         let old_services: BTreeMap<_, _> =
-            old.services.iter().map(|service| ((&service.name, service.protocol), service)).collect();
+            old.services.iter().map(|service| ((&service.name, service.protocol, service.family), service)).collect();
         let new_services: BTreeMap<_, _> =
-            new.services.iter().map(|service| ((&service.name, service.protocol), service)).collect();
+            new.services.iter().map(|service| ((&service.name, service.protocol, service.family), service)).collect();
         Delta {
             base: old.generation,
             generation: new.generation,
