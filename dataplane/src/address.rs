@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const MAPPED: u64 = 0x0000_ffff_0000_0000;
 
 /// An IPv4 or IPv6 address: 16 bytes, no padding, cheap to compare.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bytemuck::Zeroable)]
+#[repr(C)]
 pub struct Address {
     high: u64,
     low: u64,

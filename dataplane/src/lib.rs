@@ -1,6 +1,11 @@
 //! levee-dataplane: moves packets.
 
 pub mod address;
+pub mod flows;
+pub mod hash;
 pub mod headers;
+pub mod maglev;
+pub mod mem;
 pub mod reason;
+pub mod tables;
 pub mod verdict;

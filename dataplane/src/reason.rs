@@ -69,6 +69,8 @@ reasons! {
     ArpIgnored = "arp_ignored",
     /// Somebody else says that an address of ours is at their MAC: see `levee status` and the events for who.
     ArpConflict = "arp_conflict",
+    /// A frame that answers nothing of ours: an ICMP message to a VIP that is not a ping.
+    VipIcmp = "vip_icmp",
     /// More ARP from one source than `arp.rate` allows.
     ArpRateLimited = "arp_rate_limited",
     /// A packet between pods of this node that the bridge flooded to us; the bridge delivers it itself.
@@ -95,6 +97,8 @@ reasons! {
     NoSnatAddress = "no_snat_address",
     /// Every SNAT port towards this backend is taken: give `snat` more addresses or ports.
     NoSnatPort = "no_snat_port",
+    /// The flow table is full, and a flow with a translated source cannot be forwarded untracked: raise `flows.capacity`.
+    FlowTableFull = "flow_table_full",
     /// A packet to a SNAT address and port for which there is no flow.
     NoSnatFlow = "no_snat_flow",
     /// An answer (RST, unreachable, echo) that the rate limit held back.

@@ -1,0 +1,113 @@
+//! Where a flow is in its life: enough of TCP (RFC 9293, 3.3.2) to know how long to keep it.
+
+use super::Direction;
+use crate::headers::tcp_flags::{ACK, FIN, RST, SYN};
+
+/// A flow's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Zeroable)]
+#[repr(u8)]
+pub enum State {
+    /// Not a flow: an unused entry.
+    Free = 0,
+    /// TCP: the client has sent a SYN and nothing after it.
+    Syn,
+    /// TCP: the client has acknowledged.
+    Established,
+    /// TCP: the client has sent FIN.
+    ClosedByClient,
+    /// TCP: the backend has sent FIN.
+    ClosedByBackend,
+    /// TCP: both have, or one has reset.
+    Closed,
+    /// TCP: its backend is gone; what still comes is answered with RST, so that the client learns of it.
+    Dead,
+    /// UDP.
+    Udp,
+}
+
+impl State {
+    /// The state after a TCP segment with these flags.
+    #[inline]
+    #[must_use]
+    pub fn after(self, flags: u8, direction: Direction) -> Self {
+        use Direction::{Forward, Reverse};
+        use State::{Closed, ClosedByBackend, ClosedByClient, Dead, Established, Free, Syn, Udp};
+        if matches!(self, Free | Udp | Dead) {
+            return self;
+        }
+        if flags & RST != 0 {
+            return Closed;
+        }
+        if flags & FIN != 0 {
+            return match (self, direction) {
+                (Syn | Established | ClosedByClient, Forward) => ClosedByClient,
+                (Syn | Established | ClosedByBackend, Reverse) => ClosedByBackend,
+                _ => Closed,
+            };
+        }
+        match (self, direction) {
+            (Syn, Forward) if flags & (ACK | SYN) == ACK => Established,
+            _ => self,
+        }
+    }
+
+    /// How much a flow is worth when the table is full: 0 is nothing. `None`: never evicted.
+    #[must_use]
+    pub fn worth(self) -> Option<u8> {
+        match self {
+            State::Free | State::Closed | State::Dead => Some(0),
+            State::Syn => Some(1),
+            State::ClosedByClient | State::ClosedByBackend => Some(2),
+            State::Udp => Some(3),
+            State::Established => None,
+        }
+    }
+
+    /// As reports say it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Free => "free",
+            State::Syn => "syn",
+            State::Established => "established",
+            State::ClosedByClient | State::ClosedByBackend => "closing",
+            State::Closed => "closed",
+            State::Dead => "dead",
+            State::Udp => "udp",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{Forward, Reverse};
+
+    #[test]
+    fn a_connection_is_followed_from_syn_to_both_fins() {
+        let steps = [
+            (SYN, Forward, State::Syn),
+            (SYN | ACK, Reverse, State::Syn),
+            (ACK, Forward, State::Established),
+            (ACK, Reverse, State::Established),
+            (FIN | ACK, Forward, State::ClosedByClient),
+            (ACK, Reverse, State::ClosedByClient),
+            (FIN | ACK, Reverse, State::Closed),
+            (ACK, Forward, State::Closed),
+        ];
+        let mut state = State::Syn;
+        for (flags, direction, expected) in steps {
+            state = state.after(flags, direction);
+            assert_eq!(state, expected);
+        }
+    }
+
+    #[test]
+    fn a_reset_ends_it_from_either_side_and_a_repeated_fin_does_not() {
+        assert_eq!(State::Established.after(RST, Reverse), State::Closed);
+        assert_eq!(State::Syn.after(RST | ACK, Reverse), State::Closed);
+        assert_eq!(State::ClosedByClient.after(FIN | ACK, Forward), State::ClosedByClient);
+        assert_eq!(State::ClosedByBackend.after(FIN | ACK, Reverse), State::ClosedByBackend);
+        assert_eq!(State::Udp.after(RST, Forward), State::Udp);
+    }
+}

@@ -1,0 +1,123 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::hash::MAGLEV_KEY;
+
+fn tuple(client: u32) -> Tuple {
+    Tuple {
+        source: Endpoint { address: Address::v4(0x0a00_0000 + client), port: 40_000 },
+        destination: Endpoint { address: Address::v4(0x0a60_0001), port: 80 },
+        protocol: 6,
+    }
+}
+
+const BACKEND: Endpoint = Endpoint { address: Address::v4(0x0af4_0101), port: 8080 };
+
+fn flow(client: u32, state: State, now: Millis) -> Flow {
+    let source = Endpoint { address: Address::v4(0xc0a8_0001), port: 10_000 + client as u16 };
+    Flow::new(&tuple(client), BACKEND, source, Mode::Nat, state, now)
+}
+
+fn reply(client: u32) -> Tuple {
+    Tuple { source: BACKEND, destination: flow(client, State::Syn, 0).source(), protocol: 6 }
+}
+
+fn table(capacity: usize) -> Flows {
+    Flows::new(capacity, MAGLEV_KEY, Timeouts::default()).unwrap()
+}
+
+#[test]
+fn both_directions_find_the_same_flow() {
+    let mut flows = table(16);
+    let id = flows.insert(flow(1, State::Syn, 0), 0).unwrap();
+    assert_eq!(flows.find(&tuple(1)), Some((id, Direction::Forward)));
+    assert_eq!(flows.find(&reply(1)), Some((id, Direction::Reverse)));
+    assert_eq!(flows.find(&tuple(2)), None);
+    assert!(flows.insert(flow(1, State::Syn, 0), 0).is_none(), "a tuple is one flow's");
+    flows.remove(id);
+    assert_eq!((flows.find(&tuple(1)), flows.find(&reply(1)), flows.len()), (None, None, 0));
+}
+
+#[test]
+fn a_full_table_evicts_what_is_worth_least_and_never_an_established_flow() {
+    let mut flows = table(8);
+    for client in 0..7 {
+        flows.insert(flow(client, State::Established, 0), 0).unwrap();
+    }
+    flows.insert(flow(7, State::Syn, 0), 0).unwrap();
+    flows.insert(flow(8, State::Established, 1), 1).expect("the half-open flow makes room");
+    assert_eq!(flows.find(&tuple(7)), None);
+    assert!(flows.insert(flow(9, State::Syn, 1), 1).is_none(), "nothing may be evicted");
+    assert!((0..7).chain([8]).all(|client| flows.find(&tuple(client)).is_some()));
+}
+
+#[test]
+fn the_clock_hand_forgets_flows_whose_time_is_up_across_the_wrap_of_time() {
+    let mut flows = table(16);
+    let start = u32::MAX - 5_000;
+    flows.insert(flow(1, State::Closed, start), start).unwrap();
+    flows.insert(flow(2, State::Established, start), start).unwrap();
+    assert_eq!(flows.expire(start.wrapping_add(9_999), 16), 0);
+    assert_eq!(flows.expire(start.wrapping_add(10_000), 16), 1);
+    assert_eq!(flows.find(&tuple(1)), None);
+    assert!(flows.find(&tuple(2)).is_some());
+}
+
+#[test]
+fn a_table_fills_to_its_capacity() {
+    let mut flows = table(50_000);
+    for client in 0..50_000 {
+        assert!(flows.insert(flow(client, State::Established, 0), 0).is_some(), "flow {client}");
+    }
+    assert_eq!(flows.len(), 50_000);
+    let mut seen = 0;
+    let mut cursor = Some(0);
+    while let Some(here) = cursor {
+        let (page, next) = flows.page(here, 1_000);
+        seen += page.count();
+        cursor = next;
+    }
+    assert_eq!(seen, 50_000);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Insert(u32),
+    Remove(u32),
+    Find(u32),
+}
+
+proptest! {
+    #[test]
+    fn it_does_what_a_hash_map_does(steps in proptest::collection::vec(prop_oneof![
+        (0..60u32).prop_map(Step::Insert), (0..60u32).prop_map(Step::Remove), (0..60u32).prop_map(Step::Find)
+    ], 0..400)) {
+        let mut flows = table(32);
+        let mut model = HashMap::new();
+        for step in steps {
+            match step {
+                Step::Insert(client) => {
+                    let inserted = flows.insert(flow(client, State::Established, 0), 0);
+                    prop_assert_eq!(inserted.is_some(), !model.contains_key(&client) && model.len() < 32);
+                    if let Some(id) = inserted {
+                        model.insert(client, id);
+                    }
+                }
+                Step::Remove(client) => {
+                    if let Some(id) = model.remove(&client) {
+                        flows.remove(id);
+                    }
+                }
+                Step::Find(client) => {
+                    prop_assert_eq!(flows.find(&tuple(client)).map(|(id, _)| id), model.get(&client).copied());
+                    prop_assert_eq!(flows.find(&reply(client)).map(|(id, _)| id), model.get(&client).copied());
+                }
+            }
+            prop_assert_eq!(flows.len(), model.len());
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! The director's own state: the program and what the kernel says, from which snapshots are made.
+//!
+//! One thread owns it. A change is validated whole before anything is touched; then only what it names is recompiled.
+//! [`Master::snapshot`] costs a handful of reference counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use levee_api::net::{Mac, PortRange, Protocol, Role};
+use levee_api::program::{self, Delta, Generation, Local, Program, ServiceKey, Vip};
+
+use super::service::{BackendKey, Frontend, FrontendKey, Service, roles};
+use super::snat::SnatRange;
+use super::{NeighbourKey, Owner, Port, Route, Tables, validate};
+use crate::address::Address;
+use crate::verdict::{Endpoint, PortId};
+
+/// What does not change while the dataplane runs.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Ports, in the order of their [`PortId`]s.
+    pub ports: Vec<Port>,
+    /// Source addresses for `nat`.
+    pub snat: Vec<SnatRange>,
+    /// Groups that pods may send to the fabric.
+    pub multicast: Vec<IpNet>,
+    /// Number of workers, at least 1.
+    pub workers: usize,
+}
+
+/// Why a program was not taken. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The delta was made against another generation than the one that runs.
+    Stale {
+        /// What runs.
+        generation: Generation,
+    },
+    /// It cannot be run; each line says what is wrong.
+    Invalid(Vec<String>),
+}
+
+/// What a port's XDP program must take, besides everything where `take: all` says so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Steered {
+    /// Addresses that are levee's alone.
+    pub owned: BTreeSet<IpNet>,
+    /// Addresses of which levee has some ports.
+    pub shared: BTreeSet<IpAddr>,
+    /// Those ports.
+    pub ports: BTreeSet<(Protocol, PortRange)>,
+}
+
+struct Entry {
+    program: program::Service,
+    id: u32,
+    slot: u32,
+}
+
+/// See the module's documentation.
+pub struct Master {
+    setup: Setup,
+    generation: Generation,
+    local: Local,
+    service_ranges: Vec<IpNet>,
+    vips: BTreeMap<IpAddr, Vip>,
+    services: BTreeMap<ServiceKey, Entry>,
+    kernel: BTreeSet<IpAddr>,
+    /// Addresses of frontends, with the number of frontends that use each.
+    fronted: BTreeMap<IpAddr, usize>,
+    free_slots: Vec<u32>,
+    next_slot: u32,
+    next_id: u32,
+    tables: Tables,
+}
+
+impl Master {
+    /// Nothing programmed yet, generation 0.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let mut tables = Tables {
+            services_stamp: 1,
+            hops_stamp: 1,
+            ports: setup.ports.clone().into(),
+            snat: setup.snat.clone().into(),
+            multicast: setup.multicast.iter().map(|net| (*net, ())).collect(),
+            workers: setup.workers.max(1),
+            ..Tables::default()
+        };
+        for range in &setup.snat {
+            let mut owner = tables.owner(range.address);
+            owner.snat = true;
+            tables.owners.insert(range.address, owner);
+        }
+        Master {
+            setup,
+            generation: 0,
+            local: Local::default(),
+            service_ranges: Vec::new(),
+            vips: BTreeMap::new(),
+            services: BTreeMap::new(),
+            kernel: BTreeSet::new(),
+            fronted: BTreeMap::new(),
+            free_slots: Vec::new(),
+            next_slot: 0,
+            next_id: 1,
+            tables,
+        }
+    }
+
+    /// The generation of the program.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The program as it stands, in canonical order.
+    #[must_use]
+    pub fn program(&self) -> Program {
+        Program {
+            generation: self.generation,
+            local: self.local.clone(),
+            service_ranges: self.service_ranges.clone(),
+            vips: self.vips.values().cloned().collect(),
+            services: self.services.values().map(|entry| entry.program.clone()).collect(),
+        }
+        .canonical()
+    }
+
+    /// What workers read.
+    #[must_use]
+    pub fn snapshot(&self) -> Tables {
+        self.tables.clone()
+    }
+
+    /// The same, borrowed.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Takes a whole program. Services that it shares with the one before keep their identity, and so their flows.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`]; then nothing has changed.
+    pub fn load(&mut self, program: Program) -> Result<(), Refusal> {
+        if program.generation == 0 {
+            return Err(Refusal::Invalid(vec!["generation 0 means that nothing was programmed; start at 1".into()]));
+        }
+        let keys: BTreeSet<ServiceKey> = program.services.iter().map(program::Service::key).collect();
+        let addresses: BTreeSet<IpAddr> = program.vips.iter().map(|vip| vip.address).collect();
+        let mut wrong = Vec::new();
+        if keys.len() != program.services.len() {
+            let mut seen = BTreeSet::new();
+            for service in &program.services {
+                if !seen.insert(service.key()) {
+                    wrong.push(format!("service `{}` ({}) is there twice", service.name, service.protocol));
+                }
+            }
+        }
+        let delta = Delta {
+            base: self.generation,
+            generation: program.generation,
+            remove_services: self.services.keys().filter(|key| !keys.contains(key)).cloned().collect(),
+            remove_vips: self.vips.keys().filter(|address| !addresses.contains(address)).copied().collect(),
+            local: Some(program.local),
+            service_ranges: Some(program.service_ranges),
+            upsert_vips: program.vips,
+            upsert_services: program
+                .services
+                .into_iter()
+                .filter(|service| self.services.get(&service.key()).is_none_or(|entry| entry.program != *service))
+                .collect(),
+        };
+        self.validate(&delta, &mut wrong);
+        if !wrong.is_empty() {
+            return Err(Refusal::Invalid(wrong));
+        }
+        self.commit(delta);
+        Ok(())
+    }
+
+    /// Takes a change.
+    ///
+    /// # Errors
+    /// [`Refusal::Stale`] if it was made against another generation, [`Refusal::Invalid`] if it cannot be run; then
+    /// nothing has changed.
+    pub fn amend(&mut self, delta: Delta) -> Result<(), Refusal> {
+        if delta.base != self.generation || self.generation == 0 {
+            return Err(Refusal::Stale { generation: self.generation });
+        }
+        let mut wrong = Vec::new();
+        if let Err(message) = validate::generation(delta.generation, delta.base) {
+            wrong.push(message);
+        }
+        self.validate(&delta, &mut wrong);
+        if !wrong.is_empty() {
+            return Err(Refusal::Invalid(wrong));
+        }
+        self.commit(delta);
+        Ok(())
+    }
+
+    /// Collects everything that is wrong, so that an operator sees it at once.
+    fn validate(&self, delta: &Delta, wrong: &mut Vec<String>) {
+        let mut note = |result: Result<(), String>| {
+            if let Err(message) = result {
+                wrong.push(message);
+            }
+        };
+        if let Some(local) = &delta.local {
+            note(validate::local(local));
+        }
+        for vip in &delta.upsert_vips {
+            note(validate::vip(vip));
+        }
+        for service in &delta.upsert_services {
+            note(validate::service(service));
+        }
+        // Frontends must be one service's alone. Those that the delta removes or replaces are free again.
+        let replaced: BTreeSet<u32> = delta
+            .remove_services
+            .iter()
+            .cloned()
+            .chain(delta.upsert_services.iter().map(program::Service::key))
+            .filter_map(|key| self.services.get(&key).map(|entry| entry.slot))
+            .collect();
+        let mut taken: BTreeMap<(IpAddr, u16, Protocol, Role), &str> = BTreeMap::new();
+        for service in &delta.upsert_services {
+            for frontend in &service.frontends {
+                for from in roles(frontend.from) {
+                    let key = (frontend.address, frontend.port, service.protocol, *from);
+                    let there = self.tables.frontends.get(&frontend_key(frontend, service.protocol, *from));
+                    let other = match there.filter(|there| !replaced.contains(&there.service)) {
+                        Some(there) => self.tables.services.get(there.service).map(|service| service.name.as_ref()),
+                        None => taken.insert(key, &service.name),
+                    };
+                    if let Some(other) = other {
+                        let (address, port, protocol) = (frontend.address, frontend.port, service.protocol);
+                        wrong.push(format!(
+                            "services `{other}` and `{}` both want {protocol} {address} port {port} from {from}",
+                            service.name
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, delta: Delta) {
+        let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
+        if let Some(local) = delta.local.filter(|local| *local != self.local) {
+            addresses.extend(self.local.pods.iter().chain(&local.pods).map(|pod| pod.address));
+            self.tables.local = local.prefixes.iter().map(|net| (*net, ())).collect();
+            self.local = local;
+            self.touch_hops();
+        }
+        if let Some(ranges) = delta.service_ranges {
+            self.tables.service_ranges = ranges.iter().map(|net| (*net, ())).collect();
+            self.service_ranges = ranges;
+        }
+        for address in delta.remove_vips {
+            self.vips.remove(&address);
+            addresses.insert(address);
+        }
+        for vip in delta.upsert_vips {
+            addresses.insert(vip.address);
+            self.vips.insert(vip.address, vip);
+        }
+        let services_change = !delta.remove_services.is_empty() || !delta.upsert_services.is_empty();
+        for key in delta.remove_services {
+            if let Some(entry) = self.services.remove(&key) {
+                self.withdraw(&entry, &mut addresses);
+                self.tables.services.set(entry.slot, None);
+                self.free_slots.push(entry.slot);
+            }
+        }
+        // Withdraw all that are replaced before the first is put in: frontends may move from one service to another.
+        let mut identities = Vec::with_capacity(delta.upsert_services.len());
+        for service in &delta.upsert_services {
+            let identity = match self.services.remove(&service.key()) {
+                Some(entry) => {
+                    self.withdraw(&entry, &mut addresses);
+                    (entry.id, entry.slot)
+                }
+                None => self.identity(),
+            };
+            identities.push(identity);
+        }
+        for (service, (id, slot)) in delta.upsert_services.into_iter().zip(identities) {
+            self.install(Entry { program: service, id, slot }, &mut addresses);
+        }
+        if services_change {
+            self.tables.services_stamp = next_stamp(self.tables.services_stamp);
+        }
+        for address in addresses {
+            self.refresh_owner(address);
+        }
+        self.generation = delta.generation;
+        self.tables.generation = delta.generation;
+    }
+
+    fn identity(&mut self) -> (u32, u32) {
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.next_slot += 1;
+            self.next_slot - 1
+        });
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        (id, slot)
+    }
+
+    fn install(&mut self, entry: Entry, addresses: &mut BTreeSet<IpAddr>) {
+        let service = Service::new(entry.id, entry.slot, &entry.program);
+        let protocol = entry.program.protocol;
+        for frontend in &entry.program.frontends {
+            *self.fronted.entry(frontend.address).or_default() += 1;
+            addresses.insert(frontend.address);
+            for from in roles(frontend.from) {
+                let value = Frontend {
+                    service: entry.slot,
+                    mode: frontend.mode,
+                    pool: frontend.pool,
+                    when_empty: frontend.when_empty,
+                };
+                self.tables.frontends.insert(frontend_key(frontend, protocol, *from), value);
+            }
+        }
+        for backend in &service.backends {
+            let key = BackendKey { endpoint: backend.endpoint, protocol: protocol.number() };
+            let users = self.tables.backends.get(&key).copied().unwrap_or(0);
+            self.tables.backends.insert(key, users + 1);
+        }
+        self.tables.services.set(entry.slot, Some(Arc::new(service)));
+        self.services.insert(entry.program.key(), entry);
+    }
+
+    fn withdraw(&mut self, entry: &Entry, addresses: &mut BTreeSet<IpAddr>) {
+        let protocol = entry.program.protocol;
+        for frontend in &entry.program.frontends {
+            if let Some(users) = self.fronted.get_mut(&frontend.address) {
+                *users -= 1;
+                if *users == 0 {
+                    self.fronted.remove(&frontend.address);
+                }
+            }
+            addresses.insert(frontend.address);
+            for from in roles(frontend.from) {
+                self.tables.frontends.remove(&frontend_key(frontend, protocol, *from));
+            }
+        }
+        if let Some(service) = self.tables.services.get(entry.slot).cloned() {
+            for backend in &service.backends {
+                let key = BackendKey { endpoint: backend.endpoint, protocol: protocol.number() };
+                match self.tables.backends.get(&key).copied() {
+                    Some(users) if users > 1 => {
+                        self.tables.backends.insert(key, users - 1);
+                    }
+                    _ => {
+                        self.tables.backends.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts together what an address is from all that know of it.
+    fn refresh_owner(&mut self, ip: IpAddr) {
+        let address = Address::from(ip);
+        let vip = self.vips.get(&ip);
+        let pod = self.local.pods.iter().find(|pod| pod.address == ip);
+        let owner = Owner {
+            vip: vip.is_some(),
+            announce: vip.is_some_and(|vip| vip.announce),
+            kernel: self.kernel.contains(&ip),
+            shared: vip.is_none() && self.fronted.contains_key(&ip),
+            pod: pod.is_some(),
+            snat: self.setup.snat.iter().any(|range| range.address == address),
+            mac: pod.and_then(|pod| pod.mac).unwrap_or(Mac::ZERO),
+        };
+        if owner == Owner::default() {
+            self.tables.owners.remove(&address);
+        } else {
+            self.tables.owners.insert(address, owner);
+        }
+    }
+
+    /// Replaces the kernel's routes.
+    pub fn set_routes(&mut self, routes: impl IntoIterator<Item = (IpNet, PortId, Option<IpAddr>)>) {
+        self.tables.routes =
+            routes.into_iter().map(|(net, port, via)| (net, Route { port, via: via.map(Address::from) })).collect();
+        self.touch_hops();
+    }
+
+    /// Sets or forgets a neighbour's MAC. Returns whether that changed anything.
+    pub fn set_neighbour(&mut self, port: PortId, address: IpAddr, mac: Option<Mac>) -> bool {
+        let key = NeighbourKey { port, address: address.into() };
+        let before = self.tables.neighbours.get(&key).copied();
+        if before == mac {
+            return false;
+        }
+        match mac {
+            Some(mac) => self.tables.neighbours.insert(key, mac),
+            None => self.tables.neighbours.remove(&key),
+        };
+        self.touch_hops();
+        true
+    }
+
+    /// Replaces the set of addresses that are this host's kernel's.
+    pub fn set_kernel_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses: BTreeSet<IpAddr> = addresses.into_iter().collect();
+        let changed: Vec<IpAddr> = self.kernel.symmetric_difference(&addresses).copied().collect();
+        self.kernel = addresses;
+        for address in changed {
+            self.refresh_owner(address);
+        }
+        self.touch_hops();
+    }
+
+    /// Replaces a port's MAC, as the kernel reports it.
+    pub fn set_port_mac(&mut self, id: PortId, mac: Mac) {
+        if let Some(port) = self.setup.ports.get_mut(usize::from(id.0)) {
+            port.mac = mac;
+            self.tables.ports = self.setup.ports.clone().into();
+            self.touch_hops();
+        }
+    }
+
+    /// Neighbours worth knowing before the first packet: gateways of routes, and backends that are neighbours
+    /// themselves.
+    #[must_use]
+    pub fn wanted_neighbours(&self) -> BTreeSet<(PortId, IpAddr)> {
+        let mut wanted = BTreeSet::new();
+        for route in self.tables.routes.values() {
+            if let Some(via) = route.via {
+                wanted.insert((route.port, via.into()));
+            }
+        }
+        for (key, _) in self.tables.backends.iter() {
+            match self.tables.hop(key.endpoint.address) {
+                super::Hop::Unresolved(key) => {
+                    wanted.insert((key.port, key.address.into()));
+                }
+                super::Hop::To(port, _) => {
+                    let owner = self.tables.owner(key.endpoint.address);
+                    if self.tables.is_local_pod(key.endpoint.address, owner) {
+                        if owner.mac == Mac::ZERO {
+                            wanted.insert((port, key.endpoint.address.into()));
+                        }
+                    } else if let Some(route) = self.tables.routes.get(key.endpoint.address) {
+                        wanted.insert((route.port, route.via.unwrap_or(key.endpoint.address).into()));
+                    }
+                }
+                super::Hop::Kernel | super::Hop::NoRoute => {}
+            }
+        }
+        wanted
+    }
+
+    /// Addresses that this dataplane answers for on the fabric and announces there: its VIPs.
+    #[must_use]
+    pub fn announced(&self) -> BTreeSet<IpAddr> {
+        self.vips.values().filter(|vip| vip.announce).map(|vip| vip.address).collect()
+    }
+
+    /// What the XDP program of an uplink must take. Only IPv4: this version leaves IPv6 to the kernel.
+    #[must_use]
+    pub fn steered(&self) -> Steered {
+        let mut steered = Steered::default();
+        let vips = self.vips.keys().copied();
+        let pods = self.local.pods.iter().map(|pod| pod.address);
+        let snat = self.setup.snat.iter().map(|range| IpAddr::from(range.address));
+        let alone = vips.chain(pods).chain(snat).filter(|address| address.is_ipv4() && !self.kernel.contains(address));
+        steered.owned.extend(alone.map(IpNet::from));
+        steered.owned.extend(self.local.prefixes.iter().filter(|net| net.addr().is_ipv4()).copied());
+        for range in &self.setup.snat {
+            let address = IpAddr::from(range.address);
+            if self.kernel.contains(&address) {
+                steered.shared.insert(address);
+                steered.ports.insert((Protocol::Tcp, range.ports));
+                steered.ports.insert((Protocol::Udp, range.ports));
+            }
+        }
+        for entry in self.services.values() {
+            for frontend in &entry.program.frontends {
+                if frontend.address.is_ipv4() && !self.vips.contains_key(&frontend.address) {
+                    steered.shared.insert(frontend.address);
+                    let ports = PortRange { first: frontend.port, last: frontend.port };
+                    steered.ports.insert((entry.program.protocol, ports));
+                }
+            }
+        }
+        steered
+    }
+
+    fn touch_hops(&mut self) {
+        self.tables.hops_stamp = next_stamp(self.tables.hops_stamp);
+    }
+}
+
+/// Stamps skip 0, which flows use for "nothing remembered".
+fn next_stamp(stamp: u32) -> u32 {
+    stamp.wrapping_add(1).max(1)
+}
+
+fn frontend_key(frontend: &program::Frontend, protocol: Protocol, from: Role) -> FrontendKey {
+    FrontendKey { address: frontend.address.into(), port: frontend.port, protocol: protocol.number(), from }
+}
+
+/// The endpoint of a program's backend.
+#[must_use]
+pub fn endpoint(backend: &program::Backend) -> Endpoint {
+    Endpoint { address: backend.address.into(), port: backend.port }
+}

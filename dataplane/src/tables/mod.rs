@@ -1,0 +1,210 @@
+//! Everything that a worker decides by: one immutable snapshot.
+//!
+//! ```text
+//!   program ─┐
+//!   routes  ─┼─► Master (one thread, mutable) ── snapshot ──► Tables ── publication ──► workers
+//!   neighbours                                     (shares with the one before whatever did not change)
+//! ```
+//!
+//! Workers read a [`Tables`] once per batch and never change it. Two stamps spare them work: what a flow remembers about its
+//! service holds while [`Tables::services_stamp`] is the same, and what it remembers about its next hop while
+//! [`Tables::hops_stamp`] is.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod lpm;
+pub mod map;
+pub mod master;
+pub mod service;
+pub mod slots;
+pub mod snat;
+mod validate;
+
+use std::sync::Arc;
+
+use levee_api::net::{Mac, Role};
+use levee_api::program::Generation;
+
+use self::lpm::Lpm;
+use self::map::{Key, Map};
+use self::service::{BackendKey, Frontend, FrontendKey, Service};
+use self::slots::Slots;
+use self::snat::SnatRange;
+use crate::address::Address;
+use crate::hash::MAGLEV_KEY;
+use crate::verdict::PortId;
+
+/// One snapshot.
+#[derive(Clone, Default)]
+pub struct Tables {
+    /// The program's generation.
+    pub generation: Generation,
+    /// Changes whenever a service does. Never 0.
+    pub services_stamp: u32,
+    /// Changes whenever a route, a neighbour, a port or a pod does. Never 0.
+    pub hops_stamp: u32,
+    /// Ports, by [`PortId`].
+    pub ports: Arc<[Port]>,
+    /// What single addresses are.
+    pub owners: Map<Address, Owner>,
+    /// Where services are reached.
+    pub frontends: Map<FrontendKey, Frontend>,
+    /// Services by slot.
+    pub services: Slots<Service>,
+    /// Endpoints whose packets may be replies of translated flows, with the number of services that have them.
+    pub backends: Map<BackendKey, u32>,
+    /// Prefixes that are this node's.
+    pub local: Lpm<()>,
+    /// Prefixes out of which service addresses are taken.
+    pub service_ranges: Lpm<()>,
+    /// Groups that pods may send to the fabric.
+    pub multicast: Lpm<()>,
+    /// Routes that leave through a port of ours.
+    pub routes: Lpm<Route>,
+    /// MACs by port and address.
+    pub neighbours: Map<NeighbourKey, Mac>,
+    /// Source addresses for `nat`.
+    pub snat: Arc<[SnatRange]>,
+    /// Number of workers, among which SNAT ports and clients are divided.
+    pub workers: usize,
+}
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Interface name.
+    pub name: Arc<str>,
+    /// What it faces.
+    pub role: Role,
+    /// Its MAC: the node's, towards that side.
+    pub mac: Mac,
+    /// Whether frames that are nobody's here go to the kernel (`take: all` with a TAP device).
+    pub passes: bool,
+}
+
+/// What an address is. Several can be true: a node's own address has NodePorts and SNAT ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// Levee's alone.
+    pub vip: bool,
+    /// Announced on the fabric by us.
+    pub announce: bool,
+    /// An address of this host's kernel.
+    pub kernel: bool,
+    /// Shared with the kernel: some ports of it are levee's.
+    pub shared: bool,
+    /// A pod of this node.
+    pub pod: bool,
+    /// A source address of translated flows.
+    pub snat: bool,
+    /// The pod's MAC, if the program gave it; zero otherwise.
+    pub mac: Mac,
+}
+
+/// A route through a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The port.
+    pub port: PortId,
+    /// The gateway; `None` if destinations are neighbours themselves.
+    pub via: Option<Address>,
+}
+
+/// A neighbour's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeighbourKey {
+    /// The port that it is reached through.
+    pub port: PortId,
+    /// Its address.
+    pub address: Address,
+}
+
+impl Key for NeighbourKey {
+    #[inline]
+    fn hash(&self) -> u64 {
+        MAGLEV_KEY.address(self.address, u64::from(self.port.0))
+    }
+}
+
+impl Key for Address {
+    #[inline]
+    fn hash(&self) -> u64 {
+        MAGLEV_KEY.address(*self, 0)
+    }
+}
+
+/// Where a packet to an address leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// Through this port, to this MAC.
+    To(PortId, Mac),
+    /// Through this port, once the MAC of this neighbour is known.
+    Unresolved(NeighbourKey),
+    /// It is an address of this host's kernel.
+    Kernel,
+    /// Nowhere.
+    NoRoute,
+}
+
+impl Tables {
+    /// The port.
+    #[inline]
+    #[must_use]
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(usize::from(id.0))
+    }
+
+    /// The first port of a role.
+    #[must_use]
+    pub fn port_with(&self, role: Role) -> Option<PortId> {
+        self.ports.iter().zip(0..).find(|(port, _)| port.role == role).map(|(_, id)| PortId(id))
+    }
+
+    /// What an address is; nothing in particular if it is not in the table.
+    #[inline]
+    #[must_use]
+    pub fn owner(&self, address: Address) -> Owner {
+        self.owners.get(&address).copied().unwrap_or_default()
+    }
+
+    /// Whether the address is a pod of this node, or inside a prefix that is this node's (and not the kernel's own).
+    #[inline]
+    #[must_use]
+    pub fn is_local_pod(&self, address: Address, owner: Owner) -> bool {
+        owner.pod || (!owner.kernel && !owner.vip && !owner.snat && self.local.contains(address))
+    }
+
+    /// The next hop towards an address.
+    #[must_use]
+    pub fn hop(&self, destination: Address) -> Hop {
+        let owner = self.owner(destination);
+        if owner.kernel {
+            return Hop::Kernel;
+        }
+        if self.is_local_pod(destination, owner) {
+            let Some(port) = self.port_with(Role::Pods) else { return Hop::NoRoute };
+            if owner.mac != Mac::ZERO {
+                return Hop::To(port, owner.mac);
+            }
+            return self.neighbour(NeighbourKey { port, address: destination });
+        }
+        match self.routes.get(destination) {
+            Some(route) => self.neighbour(NeighbourKey { port: route.port, address: route.via.unwrap_or(destination) }),
+            None => Hop::NoRoute,
+        }
+    }
+
+    fn neighbour(&self, key: NeighbourKey) -> Hop {
+        match self.neighbours.get(&key) {
+            Some(mac) => Hop::To(key.port, *mac),
+            None => Hop::Unresolved(key),
+        }
+    }
+
+    /// The SNAT range that an endpoint lies in.
+    #[inline]
+    #[must_use]
+    pub fn snat_range(&self, address: Address, port: u16) -> Option<&SnatRange> {
+        self.snat.iter().find(|range| range.address == address && range.ports.contains(port))
+    }
+}

@@ -1,0 +1,190 @@
+//! One service port as workers see it: backends in order, and a Maglev table for each pool that is asked for.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+
+use levee_api::net::{Protocol, Role};
+use levee_api::program::{self, Mode, Pool, Side, WhenEmpty};
+
+use super::map::Key;
+use crate::address::Address;
+use crate::hash::MAGLEV_KEY;
+use crate::maglev::Maglev;
+use crate::verdict::Endpoint;
+
+/// A service, immutable.
+#[derive(Debug)]
+pub struct Service {
+    /// Never given to another service while this dataplane runs, so that a flow can tell a new service in an old slot.
+    pub id: u32,
+    /// Its place in [`Tables::services`](super::Tables::services).
+    pub slot: u32,
+    /// `namespace/name:port`.
+    pub name: Arc<str>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Milliseconds after which a client without new connections is forgotten, if clients stay with a backend.
+    pub affinity_ms: Option<u64>,
+    /// Sorted by endpoint.
+    pub backends: Box<[Backend]>,
+    cluster: Option<Maglev>,
+    local: Option<Maglev>,
+}
+
+/// A backend of one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// Address and port.
+    pub endpoint: Endpoint,
+    /// New flows of [`Pool::Cluster`] may choose it.
+    pub in_cluster: bool,
+    /// New flows of [`Pool::Local`] may choose it.
+    pub in_local: bool,
+}
+
+impl Backend {
+    /// Whether new flows of the pool may choose it.
+    #[must_use]
+    pub fn is_in(&self, pool: Pool) -> bool {
+        match pool {
+            Pool::Cluster => self.in_cluster,
+            Pool::Local => self.in_local,
+        }
+    }
+}
+
+impl Service {
+    /// Compiles a service. The program has been validated: families agree, and there are at most 65,535 backends.
+    #[must_use]
+    pub fn new(id: u32, slot: u32, service: &program::Service) -> Self {
+        let mut backends: Vec<Backend> = service
+            .backends
+            .iter()
+            .map(|backend| Backend {
+                endpoint: Endpoint { address: backend.address.into(), port: backend.port },
+                in_cluster: backend.pools.contains(&Pool::Cluster),
+                in_local: backend.pools.contains(&Pool::Local),
+            })
+            .collect();
+        backends.sort_unstable_by_key(|backend| order(backend.endpoint));
+        backends.dedup_by_key(|backend| backend.endpoint);
+        let table = |pool| {
+            let asked_for = service.frontends.iter().any(|frontend| frontend.pool == pool);
+            let candidates: Vec<_> = backends
+                .iter()
+                .zip(0u16..)
+                .filter(|(backend, _)| asked_for && backend.is_in(pool))
+                .map(|(backend, index)| (index, backend.endpoint))
+                .collect();
+            Maglev::build(&candidates)
+        };
+        Service {
+            id,
+            slot,
+            name: service.name.as_str().into(),
+            protocol: service.protocol,
+            affinity_ms: service.affinity.map(|affinity| u64::from(affinity.timeout_seconds) * 1000),
+            cluster: table(Pool::Cluster),
+            local: table(Pool::Local),
+            backends: backends.into(),
+        }
+    }
+
+    /// The backend that a new flow with this hash gets.
+    #[inline]
+    #[must_use]
+    pub fn pick(&self, pool: Pool, hash: u64) -> Option<&Backend> {
+        let table = match pool {
+            Pool::Cluster => self.cluster.as_ref(),
+            Pool::Local => self.local.as_ref(),
+        };
+        self.backends.get(usize::from(table?.pick(hash)?))
+    }
+
+    /// The backend with this endpoint, draining or not.
+    #[must_use]
+    pub fn backend(&self, endpoint: Endpoint) -> Option<&Backend> {
+        let index = self.backends.binary_search_by_key(&order(endpoint), |backend| order(backend.endpoint)).ok()?;
+        self.backends.get(index)
+    }
+
+    /// The hash that chooses a backend: the five-tuple, or the client's address alone where clients stay.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, client: Endpoint, frontend: Endpoint) -> u64 {
+        if self.affinity_ms.is_some() {
+            MAGLEV_KEY.address(client.address, 0)
+        } else {
+            let ports = u32::from(client.port) << 16 | u32::from(frontend.port);
+            MAGLEV_KEY.tuple(client.address, frontend.address, ports, self.protocol.number())
+        }
+    }
+}
+
+fn order(endpoint: Endpoint) -> (Address, u16) {
+    (endpoint.address, endpoint.port)
+}
+
+/// What a packet to a service is recognised by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrontendKey {
+    /// Destination address.
+    pub address: Address,
+    /// Destination port.
+    pub port: u16,
+    /// Protocol number.
+    pub protocol: u8,
+    /// The side that it came in on.
+    pub from: Role,
+}
+
+impl Key for FrontendKey {
+    #[inline]
+    fn hash(&self) -> u64 {
+        let from = match self.from {
+            Role::Uplink => 0,
+            Role::Pods => 1,
+        };
+        MAGLEV_KEY.address(self.address, u64::from(self.port) << 16 | u64::from(self.protocol) << 8 | from)
+    }
+}
+
+/// What a service does for packets to one of its frontends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frontend {
+    /// Slot of the service.
+    pub service: u32,
+    /// How backends are reached.
+    pub mode: Mode,
+    /// Which are candidates.
+    pub pool: Pool,
+    /// What happens where there are none.
+    pub when_empty: WhenEmpty,
+}
+
+/// The roles of ports whose packets a side stands for.
+#[must_use]
+pub fn roles(side: Side) -> &'static [Role] {
+    match side {
+        Side::Any => &[Role::Uplink, Role::Pods],
+        Side::Uplink => &[Role::Uplink],
+        Side::Pods => &[Role::Pods],
+    }
+}
+
+/// An address, a port and a protocol: how a reply of a backend is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendKey {
+    /// Where the backend listens.
+    pub endpoint: Endpoint,
+    /// Protocol number.
+    pub protocol: u8,
+}
+
+impl Key for BackendKey {
+    #[inline]
+    fn hash(&self) -> u64 {
+        MAGLEV_KEY.address(self.endpoint.address, u64::from(self.endpoint.port) << 8 | u64::from(self.protocol))
+    }
+}

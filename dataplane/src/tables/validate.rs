@@ -1,0 +1,91 @@
+//! Whether a program can be run: everything that would make two answers possible, or none, is refused before it is taken.
+
+use std::net::IpAddr;
+
+use levee_api::net::{Family, Mac, Protocol};
+use levee_api::program::{Generation, Local, Service, Vip};
+
+/// Backends are numbered by 16 bits, and one number is kept free.
+const MOST_BACKENDS: usize = 65_534;
+
+/// What is wrong with one service by itself, in words.
+pub(super) fn service(service: &Service) -> Result<(), String> {
+    let wrong = |what: String| Err(format!("service `{}` ({}): {what}", service.name, service.protocol));
+    if service.name.is_empty() {
+        return wrong("it has no name".into());
+    }
+    if service.protocol == Protocol::Sctp {
+        return wrong("SCTP is not balanced by this version; leave the port out".into());
+    }
+    if service.backends.len() > MOST_BACKENDS {
+        return wrong(format!("{} backends; {MOST_BACKENDS} is the most", service.backends.len()));
+    }
+    let Some(first) = service.frontends.first() else {
+        return wrong("it has no frontend: nobody could reach it".into());
+    };
+    if Family::of(first.address) != service.family {
+        return wrong(format!("it is said to be {:?}, but frontend {} is not", service.family, first.address));
+    }
+    for frontend in &service.frontends {
+        if frontend.port == 0 {
+            return wrong(format!("frontend {} has port 0", frontend.address));
+        }
+        if frontend.address.is_ipv4() != first.address.is_ipv4() {
+            return wrong(format!(
+                "frontends {} and {} are of different families; a service is of one",
+                first.address, frontend.address
+            ));
+        }
+        address("frontend", frontend.address).or_else(&wrong)?;
+    }
+    for (index, backend) in service.backends.iter().enumerate() {
+        if backend.port == 0 {
+            return wrong(format!("backend {} has port 0", backend.address));
+        }
+        if backend.address.is_ipv4() != first.address.is_ipv4() {
+            return wrong(format!("backend {} is of another family than frontend {}", backend.address, first.address));
+        }
+        address("backend", backend.address).or_else(&wrong)?;
+        let same = |other: &levee_api::program::Backend| (other.address, other.port) == (backend.address, backend.port);
+        // Quadratic only over what is equal so far; lists come sorted from `canonical`, so neighbours suffice there.
+        if service.backends.get(index + 1).is_some_and(same) {
+            return wrong(format!("backend {}:{} is listed twice", backend.address, backend.port));
+        }
+    }
+    if service.affinity.is_some_and(|affinity| affinity.timeout_seconds == 0) {
+        return wrong("affinity with a timeout of 0 seconds; leave it out, or give 1 to 86400".into());
+    }
+    Ok(())
+}
+
+/// What is wrong with the node's part.
+pub(super) fn local(local: &Local) -> Result<(), String> {
+    for pod in &local.pods {
+        address("pod", pod.address)?;
+        if pod.mac.is_some_and(|mac: Mac| !mac.is_station()) {
+            return Err(format!("pod {}: its MAC is a group address or all zero", pod.address));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a VIP.
+pub(super) fn vip(vip: &Vip) -> Result<(), String> {
+    address("VIP", vip.address)
+}
+
+/// A generation must move on.
+pub(super) fn generation(new: Generation, base: Generation) -> Result<(), String> {
+    if new > base { Ok(()) } else { Err(format!("generation {new} is not greater than {base}")) }
+}
+
+fn address(what: &str, address: IpAddr) -> Result<(), String> {
+    let refused = match address {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
+    };
+    if refused || address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        return Err(format!("{what} {address} is not an address that a packet on a wire can be sent to"));
+    }
+    Ok(())
+}
