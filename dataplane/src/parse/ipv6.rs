@@ -1,0 +1,91 @@
+//! IPv6 (RFC 8200), down the chain of its extension headers.
+
+use super::transport;
+use crate::address::Address;
+use crate::headers::{Fragment, Ip, Transport};
+use crate::reason::Reason;
+use crate::wire::icmp;
+use crate::wire::ipv6::{
+    ExtensionHeader, FRAGMENT_LEN, FragmentHeader, Ipv6Header, LEN, MORE_FRAGMENTS, OFFSET_MASK, next,
+};
+
+/// Most extension headers that are walked. Each kind may come once, destination options twice (RFC 8200, 4.1); a longer
+/// chain is an attack on whoever follows it.
+const MAX_EXTENSIONS: usize = 5;
+
+/// A packet that starts at byte `l3` of its frame; `packet` goes on to the end of the frame.
+pub(super) fn parse(packet: &[u8], l3: u16) -> Result<Ip, Reason> {
+    let header = Ipv6Header::new_checked(packet).ok_or(Reason::Runt)?;
+    if header.version() != 6 {
+        return Err(Reason::Ipv6Malformed);
+    }
+    let end = LEN + usize::from(header.payload_length());
+    let payload = packet.get(LEN..end).ok_or(Reason::Ipv6Malformed)?;
+    let (source, destination) = (Address::v6(header.source()), Address::v6(header.destination()));
+    if source.is_v4() || destination.is_v4() {
+        return Err(Reason::Ipv6Malformed);
+    }
+
+    let chain = walk(header.next_header(), payload)?;
+    let transport = if chain.in_transit {
+        Transport::Other
+    } else {
+        transport::parse(chain.next, icmp::PROTOCOL_V6, chain.fragment, chain.rest)?
+    };
+    Ok(Ip {
+        source,
+        destination,
+        protocol: chain.next,
+        ttl: header.hop_limit(),
+        tos: header.traffic_class(),
+        fragment: chain.fragment,
+        l4: l3 + (end - chain.rest.len()) as u16,
+        end: l3 + end as u16,
+        transport,
+    })
+}
+
+/// Where the walk along a chain of extension headers ended.
+struct Chain<'a> {
+    next: u8,
+    rest: &'a [u8],
+    fragment: Fragment,
+    /// A routing header names nodes still to be visited: the destination is not the last one, the pseudo header has
+    /// another, and what follows is not for the nodes on the way to read (RFC 8200, 4.4).
+    in_transit: bool,
+}
+
+fn walk(first: u8, payload: &[u8]) -> Result<Chain<'_>, Reason> {
+    let mut chain = Chain { next: first, rest: payload, fragment: Fragment::Whole, in_transit: false };
+    for place in 0..=MAX_EXTENSIONS {
+        let length = match chain.next {
+            next::HOP_BY_HOP if place > 0 => return Err(Reason::Ipv6Malformed),
+            next::HOP_BY_HOP | next::ROUTING | next::DESTINATION_OPTIONS => {
+                let header = ExtensionHeader::new_checked(chain.rest).ok_or(Reason::Ipv6Malformed)?;
+                if chain.next == next::ROUTING && header.segments_left() > 0 {
+                    chain.in_transit = true;
+                    return Ok(chain);
+                }
+                chain.next = header.next_header();
+                header.header_len()
+            }
+            next::FRAGMENT => {
+                let header = FragmentHeader::new_checked(chain.rest).ok_or(Reason::Ipv6Malformed)?;
+                chain.next = header.next_header();
+                // An atomic fragment is a whole packet (RFC 6946).
+                chain.fragment = match header.offset_more() & (OFFSET_MASK | MORE_FRAGMENTS) {
+                    0 => Fragment::Whole,
+                    MORE_FRAGMENTS => Fragment::First,
+                    _ => Fragment::Later,
+                };
+                FRAGMENT_LEN
+            }
+            _ => return Ok(chain),
+        };
+        chain.rest = chain.rest.get(length..).ok_or(Reason::Ipv6Malformed)?;
+        if chain.fragment == Fragment::Later {
+            return Ok(chain);
+        }
+    }
+    Err(Reason::Ipv6Malformed)
+}

@@ -1,0 +1,102 @@
+//! Bytes to [`Headers`]: the only place that judges what came off a wire.
+//!
+//! ```text
+//!  frame ─► ethernet, VLAN tags (here) ─┬─► arp (here)
+//!                                       ├─► ipv4 ─┬─► transport ─► Headers
+//!                                       └─► ipv6 ─┘
+//!                     any of them may end in a Reason
+//! ```
+//!
+//! Judged here is form alone: versions, lengths, the IPv4 header checksum, addresses that cannot be on a wire in any
+//! network (a group as source MAC, IPv4-mapped IPv6). Whether an address may be a source *here* is policy, and `decide`'s:
+//! DHCP and ARP probes rightly come from 0.0.0.0. Transport checksums are not verified: they are end to end, and levee
+//! updates them without ever making a wrong one right.
+//!
+//! Never: a table, a socket, an allocation, a panic on any input.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod ipv4;
+mod ipv6;
+mod transport;
+
+use levee_api::net::Mac;
+
+use crate::address::Address;
+use crate::headers::{Arp, ArpOperation, Headers, Network, Vlans};
+use crate::reason::Reason;
+use crate::wire::arp::{self, ArpPacket};
+use crate::wire::ethernet::{self, EthernetHeader, TAG_LEN, VlanTag, ethertype};
+
+/// Reads the headers of a frame, its check sequence not included.
+///
+/// # Errors
+///
+/// The reason for which the frame is to be dropped: [`Runt`](Reason::Runt), [`Giant`](Reason::Giant) (over 65,535 bytes),
+/// [`VlanTooDeep`](Reason::VlanTooDeep), [`SourceMacInvalid`](Reason::SourceMacInvalid), and the `Malformed` and
+/// `Checksum` reasons of each protocol.
+#[inline]
+pub fn parse(frame: &[u8]) -> Result<Headers, Reason> {
+    let length = u16::try_from(frame.len()).map_err(|_| Reason::Giant)?;
+    let link = EthernetHeader::new_checked(frame).ok_or(Reason::Runt)?;
+    let source = Mac(link.source());
+    if !source.is_station() {
+        return Err(Reason::SourceMacInvalid);
+    }
+
+    let mut ethertype = link.ethertype();
+    let mut l3 = ethernet::LEN as u16;
+    let mut vlans = Vlans::default();
+    if ethertype::is_vlan(ethertype) {
+        (vlans, ethertype) = tags(frame)?;
+        l3 += u16::from(vlans.count) * TAG_LEN as u16;
+    }
+
+    let packet = frame.get(usize::from(l3)..).ok_or(Reason::Runt)?;
+    let network = match ethertype {
+        ethertype::IPV4 => Network::Ip(ipv4::parse(packet, l3)?),
+        ethertype::IPV6 => Network::Ip(ipv6::parse(packet, l3)?),
+        ethertype::ARP => Network::Arp(arp(packet)?),
+        _ => Network::Other,
+    };
+    Ok(Headers { destination: Mac(link.destination()), source, vlans, ethertype, l3, length, network })
+}
+
+/// The tags of a tagged frame, and the EtherType behind them.
+fn tags(frame: &[u8]) -> Result<(Vlans, u16), Reason> {
+    let mut vlans = Vlans::default();
+    let mut rest = frame.get(ethernet::LEN..).ok_or(Reason::Runt)?;
+    let mut announced = ethertype::VLAN;
+    for tci in &mut vlans.tci {
+        if !ethertype::is_vlan(announced) {
+            break;
+        }
+        let tag = VlanTag::new_checked(rest).ok_or(Reason::Runt)?;
+        *tci = tag.tci();
+        announced = tag.ethertype();
+        vlans.count += 1;
+        rest = rest.get(TAG_LEN..).ok_or(Reason::Runt)?;
+    }
+    if ethertype::is_vlan(announced) { Err(Reason::VlanTooDeep) } else { Ok((vlans, announced)) }
+}
+
+/// An ARP packet (RFC 826). Bytes behind it are padding.
+fn arp(packet: &[u8]) -> Result<Arp, Reason> {
+    let arp = ArpPacket::new_checked(packet).ok_or(Reason::Runt)?;
+    let form = (arp.hardware(), arp.protocol(), arp.hardware_len(), arp.protocol_len());
+    if form != (arp::ETHERNET, ethertype::IPV4, 6, 4) {
+        return Err(Reason::ArpMalformed);
+    }
+    let operation = match arp.operation() {
+        arp::REQUEST => ArpOperation::Request,
+        arp::REPLY => ArpOperation::Reply,
+        _ => return Err(Reason::ArpMalformed),
+    };
+    Ok(Arp {
+        operation,
+        sender_mac: Mac(arp.sender_mac()),
+        sender: Address::v4(arp.sender()),
+        target_mac: Mac(arp.target_mac()),
+        target: Address::v4(arp.target()),
+    })
+}

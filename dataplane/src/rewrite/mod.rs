@@ -1,0 +1,45 @@
+//! A verdict's values into the bytes of its frame. No tables: what is written stands in the verdict.
+//!
+//! | | |
+//! |---|---|
+//! | [`forward`] | MACs, addresses, ports, TTL, and every checksum over them (RFC 1624), in place |
+//! | [`reply`] | the frame becomes its own answer: ARP, echo, RST, unreachable |
+//! | [`complete`] | finishes the checksum of a frame whose sender left it to hardware |
+//! | [`announce`] | a gratuitous ARP, from nothing |
+//! | [`contract`] | the last look before an uplink: does the frame show no MAC but the node's? |
+//!
+//! The offsets in [`Headers`](crate::headers::Headers) are used, not trusted: where they do not fit the bytes, the frame
+//! is left as it is and the answer is [`Runt`](crate::reason::Reason::Runt), a bug that shows in a counter. Never: a
+//! table, an allocation, a panic.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod announce;
+mod complete;
+mod contract;
+mod forward;
+mod packet_buf;
+mod reply;
+
+pub use complete::complete;
+pub use contract::{Groups, contract};
+pub use forward::forward;
+pub use packet_buf::PacketBuf;
+pub use reply::reply;
+
+use crate::headers::Ip;
+use crate::wire::checksum::Sum;
+
+impl Ip {
+    /// The sum of the pseudo header for a payload of `length` bytes, going either way: it is the same with the addresses
+    /// swapped.
+    #[inline]
+    fn pseudo(&self, protocol: u8, length: u16) -> Sum {
+        match (self.source.to_v4(), self.destination.to_v4()) {
+            (Some(source), Some(destination)) => {
+                Sum::pseudo_v4(source.to_bits(), destination.to_bits(), protocol, length)
+            }
+            _ => Sum::pseudo_v6(self.source.bits(), self.destination.bits(), protocol, u32::from(length)),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The Internet checksum: whole (RFC 1071), and updated in place (RFC 1624).
+//!
+//! A checksum is the complement of the one's complement sum of 16-bit words. In that arithmetic `!x` is `-x`, and
+//! 0x0000 and 0xffff are both zero; a sum of anything but zeros folds to 0xffff, so that a checksum computed here from
+//! real headers is never 0xffff, except in UDP, which sends a computed 0 as 0xffff because 0 means "none".
+//!
+//! **Partial checksums.** A frame from a sender with checksum offload, read before any hardware saw it (veth!), has only
+//! the folded sum of the pseudo header in its TCP or UDP checksum field, *not* complemented, and nobody after an AF_XDP
+//! socket will finish it. [`Update`] must not be applied to such a field: it would move it the wrong way (a partial
+//! checksum follows its addresses with the opposite sign, and its ports not at all). It is finished first:
+//! [`complete`](crate::rewrite::complete) does.
+
+/// A one's complement sum that is still being added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// The sum of some bytes, as big-endian 16-bit words; an odd last byte is the high half of a word.
+    #[inline]
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        // In any byte order the sum comes out right, but for being in that order (RFC 1071, 2 (B)): so native 32-bit
+        // loads into 64 bits, which the compiler makes vectors of. 2^32 words would have to come before it overflows.
+        let (words, rest) = bytes.as_chunks::<4>();
+        let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+        let mut tail = [0; 4];
+        for (to, from) in tail.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        sum += u64::from(u32::from_ne_bytes(tail));
+        Sum(u64::from(u16::from_be(fold(sum))))
+    }
+
+    /// The sum of the pseudo header of TCP and UDP over IPv4 (RFC 9293, 3.1): addresses, zero, protocol, length in bytes
+    /// of the transport header and payload.
+    #[inline]
+    #[must_use]
+    pub const fn pseudo_v4(source: u32, destination: u32, protocol: u8, length: u16) -> Self {
+        Sum(source as u64 + destination as u64 + protocol as u64 + length as u64)
+    }
+
+    /// The sum of the pseudo header of IPv6 (RFC 8200, 8.1).
+    #[inline]
+    #[must_use]
+    pub const fn pseudo_v6(source: u128, destination: u128, protocol: u8, length: u32) -> Self {
+        Sum(words(source) + words(destination) + protocol as u64 + length as u64)
+    }
+
+    /// Both sums together. All but the last must be of an even number of bytes.
+    #[inline]
+    #[must_use]
+    pub const fn and(self, other: Sum) -> Self {
+        Sum(self.0 + other.0)
+    }
+
+    /// The sum itself, folded to 16 bits: what a partial checksum field holds. Over a header or packet with a right
+    /// checksum in it, it is 0xffff.
+    #[inline]
+    #[must_use]
+    pub const fn fold(self) -> u16 {
+        fold(self.0)
+    }
+
+    /// The checksum: the sum's complement.
+    #[inline]
+    #[must_use]
+    pub const fn checksum(self) -> u16 {
+        !fold(self.0)
+    }
+}
+
+/// What a change of fields does to the checksums over them: `~m + m'` summed over every field (RFC 1624, equation 3).
+///
+/// Only words at an even offset from the start of what is summed may be changed; every field of every header here is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Update(u64);
+
+impl Update {
+    /// Nothing changed.
+    pub const NONE: Update = Update(0);
+
+    /// A 16-bit field changes: a port, or TTL and protocol, or type and code.
+    #[inline(always)]
+    #[must_use]
+    pub const fn u16(self, old: u16, new: u16) -> Self {
+        Update(self.0 + !old as u64 + new as u64)
+    }
+
+    /// A 32-bit field changes: an IPv4 address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn u32(self, old: u32, new: u32) -> Self {
+        Update(self.0 + !old as u64 + new as u64)
+    }
+
+    /// A 128-bit field changes: an IPv6 address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn u128(self, old: u128, new: u128) -> Self {
+        Update(self.0 + words(!old) + words(new))
+    }
+
+    /// The checksum after the change: `~(~HC + ~m + m')`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn apply(self, checksum: u16) -> u16 {
+        !fold(self.0 + !checksum as u64)
+    }
+
+    /// The UDP checksum after the change: none stays none, and a computed 0 is sent as 0xffff (RFC 768).
+    #[inline(always)]
+    #[must_use]
+    pub const fn apply_udp(self, checksum: u16) -> u16 {
+        if checksum == 0 { 0 } else { udp(self.apply(checksum)) }
+    }
+}
+
+/// A computed UDP checksum as it is sent: 0 as 0xffff.
+#[inline(always)]
+#[must_use]
+pub const fn udp(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
+}
+
+/// The four 32-bit words of an IPv6 address, summed.
+const fn words(bits: u128) -> u64 {
+    const LOW: u64 = 0xffff_ffff;
+    let (high, low) = ((bits >> 64) as u64, bits as u64);
+    (high >> 32) + (high & LOW) + (low >> 32) + (low & LOW)
+}
+
+/// Adds the carries back in until 16 bits are left. Zero only if the sum is.
+const fn fold(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff); // at most 33 bits
+    let sum = (sum >> 16) + (sum & 0xffff); // at most 18
+    let sum = (sum >> 16) + (sum & 0xffff); // at most 17
+    let sum = (sum >> 16) + (sum & 0xffff);
+    sum as u16
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 1071, 1, word for word.
+    fn plain(bytes: &[u8]) -> u16 {
+        let mut sum: u32 = 0;
+        for word in bytes.chunks(2) {
+            sum += u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0));
+            sum = (sum >> 16) + (sum & 0xffff);
+        }
+        sum as u16
+    }
+
+    #[test]
+    fn rfc_1071_section_3() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(Sum::of(&bytes).fold(), 0xddf2);
+        assert_eq!(Sum::of(&bytes).checksum(), !0xddf2);
+    }
+
+    #[test]
+    fn rfc_1624_section_4() {
+        assert_eq!(Update::NONE.u16(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+    }
+
+    #[test]
+    fn udp_zero() {
+        let update = Update::NONE.u16(0x5555, 0x3285);
+        assert_eq!(update.apply_udp(0), 0, "no checksum stays none");
+        assert_eq!(update.apply_udp(0xdd2f), 0xffff, "a computed 0 is sent as ffff");
+        assert_eq!(Update::NONE.u16(0x3285, 0x5555).apply_udp(0xffff), 0xdd2f, "and back");
+    }
+
+    /// Why a partial checksum must be finished before it is updated: see the module's header.
+    #[test]
+    fn a_partial_checksum_goes_the_other_way() {
+        let (client, vip, backend) = (0xc000_0207, 0x0a60_0001, 0x0a01_0203);
+        let before = Sum::pseudo_v4(client, vip, 6, 20).fold();
+        let after = Sum::pseudo_v4(client, backend, 6, 20).fold();
+        assert_ne!(Update::NONE.u32(vip, backend).apply(before), after);
+        assert_eq!(Update::NONE.u32(backend, vip).apply(before), after);
+    }
+
+    proptest! {
+        #[test]
+        fn sums_agree_with_the_plain_one(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(Sum::of(&bytes).fold(), plain(&bytes));
+        }
+
+        #[test]
+        fn parts_add_up(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..100) {
+            let (head, tail) = bytes.split_at((at * 2).min(bytes.len() & !1));
+            prop_assert_eq!(Sum::of(head).and(Sum::of(tail)).fold(), plain(&bytes));
+        }
+
+        #[test]
+        fn pseudo_headers_are_sums_of_their_bytes(v4: [u32; 2], v6: [u128; 2], protocol: u8, length: u16) {
+            let mut bytes = [v4[0].to_be_bytes(), v4[1].to_be_bytes()].concat();
+            bytes.extend([0, protocol]);
+            bytes.extend(length.to_be_bytes());
+            prop_assert_eq!(Sum::pseudo_v4(v4[0], v4[1], protocol, length).fold(), plain(&bytes));
+
+            let mut bytes = [v6[0].to_be_bytes(), v6[1].to_be_bytes()].concat();
+            bytes.extend(u32::from(length).to_be_bytes());
+            bytes.extend([0, 0, 0, protocol]);
+            prop_assert_eq!(Sum::pseudo_v6(v6[0], v6[1], protocol, length.into()).fold(), plain(&bytes));
+        }
+
+        /// A version, as every header has it, keeps the sum from being zero: see the module's header.
+        #[test]
+        fn an_update_is_a_recomputation(
+            mut bytes in proptest::collection::vec(any::<u8>(), 40..64),
+            short: u16, long: u32, longest: u128,
+        ) {
+            bytes[0] = 0x45;
+            let before = Sum::of(&bytes).checksum();
+            let old_short = u16::from_be_bytes(bytes[2..4].try_into().unwrap());
+            let old_long = u32::from_be_bytes(bytes[6..10].try_into().unwrap());
+            let old_longest = u128::from_be_bytes(bytes[12..28].try_into().unwrap());
+            bytes[2..4].copy_from_slice(&short.to_be_bytes());
+            bytes[6..10].copy_from_slice(&long.to_be_bytes());
+            bytes[12..28].copy_from_slice(&longest.to_be_bytes());
+            let update = Update::NONE.u16(old_short, short).u32(old_long, long).u128(old_longest, longest);
+            prop_assert_eq!(update.apply(before), Sum::of(&bytes).checksum());
+        }
+    }
+}
