@@ -3,6 +3,7 @@
 pub mod address;
 pub mod flows;
 pub mod hash;
+pub mod config;
 pub mod headers;
 pub mod maglev;
 pub mod mem;

@@ -1,0 +1,174 @@
+//! The dataplane's configuration file: one screen of YAML, read once, at start.
+//!
+//! ```text
+//!  bytes ─yaml─► file::File ─validate─► Config ─against Machine─► boot
+//!          │                    │                      │
+//!          ▼ wrong key or type  ▼ wrong by itself      ▼ wrong on this machine
+//!          Diagnostic           Diagnostic             Diagnostic           (file:line:column, what to do)
+//! ```
+//!
+//! Holding a [`Config`] proves that it is free of contradictions: names are well-formed and unique, numbers are in range,
+//! addresses are of the right kind. Only whether the machine has those interfaces, queues and cores is still open;
+//! [`Config::against`] says. Nothing here opens a file, a device or a socket: `levee check` uses [`check`] offline.
+//!
+//! Every key beyond `ports` and `workers` is optional. The comment at each field of [`Config`] gives its unit, default and
+//! reason; `configs/` has working examples.
+
+mod file;
+mod machine;
+mod validate;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use levee_api::diagnostic::Diagnostic;
+use levee_api::net::{PortRange, Role};
+
+pub use file::{Attach, Mode, Take};
+pub use machine::{Interface, Machine};
+
+/// Reads, and validates by itself, what stands in a configuration file. `file` names it in diagnostics.
+///
+/// # Errors
+/// Everything that is wrong with it; one diagnostic if it is no YAML of the right form, all of them if it is.
+pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<Diagnostic>> {
+    let parsed = levee_api::yaml::parse(file, bytes).map_err(|diagnostic| vec![diagnostic])?;
+    validate::validate(file, parsed)
+}
+
+/// What is wrong with a configuration file, without a look at the machine.
+#[must_use]
+pub fn check(file: &str, bytes: &[u8]) -> Vec<Diagnostic> {
+    read(file, bytes).err().unwrap_or_default()
+}
+
+/// A configuration without contradictions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Its file, for diagnostics.
+    pub file: String,
+    /// `ports`: at least one, and at least one uplink. The order gives each its [`PortId`](crate::verdict::PortId).
+    pub ports: Vec<Port>,
+    /// `workers`: the cores that poll, each wholly ours. Queues are dealt out to them in turn, port by port.
+    pub workers: Vec<Placed<usize>>,
+    /// `socket`: the control socket. Default `/run/levee/dataplane.sock`: `/run` is emptied at boot, so no stale one outlives a crash of the machine.
+    pub socket: PathBuf,
+    /// `socket_group`: who, besides root, may read from the socket. Default: nobody; the socket then is root's alone.
+    pub socket_group: Option<Placed<String>>,
+    /// `program_uids`: users that may program, besides root and the daemon's own. Default: none.
+    pub program_uids: Vec<u32>,
+    /// `snat`: sources that `nat` rewrites to. Default (empty): the first uplink's first IPv4 address with ports
+    /// 61000-65535, which lie above Linux's default `ip_local_port_range` (32768-60999), so the kernel never uses them.
+    pub snat: Vec<Snat>,
+    /// `announce_interval`: how often the node's MAC is shown to the switches. Default 60 s: five times within the 300 s after
+    /// which switches usually forget a MAC, so that four lost announcements in a row do no harm.
+    pub announce_interval: Duration,
+    /// `multicast`: groups that pods may send to the fabric. Default: none; pods' multicast stays on the node.
+    pub multicast: Vec<IpAddr>,
+    /// `arp.rate`: ARP frames per second and source that are answered; the rest is dropped as `arp_rate_limited`. Default 50:
+    /// a host with a full table of neighbours asks for each of them about twice a minute.
+    pub arp_rate: u32,
+    /// `replies.rate`: RSTs, unreachables and echo replies per second and worker; the rest is dropped as `reply_rate_limited`.
+    /// Default 10,000: enough for a rolling restart's refusals, too few to make an amplifier.
+    pub reply_rate: u32,
+    /// `flows.capacity`: flows that each worker has room for, faulted in at start. Default 1,048,576.
+    pub flow_capacity: u32,
+    /// `timeouts`.
+    pub timeouts: Timeouts,
+    /// `memory`.
+    pub memory: Memory,
+    /// `busy_poll`: default none; the drivers' interrupts feed the rings.
+    pub busy_poll: Option<BusyPoll>,
+}
+
+/// A value and where it stands in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed<T> {
+    /// The value.
+    pub value: T,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+}
+
+/// One interface that levee takes frames from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// `interface`: its name.
+    pub interface: Placed<String>,
+    /// `role`: what it faces.
+    pub role: Role,
+    /// `queues`. Default (`None`): every queue that the interface has.
+    pub queues: Option<Vec<Placed<u32>>>,
+    /// `mode`. Default `auto`: zero-copy where the driver can, copy elsewhere; `levee port list` says which.
+    pub mode: Mode,
+    /// `attach`. Default `auto`: native where the driver can, `skb` elsewhere.
+    pub attach: Attach,
+    /// `take`. Default `owned` for uplinks, which levee shares with the kernel; `all` for pods, where the kernel has no
+    /// business: what is the kernel's nevertheless comes to it through a TAP device.
+    pub take: Take,
+    /// `neighbours` (role `pods` only): the kernel interface whose neighbour table knows the pods, their bridge. Default: the port's own interface.
+    pub neighbours: Option<Placed<String>>,
+}
+
+/// An address and ports that flows are hidden behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snat {
+    /// `address`: one that routers of the fabric lead to this node.
+    pub address: IpAddr,
+    /// `ports`: shared out among the workers. Default 61000-65535.
+    pub ports: PortRange,
+}
+
+/// How long a flow without packets is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `tcp_syn`. Default 60 s: Linux gives up on an unanswered SYN's last but one retry at 63 s.
+    pub tcp_syn: Duration,
+    /// `tcp_established`. Default 2 h 4 min: the least that RFC 5382 (REQ-5) allows, longer than TCP's two hours of keep-alive.
+    pub tcp_established: Duration,
+    /// `tcp_closing`, after the first FIN. Default 4 min: two maximum segment lifetimes (RFC 5382, REQ-5).
+    pub tcp_closing: Duration,
+    /// `tcp_closed`, after both FINs or a RST. Default 10 s: what still flies goes to the same backend.
+    pub tcp_closed: Duration,
+    /// `udp`. Default 3 min; RFC 4787 (REQ-5) asks for two or more.
+    pub udp: Duration,
+}
+
+/// The memory that frames lie in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// `memory.frames`: number of frames. Default (`None`): 8,192 per queue, so that both rings of a queue can be full.
+    pub frames: Option<u32>,
+    /// `memory.frame_size`: bytes, 2048 or 4096, of which the kernel takes 256 for itself. Default 2048: an MTU of 1500 with two VLAN tags fits.
+    pub frame_size: u32,
+    /// `memory.huge_pages`: whether to take it from the kernel's reserved huge pages (fewer TLB misses). Default false: most hosts reserve none.
+    pub huge_pages: bool,
+}
+
+/// `SO_PREFER_BUSY_POLL` and its fellows: the worker itself runs the driver's receive loop, and interrupts stay off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BusyPoll {
+    /// `busy_poll.microseconds`: how long one call may look for frames. Default 20 (the kernel's documentation's value).
+    pub microseconds: u32,
+    /// `busy_poll.budget`: frames one call may take. Default 64 (one NAPI budget).
+    pub budget: u32,
+}
+
+impl Config {
+    /// What is wrong with the configuration on this machine: interfaces and cores that it does not have, ports without queues.
+    #[must_use]
+    pub fn against(&self, machine: &Machine) -> Vec<Diagnostic> {
+        machine::against(self, machine)
+    }
+}
+
+/// A diagnostic at a value's place.
+pub(crate) fn at<T>(file: &str, place: &Placed<T>, message: impl Into<String>, help: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(file, message).at(place.line, place.column).help(help)
+}
+
+#[cfg(test)]
+mod tests;
