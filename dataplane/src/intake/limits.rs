@@ -1,0 +1,33 @@
+//! What one client, and all together, may cost.
+
+use std::time::Duration;
+
+/// Connections at a time of those who may only read. Each costs a descriptor and some 50 KiB; a person with a browser, a
+/// scraper and a few shells needs ten.
+pub const READERS: usize = 32;
+
+/// Connections at a time of those who may program. Apart from the readers', so that no number of these keeps the control
+/// process out.
+pub const PROGRAMMERS: usize = 32;
+
+/// Largest program or delta, in bytes: 25,000 services with ten backends each are some 25 MiB of JSON.
+pub const PROGRAM_BODY: usize = 64 << 20;
+
+/// Largest other body: a question about one packet.
+pub const SMALL_BODY: usize = 64 << 10;
+
+/// Time to send the request's head. An idle connection is closed after it.
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// Time to send the body.
+pub const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Time that one write may wait for a client that does not read.
+pub const WRITE_TIME: Duration = Duration::from_secs(10);
+
+/// Time that a program may take from its last byte until all workers run it. Building tables for 25,000 services takes
+/// seconds in the worst case.
+pub const PROGRAM_TIME: Duration = Duration::from_secs(30);
+
+/// Flows fetched from a worker at a time; between two, it forwards.
+pub const FLOW_PAGE: usize = 256;

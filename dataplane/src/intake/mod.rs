@@ -1,0 +1,30 @@
+//! The control socket: HTTP/1.1 and JSON over a Unix socket.
+//!
+//! ```text
+//!  connect ─► accept ─► peer credentials ─► a place free? ─► hyper ─► routes ─► Subject
+//!                │              │ no rights ─ reader    │ none: 503, closed          │
+//!                ▼              ▼                       ▼                            ▼
+//!          backlog: kernel   rights::Rights      semaphores by rights      answers, or a Problem
+//! ```
+//!
+//! `curl --unix-socket /run/levee/dataplane.sock http://levee/v1/status` is a full client; `/openapi.json` describes
+//! everything. Whoever can open the socket may read; [`rights`] says who may program.
+//!
+//! What a client can cost is bounded: connections ([`limits`]), time (headers, body, each write), and memory (bodies are
+//! cut off while they stream in). It runs on one slow thread and speaks for a [`Subject`], a trait, so that all of it is
+//! tested without a packet. It never touches frames, and forwarding never waits for it.
+
+pub mod limits;
+pub mod rights;
+mod routes;
+mod server;
+mod socket;
+mod subject;
+
+pub use routes::document;
+pub use server::serve;
+pub use socket::{BindError, Listening, bind};
+pub use subject::{FlowCursor, FlowPage, Pending, Refusal, Subject};
+
+#[cfg(test)]
+mod tests;

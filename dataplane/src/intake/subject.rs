@@ -1,0 +1,85 @@
+//! What the control socket speaks for.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use levee_api::explain::{Explanation, Question};
+use levee_api::program::{Applied, Delta, Generation, Program};
+use levee_api::report::{
+    BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Status, VipEntry,
+};
+
+use crate::events::Events;
+
+/// An answer that takes its time.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A dataplane, as its control socket sees it. Reading never waits for whoever programs.
+pub trait Subject: Send + Sync + 'static {
+    /// `GET /v1/status`.
+    fn status(&self) -> Status;
+    /// `GET /v1/health`.
+    fn health(&self) -> Health;
+    /// `GET /v1/program`: the last one that was taken.
+    fn program(&self) -> Arc<Program>;
+    /// `GET /v1/counters`.
+    fn counters(&self) -> Counters;
+    /// `GET /v1/drops`: every reason, in the order of the counters.
+    fn drops(&self) -> Vec<Drop>;
+    /// `GET /v1/vips`.
+    fn vips(&self) -> Vec<VipEntry>;
+    /// `GET /v1/backends`.
+    fn backends(&self) -> Vec<BackendEntry>;
+    /// `GET /v1/neighbours`.
+    fn neighbours(&self) -> Vec<Neighbour>;
+    /// `GET /v1/ports`.
+    fn ports(&self) -> Vec<Port>;
+    /// `POST /v1/explain`.
+    ///
+    /// # Errors
+    /// What is wrong with the question.
+    fn explain(&self, question: &Question) -> Result<Explanation, String>;
+    /// `PUT /v1/program`: answers when every worker runs it.
+    fn load(&self, program: Program) -> Pending<'_, Result<Applied, Refusal>>;
+    /// `PATCH /v1/program`: answers when every worker runs it.
+    fn amend(&self, delta: Delta) -> Pending<'_, Result<Applied, Refusal>>;
+    /// `GET /v1/flows`, a page at a time. `None` starts.
+    fn flows(&self, filter: FlowFilter, cursor: Option<FlowCursor>) -> Pending<'_, Result<FlowPage, String>>;
+    /// `DELETE /v1/flows`.
+    fn flush(&self, filter: FlowFilter) -> Pending<'_, Result<Flushed, String>>;
+    /// `GET /v1/events`.
+    fn events(&self) -> &Events;
+}
+
+/// Why a program or a delta was not taken. The old one goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The delta was made against another generation than the one that is programmed: 409.
+    Stale {
+        /// The one that is.
+        generation: Generation,
+    },
+    /// It contradicts itself: 422. Every reason.
+    Invalid(Vec<String>),
+    /// Taken, but not run by every worker in time, or the dataplane is stopping: 503.
+    Unavailable(String),
+}
+
+/// Where the next page of flows starts; opaque outside of the subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowCursor {
+    /// The worker.
+    pub worker: usize,
+    /// The place in its table.
+    pub position: u64,
+}
+
+/// Some flows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowPage {
+    /// Those that the filter matches, possibly none though more follow.
+    pub flows: Vec<Flow>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<FlowCursor>,
+}
