@@ -1,15 +1,15 @@
 //! levee-dataplane: moves packets.
 
 pub mod address;
-pub mod flows;
-pub mod hash;
 pub mod config;
 pub mod events;
+pub mod flows;
+pub mod hash;
 pub mod headers;
+pub mod intake;
 pub mod maglev;
 pub mod mem;
 pub mod parse;
-pub mod intake;
 pub mod reason;
 pub mod rewrite;
 pub mod tables;

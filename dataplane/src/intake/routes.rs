@@ -155,7 +155,7 @@ async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     (status = OK, body = Explanation),
     (status = UNPROCESSABLE_ENTITY, body = Problem),
 ))]
-async fn explain(State(app): State<App>, request: Request) -> Result<Json<Explanation>, Response> {
+async fn explain(State(app): State<App>, request: Request) -> Result<Json<Explanation>, Refused> {
     let question = json::<Question>(request, limits::SMALL_BODY).await?;
     let answer = app.subject.explain(&question);
     answer.map(Json).map_err(|error| refuse(StatusCode::UNPROCESSABLE_ENTITY, error))
@@ -172,7 +172,7 @@ async fn explain(State(app): State<App>, request: Request) -> Result<Json<Explan
     (status = UNPROCESSABLE_ENTITY, body = Problem),
     (status = SERVICE_UNAVAILABLE, body = Problem),
 ))]
-async fn load(State(app): State<App>, _: Programmer, request: Request) -> Result<Json<Applied>, Response> {
+async fn load(State(app): State<App>, _: Programmer, request: Request) -> Result<Json<Applied>, Refused> {
     let _turn = turn(&app).await?;
     let program = json::<Program>(request, limits::PROGRAM_BODY).await?;
     applied(tokio::time::timeout(limits::PROGRAM_TIME, app.subject.load(program)).await)
@@ -189,13 +189,13 @@ async fn load(State(app): State<App>, _: Programmer, request: Request) -> Result
     (status = UNPROCESSABLE_ENTITY, body = Problem),
     (status = SERVICE_UNAVAILABLE, body = Problem),
 ))]
-async fn amend(State(app): State<App>, _: Programmer, request: Request) -> Result<Json<Applied>, Response> {
+async fn amend(State(app): State<App>, _: Programmer, request: Request) -> Result<Json<Applied>, Refused> {
     let _turn = turn(&app).await?;
     let delta = json::<Delta>(request, limits::PROGRAM_BODY).await?;
     applied(tokio::time::timeout(limits::PROGRAM_TIME, app.subject.amend(delta)).await)
 }
 
-async fn turn(app: &App) -> Result<tokio::sync::OwnedSemaphorePermit, Response> {
+async fn turn(app: &App) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {
     let waiting = Arc::clone(&app.programming).acquire_owned();
     match tokio::time::timeout(limits::PROGRAM_TIME, waiting).await {
         Ok(Ok(turn)) => Ok(turn),
@@ -203,22 +203,23 @@ async fn turn(app: &App) -> Result<tokio::sync::OwnedSemaphorePermit, Response> 
     }
 }
 
-fn applied(outcome: Result<Result<Applied, Refusal>, tokio::time::error::Elapsed>) -> Result<Json<Applied>, Response> {
-    let problem =
-        |status: StatusCode, error: String, generation| (status, Json(Problem { error, generation })).into_response();
+fn applied(outcome: Result<Result<Applied, Refusal>, tokio::time::error::Elapsed>) -> Result<Json<Applied>, Refused> {
     match outcome {
         Ok(Ok(applied)) => Ok(Json(applied)),
-        Ok(Err(Refusal::Stale { generation })) => Err(problem(
+        Ok(Err(Refusal::Stale { generation })) => Err(Refused(
             StatusCode::CONFLICT,
-            format!("the delta's base is not the generation that is programmed, {generation}; send the whole program"),
-            Some(generation),
+            Problem {
+                error: format!(
+                    "the delta's base is not the programmed generation, {generation}; send the whole program"
+                ),
+                generation: Some(generation),
+            },
         )),
-        Ok(Err(Refusal::Invalid(reasons))) => Err(problem(StatusCode::UNPROCESSABLE_ENTITY, reasons.join("\n"), None)),
-        Ok(Err(Refusal::Unavailable(reason))) => Err(problem(StatusCode::SERVICE_UNAVAILABLE, reason, None)),
-        Err(_) => Err(problem(
+        Ok(Err(Refusal::Invalid(reasons))) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, reasons.join("\n"))),
+        Ok(Err(Refusal::Unavailable(reason))) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, reason)),
+        Err(_) => Err(refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("not every worker ran it within {} s; see GET /v1/health", limits::PROGRAM_TIME.as_secs()),
-            None,
         )),
     }
 }
@@ -259,7 +260,7 @@ impl From<FlowQuery> for FlowFilter {
     (status = OK, body = Flow, content_type = "application/x-ndjson"),
     (status = BAD_REQUEST, body = Problem),
 ))]
-async fn flows(State(app): State<App>, query: Result<Query<FlowQuery>, QueryRejection>) -> Result<Response, Response> {
+async fn flows(State(app): State<App>, query: Result<Query<FlowQuery>, QueryRejection>) -> Result<Response, Refused> {
     let filter = FlowFilter::from(query.map_err(bad_query)?.0);
     let first = app.subject.flows(filter.clone(), None).await.map_err(unavailable)?;
     // What is still to be asked for: the first page is there, so that an error can still be a status code.
@@ -290,7 +291,7 @@ async fn flush(
     State(app): State<App>,
     _: Programmer,
     query: Result<Query<FlowQuery>, QueryRejection>,
-) -> Result<Json<Flushed>, Response> {
+) -> Result<Json<Flushed>, Refused> {
     let filter = query.map_err(bad_query)?.0.into();
     app.subject.flush(filter).await.map(Json).map_err(unavailable)
 }
@@ -309,10 +310,7 @@ struct EventQuery {
     (status = OK, body = Event, content_type = "application/x-ndjson"),
     (status = BAD_REQUEST, body = Problem),
 ))]
-async fn events(
-    State(app): State<App>,
-    query: Result<Query<EventQuery>, QueryRejection>,
-) -> Result<Response, Response> {
+async fn events(State(app): State<App>, query: Result<Query<EventQuery>, QueryRejection>) -> Result<Response, Refused> {
     let follow = query.map_err(bad_query)?.0.follow;
     let (remembered, receiver) = app.subject.events().follow();
     let past = Bytes::from(remembered.iter().flat_map(line).collect::<Vec<u8>>());
@@ -338,9 +336,9 @@ async fn events(
 struct Programmer;
 
 impl<S: Send + Sync> FromRequestParts<S> for Programmer {
-    type Rejection = Response;
+    type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
         match parts.extensions.get::<Rights>() {
             Some(Rights::Program) => Ok(Programmer),
             Some(Rights::Read) | None => Err(refuse(
@@ -352,7 +350,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Programmer {
 }
 
 /// The body of a request as a value; cut off at `limit` bytes and after [`limits::BODY_TIME`].
-async fn json<T: DeserializeOwned + Send + 'static>(request: Request, limit: usize) -> Result<T, Response> {
+async fn json<T: DeserializeOwned + Send + 'static>(request: Request, limit: usize) -> Result<T, Refused> {
     let too_large = || {
         refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes; nothing of it was kept"))
     };
@@ -389,19 +387,28 @@ async fn json<T: DeserializeOwned + Send + 'static>(request: Request, limit: usi
 async fn elsewhere(work: impl FnOnce() -> Response + Send + 'static) -> Response {
     match tokio::task::spawn_blocking(work).await {
         Ok(response) => response,
-        Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "making the answer failed; report this"),
+        Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "making the answer failed; report this").into_response(),
     }
 }
 
-fn refuse(status: StatusCode, error: impl Into<String>) -> Response {
-    (status, Json(Problem { error: error.into(), generation: None })).into_response()
+/// An answer that is not a success.
+struct Refused(StatusCode, Problem);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
 }
 
-fn bad_query(rejection: QueryRejection) -> Response {
+fn refuse(status: StatusCode, error: impl Into<String>) -> Refused {
+    Refused(status, Problem { error: error.into(), generation: None })
+}
+
+fn bad_query(rejection: QueryRejection) -> Refused {
     refuse(StatusCode::BAD_REQUEST, format!("{}; GET /openapi.json lists the parameters", rejection.body_text()))
 }
 
-fn unavailable(error: String) -> Response {
+fn unavailable(error: String) -> Refused {
     refuse(StatusCode::SERVICE_UNAVAILABLE, error)
 }
 
