@@ -1,1 +1,31 @@
-//! af-xdp
+//! AF_XDP for Rust, safe to use: memory, rings, sockets, and the XDP program that feeds them.
+//!
+//! | to | use |
+//! |---|---|
+//! | make memory for frames | [`Umem`], [`FramePool`], [`Frame`] |
+//! | receive and send on a queue of an interface | [`Socket`] |
+//!
+//! This crate is the home of `unsafe`: one operation per block, each with the reason why it holds. Its safe face is complete, so that
+//! nothing that is built on it needs any; the two functions that take over the work of another process ([`Umem::adopt`], [`Socket::adopt`])
+//! are unsafe, because only their caller can know that the other has stopped.
+
+// The workspace denies unsafe code; this crate is where it lives.
+#![allow(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod error;
+mod frame;
+pub mod interface;
+mod mapped;
+mod pool;
+mod queues;
+pub mod ring;
+mod socket;
+mod umem;
+
+pub use error::Error;
+pub use frame::{Frame, OutOfChunk};
+pub use pool::FramePool;
+pub use queues::{Counters, Held};
+pub use socket::{BusyPoll, Mode, Registration, RingSizes, Socket, SocketConfig, Statistics};
+pub use umem::{FrameSize, HugePages, KERNEL_HEADROOM, Umem, UmemConfig};
