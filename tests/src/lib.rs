@@ -1,1 +1,41 @@
-//! levee-tests
+//! The lab: a whole cluster's network in namespaces of one machine, and instruments to see what its wires carry.
+//!
+//! ```text
+//!  ┌ node-1 ────────────────┐      ┌ fabric ─────────────┐      ┌ node-2 ───────────────┐
+//!  │ pod ── br-ex … ── eth0 ═══════ node-1   br0  node-2 ═══════ eth0 … ── br-ex ── pod │
+//!  └────────────────────────┘      │   │   ▲ a Tap here  │      └───────────────────────┘
+//!                                  └───┼───┼─────────────┘
+//!                                 client   node-3 … (bystanders: whatever is heard here was flooded)
+//! ```
+//!
+//! | noun | what it is |
+//! |---|---|
+//! | [`Lab`] | owner of everything below; takes it down on drop, panic and signals |
+//! | [`Namespace`] | one `ip netns`: run commands, start daemons, or enter it with a closure |
+//! | [`Daemon`] | a child process with its log; ends with its owner |
+//! | [`Fabric`] | a learning bridge and its wires, the layer-2 segment |
+//! | [`Node`], [`Pod`] | a cluster node before or after levee, and what runs on it |
+//! | [`Host`] | a station with one wire: a balancer or a client |
+//! | [`Tap`], [`Census`] | every frame on every wire, heard and sorted |
+//! | [`traffic`] | TCP and UDP echo, HTTP servers, curl |
+//! | `levee` | the daemons under test: configuration, start, questions |
+//!
+//! Tests and the demo share it. It works on nothing outside the namespaces that it made, and it panics with the whole
+//! story (command, exit status, standard error) when the world is not as a test needs it: that is its way to report.
+
+mod census;
+mod daemon;
+mod fabric;
+mod lab;
+mod namespace;
+mod node;
+mod tap;
+pub mod traffic;
+
+pub use census::{Arp, Census, Kind};
+pub use daemon::Daemon;
+pub use fabric::{Fabric, Wire};
+pub use lab::Lab;
+pub use namespace::Namespace;
+pub use node::{ArpPayload, Host, Node, Pod, Uplink};
+pub use tap::{Captured, Direction, Tap};

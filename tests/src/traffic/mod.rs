@@ -1,0 +1,7 @@
+//! What stations say to each other: real kernels' TCP and UDP, real nginx, real curl.
+
+mod echo;
+mod http;
+
+pub use echo::{EchoServer, Outcome, connect_many, udp_round_trips};
+pub use http::{Curl, Nginx, Tally};
