@@ -1,12 +1,16 @@
 //! levee-dataplane: moves packets.
 
 pub mod address;
+pub mod classify;
 pub mod config;
+pub mod counters;
+pub mod decide;
 pub mod events;
 pub mod flows;
 pub mod hash;
 pub mod headers;
 pub mod intake;
+pub mod limits;
 pub mod maglev;
 pub mod mem;
 pub mod parse;

@@ -1,0 +1,239 @@
+//! What a frame is to us: headers and tables in, a class out. No state, no bytes.
+//!
+//! The questions are asked in the order in which an answer ends them:
+//!
+//! ```text
+//!   link layer    whose frame is it?           another station's, a group's
+//!   ARP           who is asked for?            ours on the fabric; not on this node, on the pods' side
+//!   destination   a VIP? a shared port?        a service, a ping, a closed port
+//!                 a SNAT port?                 a reply of a translated flow
+//!   source        a service's backend?         perhaps a reply
+//!   destination   the kernel, a pod, a route   plain forwarding
+//! ```
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use levee_api::net::Role;
+
+use crate::address::Address;
+use crate::headers::{Arp, ArpOperation, Fragment, Headers, Ip, Network, Transport};
+use crate::reason::Reason;
+use crate::tables::service::{BackendKey, Frontend, FrontendKey};
+use crate::tables::{Owner, Port, Tables};
+use crate::verdict::{Endpoint, PortId};
+
+/// What a frame is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Nothing that we send on.
+    Ends(Reason),
+    /// The kernel's.
+    Kernel,
+    /// An ARP request that we answer with the node's MAC.
+    ArpAnswer,
+    /// To a frontend of a service.
+    Service(Frontend),
+    /// A ping to a VIP.
+    Ping,
+    /// To a VIP, at a port that it does not have.
+    ClosedPort,
+    /// To a SNAT address and port: a reply that this worker's flows know.
+    SnatReply {
+        /// The worker whose port it is.
+        worker: usize,
+    },
+    /// From a backend of a service: a reply, if a flow knows it, and plain otherwise.
+    Reply(Plain),
+    /// To be sent on as it is but for its MACs.
+    Plain(Plain),
+}
+
+/// Where a packet without a flow goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// To this address.
+    To(Address),
+    /// To a group, out of every uplink: the port is the first.
+    Multicast(PortId),
+    /// To the kernel.
+    Kernel,
+    /// Nowhere.
+    Nowhere(Reason),
+}
+
+/// Says what a frame is that came in on a port.
+#[inline]
+#[must_use]
+pub fn classify(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
+    let Some(port) = tables.port(ingress) else { return Class::Ends(Reason::NotOwned) };
+    if !headers.source.is_station() {
+        return Class::Ends(Reason::SourceMacInvalid);
+    }
+    match &headers.network {
+        Network::Ip(ip) if ip.source.is_v4() => ipv4(headers, ip, tables, port),
+        Network::Ip(_) => not_ours(port, Reason::Ipv6Unsupported),
+        Network::Arp(arp) => match port.role {
+            Role::Uplink => arp_from_fabric(arp, tables, port),
+            Role::Pods => arp_from_pods(arp, tables),
+        },
+        Network::Other if port.role == Role::Pods && headers.destination.is_broadcast() => {
+            Class::Ends(Reason::PodBroadcast)
+        }
+        Network::Other if port.role == Role::Pods && headers.destination.is_multicast() => {
+            Class::Ends(Reason::PodMulticast)
+        }
+        Network::Other => not_ours(port, Reason::EthertypeUnsupported),
+    }
+}
+
+/// The kernel's where the port has a way to it; otherwise dropped, under the reason for pods or as not owned.
+fn not_ours(port: &Port, from_pods: Reason) -> Class {
+    match (port.role, port.passes) {
+        (Role::Pods, _) => Class::Ends(from_pods),
+        (Role::Uplink, true) => Class::Kernel,
+        (Role::Uplink, false) => Class::Ends(Reason::NotOwned),
+    }
+}
+
+/// RFC 826, with RFC 5227's cases: a probe (sender 0.0.0.0) for an address of ours is answered, for it is in use; an
+/// announcement (sender is target) of an address of ours by somebody else is a conflict.
+fn arp_from_fabric(arp: &Arp, tables: &Tables, port: &Port) -> Class {
+    let ours = |address: Address| {
+        let owner = tables.owner(address);
+        // SNAT addresses that are also the kernel's are answered for by the kernel.
+        owner.announce || owner.snat && !owner.kernel || tables.is_local_pod(address, owner)
+    };
+    if ours(arp.sender) && arp.sender_mac != port.mac {
+        return Class::Ends(Reason::ArpConflict);
+    }
+    match arp.operation {
+        ArpOperation::Request if arp.sender != arp.target && ours(arp.target) => Class::ArpAnswer,
+        _ if port.passes => Class::Kernel,
+        _ => Class::Ends(Reason::ArpIgnored),
+    }
+}
+
+/// Nothing of a pod's ARP leaves the node. What is not on this node is answered for; what is, answers itself.
+fn arp_from_pods(arp: &Arp, tables: &Tables) -> Class {
+    let sender = tables.owner(arp.sender);
+    if sender.vip || sender.snat && !sender.kernel {
+        return Class::Ends(Reason::ArpConflict);
+    }
+    if arp.operation == ArpOperation::Reply || arp.sender == arp.target {
+        return Class::Ends(Reason::PodArpKept);
+    }
+    let target = tables.owner(arp.target);
+    let elsewhere = !target.kernel && !tables.is_local_pod(arp.target, target);
+    // A probe asks whether an address is free. We know that of our own addresses; a pod that is just being made asks for
+    // one that no table has yet, and "taken" would be a lie that keeps it from starting.
+    let probe = arp.sender == Address::UNSPECIFIED_V4;
+    let known = target.vip || target.snat;
+    if elsewhere && (!probe || known) { Class::ArpAnswer } else { Class::Ends(Reason::PodArpKept) }
+}
+
+fn ipv4(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
+    if headers.destination.is_multicast() {
+        return group(headers, ip, tables, port);
+    }
+    let source = tables.owner(ip.source);
+    if source.announce || ip.source.is_martian_source() {
+        return Class::Ends(Reason::MartianSource);
+    }
+    let owner = tables.owner(ip.destination);
+    let local = tables.is_local_pod(ip.destination, owner);
+    if headers.destination != port.mac {
+        // Peers that still have a pod's own MAC are helped until they have learnt the node's; anything else is a copy
+        // of a flood. On the pods' side, a bridge floods what it has not learnt: for pods of this node it delivers the
+        // original itself.
+        match port.role {
+            Role::Uplink if !local => return Class::Ends(Reason::OtherStation),
+            Role::Pods if local => return Class::Ends(Reason::PodToPod),
+            Role::Pods if owner.kernel => return Class::Ends(Reason::OtherStation),
+            Role::Uplink | Role::Pods => {}
+        }
+    }
+    if owner.vip || owner.shared {
+        if ip.fragment != Fragment::Whole && owner.vip {
+            return Class::Ends(Reason::ServiceFragment);
+        }
+        if let Some(frontend) = frontend(ip, tables, port.role) {
+            return if ip.fragment == Fragment::Whole {
+                Class::Service(*frontend)
+            } else {
+                Class::Ends(Reason::ServiceFragment)
+            };
+        }
+        if owner.vip {
+            return vip(ip);
+        }
+    }
+    if owner.snat
+        && let Some(ports) = ip.transport.ports()
+        && let Some(range) = tables.snat_range(ip.destination, ports.destination)
+    {
+        return match range.worker(ports.destination, tables.workers) {
+            Some(_) if ip.fragment != Fragment::Whole => Class::Ends(Reason::ServiceFragment),
+            Some(worker) => Class::SnatReply { worker },
+            None => Class::Ends(Reason::NoSnatFlow),
+        };
+    }
+    let plain = plain(ip, tables, port, owner, local);
+    if is_backend(ip, tables) { Class::Reply(plain) } else { Class::Plain(plain) }
+}
+
+/// Broadcast and multicast. From pods, only what `multicast` names leaves.
+fn group(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
+    match port.role {
+        Role::Uplink => not_ours(port, Reason::NotOwned),
+        Role::Pods if headers.destination.is_broadcast() => Class::Ends(Reason::PodBroadcast),
+        Role::Pods => match tables.port_with(Role::Uplink) {
+            Some(uplink) if ip.destination.is_multicast() && tables.multicast.contains(ip.destination) => {
+                Class::Plain(Plain::Multicast(uplink))
+            }
+            _ => Class::Ends(Reason::PodMulticast),
+        },
+    }
+}
+
+fn frontend<'a>(ip: &Ip, tables: &'a Tables, from: Role) -> Option<&'a Frontend> {
+    let port = ip.transport.ports()?.destination;
+    tables.frontends.get(&FrontendKey { address: ip.destination, port, protocol: ip.protocol, from })
+}
+
+/// A packet to a VIP that is no frontend's.
+fn vip(ip: &Ip) -> Class {
+    const ECHO_REQUEST: u8 = 8;
+    match ip.transport {
+        Transport::Icmp(icmp) if icmp.kind == ECHO_REQUEST && icmp.code == 0 => Class::Ping,
+        Transport::Icmp(_) => Class::Ends(Reason::VipIcmp),
+        Transport::Tcp(_) | Transport::Udp(_) => Class::ClosedPort,
+        Transport::Sctp(_) | Transport::Other => Class::Ends(Reason::VipProtocol),
+    }
+}
+
+fn is_backend(ip: &Ip, tables: &Tables) -> bool {
+    match ip.transport.ports() {
+        Some(ports) => {
+            let endpoint = Endpoint { address: ip.source, port: ports.source };
+            tables.backends.get(&BackendKey { endpoint, protocol: ip.protocol }).is_some()
+        }
+        None => false,
+    }
+}
+
+fn plain(ip: &Ip, tables: &Tables, port: &Port, owner: Owner, local: bool) -> Plain {
+    if owner.kernel {
+        return if port.passes { Plain::Kernel } else { Plain::Nowhere(Reason::NotOwned) };
+    }
+    if local {
+        return Plain::To(ip.destination);
+    }
+    if tables.service_ranges.contains(ip.destination) {
+        return Plain::Nowhere(Reason::ServiceUnallocated);
+    }
+    match port.role {
+        Role::Pods => Plain::To(ip.destination),
+        Role::Uplink if port.passes => Plain::Kernel,
+        Role::Uplink => Plain::Nowhere(Reason::NotOwned),
+    }
+}

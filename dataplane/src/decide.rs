@@ -1,0 +1,395 @@
+//! What becomes of a frame: its class, the tables and this worker's flows in, a decision out. No bytes, no locks.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use levee_api::net::{Mac, Role};
+use levee_api::program::{Mode, WhenEmpty};
+
+use crate::address::Address;
+use crate::classify::{Class, Plain};
+use crate::flows::affinity::Affinities;
+use crate::flows::state::State;
+use crate::flows::{CachedHop, Direction, Flow, FlowId, Flows, Millis, Tuple};
+use crate::hash::{MAGLEV_KEY, spread};
+use crate::headers::{Headers, Ip, Network, Transport, tcp_flags};
+use crate::limits::Limit;
+use crate::reason::Reason;
+use crate::tables::service::{Frontend, Service};
+use crate::tables::{Hop, NeighbourKey, Tables};
+use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
+
+/// How many SNAT ports are tried for a new flow before the range counts as full. With half of a range towards one
+/// backend in use, 32 tries all fail once in 2³² flows.
+const SNAT_TRIES: u32 = 32;
+
+/// What a worker decides with: all its own, and bounded.
+pub struct Memory {
+    /// Flows.
+    pub flows: Flows,
+    /// Session affinity.
+    pub affinities: Affinities,
+    /// ARP answers by asker.
+    pub arp: Limit,
+    /// RST, unreachable and echo answers by sender.
+    pub replies: Limit,
+    /// Flows begun since the worker last looked.
+    pub created: u32,
+    /// Packets sent on without a flow since the worker last looked.
+    pub untracked: u32,
+}
+
+/// Where and when a frame is decided on.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// This batch's snapshot.
+    pub tables: &'a Tables,
+    /// The port that the frame came in on.
+    pub ingress: PortId,
+    /// The worker that decides.
+    pub worker: usize,
+    /// The time of this batch.
+    pub now: Millis,
+}
+
+/// A verdict, or why there is none yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The frame ends so.
+    Ends(Verdict),
+    /// It ends when this neighbour's MAC is known, or when that takes too long.
+    Awaits(NeighbourKey),
+    /// Another worker has its flow.
+    HandOver(usize),
+}
+
+const fn dropped(reason: Reason) -> Decision {
+    Decision::Ends(Verdict::Drop(reason))
+}
+
+/// Decides.
+#[inline]
+#[must_use]
+pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
+    match (class, &headers.network) {
+        (Class::Ends(reason), _) => dropped(*reason),
+        (Class::Kernel, _) => Decision::Ends(Verdict::Pass),
+        (Class::ArpAnswer, Network::Arp(arp)) => {
+            let source = u64::from_be_bytes(mac_word(headers.source)) ^ arp.sender.bits() as u64;
+            if !memory.arp.take(source, scene.now) {
+                return dropped(Reason::ArpRateLimited);
+            }
+            answer(scene, |mac| Reply::ArpIsAt { mac })
+        }
+        (Class::Plain(plain), _) => forward_plain(plain, headers, scene),
+        (Class::Ping, Network::Ip(ip)) => limited(ip, scene, memory, |mac| Reply::Echo { mac }),
+        (Class::ClosedPort, Network::Ip(ip)) => reject(ip, scene, memory),
+        (Class::Service(frontend), Network::Ip(ip)) => service(frontend, ip, scene, memory),
+        (Class::SnatReply { worker }, Network::Ip(ip)) => {
+            if *worker != scene.worker {
+                return Decision::HandOver(*worker);
+            }
+            reply(ip, scene, memory).unwrap_or(dropped(Reason::NoSnatFlow))
+        }
+        (Class::Reply(plain), Network::Ip(ip)) => {
+            let owner = owner(ip.destination, scene.tables);
+            if owner != scene.worker {
+                return Decision::HandOver(owner);
+            }
+            reply(ip, scene, memory).unwrap_or_else(|| forward_plain(plain, headers, scene))
+        }
+        // `classify` gives these classes only to packets of these kinds.
+        _ => dropped(Reason::NotForwardable),
+    }
+}
+
+/// The worker that owns all flows of a client whose replies are recognised by the client's address alone.
+#[must_use]
+pub fn owner(client: Address, tables: &Tables) -> usize {
+    if tables.workers <= 1 { 0 } else { spread(MAGLEV_KEY.address(client, 1), tables.workers) }
+}
+
+fn mac_word(mac: Mac) -> [u8; 8] {
+    let [a, b, c, d, e, f] = mac.0;
+    [0, 0, a, b, c, d, e, f]
+}
+
+fn tuple(ip: &Ip) -> Option<Tuple> {
+    let ports = ip.transport.ports()?;
+    Some(Tuple {
+        source: Endpoint { address: ip.source, port: ports.source },
+        destination: Endpoint { address: ip.destination, port: ports.destination },
+        protocol: ip.protocol,
+    })
+}
+
+fn answer(scene: &Scene<'_>, reply: impl FnOnce(Mac) -> Reply) -> Decision {
+    match scene.tables.port(scene.ingress) {
+        Some(port) => Decision::Ends(Verdict::Hairpin(reply(port.mac))),
+        None => dropped(Reason::NotOwned),
+    }
+}
+
+fn limited(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory, reply: impl FnOnce(Mac) -> Reply) -> Decision {
+    let [high, low] = ip.source.halves();
+    if memory.replies.take(high ^ low, scene.now) { answer(scene, reply) } else { dropped(Reason::ReplyRateLimited) }
+}
+
+/// RST, or ICMP port unreachable.
+fn reject(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
+    match ip.transport {
+        // RFC 9293, 3.5.2: a reset is never answered with a reset.
+        Transport::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0 => dropped(Reason::NoReplyAllowed),
+        Transport::Tcp(_) => limited(ip, scene, memory, |mac| Reply::TcpReset { mac }),
+        Transport::Udp(_) => limited(ip, scene, memory, |mac| Reply::PortUnreachable { mac }),
+        _ => dropped(Reason::VipProtocol),
+    }
+}
+
+fn forward_plain(plain: &Plain, headers: &Headers, scene: &Scene<'_>) -> Decision {
+    match plain {
+        Plain::Nowhere(reason) => dropped(*reason),
+        Plain::Kernel => Decision::Ends(Verdict::Pass),
+        Plain::Multicast(uplink) => send(*uplink, headers.destination, scene, Rewritten::default()),
+        Plain::To(destination) => match scene.tables.hop(*destination) {
+            Hop::To(port, mac) => send(port, mac, scene, Rewritten::default()),
+            Hop::Unresolved(key) => Decision::Awaits(key),
+            Hop::Kernel => Decision::Ends(Verdict::Pass),
+            Hop::NoRoute => dropped(Reason::NoRoute),
+        },
+    }
+}
+
+/// What changes besides the MACs.
+#[derive(Default)]
+struct Rewritten {
+    source: Option<Endpoint>,
+    destination: Option<Endpoint>,
+    routed: bool,
+}
+
+/// The source MAC is the port's own, always: this is where the contract of the uplink is made.
+fn send(port: PortId, mac: Mac, scene: &Scene<'_>, rewritten: Rewritten) -> Decision {
+    let Some(out) = scene.tables.port(port) else { return dropped(Reason::NoRoute) };
+    Decision::Ends(Verdict::Forward(
+        port,
+        Rewrite {
+            destination_mac: mac,
+            source_mac: out.mac,
+            source: rewritten.source,
+            destination: rewritten.destination,
+            decrement_ttl: rewritten.routed,
+        },
+    ))
+}
+
+/// A packet from a client to a service.
+fn service(frontend: &Frontend, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
+    let (Some(tuple), Some(service)) = (tuple(ip), scene.tables.services.get(frontend.service)) else {
+        return dropped(Reason::ServiceUnallocated);
+    };
+    // Replies to `dnat` come back to any queue, and only the client's address in them is known; and a client with
+    // affinity must meet the same memory with each connection. Both belong to the worker that the address names.
+    if frontend.mode == Mode::Dnat || service.affinity_ms.is_some() {
+        let owner = owner(ip.source, scene.tables);
+        if owner != scene.worker {
+            return Decision::HandOver(owner);
+        }
+    }
+    if ip.ttl <= 1 {
+        return dropped(Reason::TtlExceeded);
+    }
+    if let Some((id, Direction::Forward)) = memory.flows.find(&tuple) {
+        match known(id, service, ip, scene, memory) {
+            Known::Goes(decision) => return decision,
+            Known::Over => memory.flows.remove(id),
+        }
+    }
+    begin(frontend, service, &tuple, ip, scene, memory)
+}
+
+/// What a flow that is in the table says to a packet from its client.
+enum Known {
+    Goes(Decision),
+    /// It is finished, and this packet begins another one with the same tuple.
+    Over,
+}
+
+fn known(id: FlowId, service: &Service, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Known {
+    let Some(flow) = memory.flows.get_mut(id) else { return Known::Over };
+    if flow.services_stamp != scene.tables.services_stamp {
+        let there = flow.service_id == service.id && service.backend(flow.backend()).is_some();
+        flow.services_stamp = scene.tables.services_stamp;
+        if !there {
+            flow.state = State::Dead;
+            flow.touch(scene.now);
+        }
+    }
+    if let Transport::Tcp(tcp) = ip.transport {
+        match flow.state {
+            State::Dead if tcp.opens() => return Known::Over,
+            State::Dead => return Known::Goes(reject(ip, scene, memory)),
+            // The client reuses its port: RFC 9293, 3.6.1, allows it out of TIME-WAIT.
+            State::Closed | State::ClosedByClient | State::ClosedByBackend if tcp.opens() => return Known::Over,
+            state => flow.state = state.after(tcp.flags, Direction::Forward),
+        }
+    } else if flow.state == State::Dead {
+        return Known::Over;
+    }
+    flow.touch(scene.now);
+    Known::Goes(to_backend(flow, scene))
+}
+
+/// Sends a packet of a flow to its backend.
+fn to_backend(flow: &mut Flow, scene: &Scene<'_>) -> Decision {
+    let stamp = scene.tables.hops_stamp;
+    let (port, mac) = match flow.forward_hop.get(stamp) {
+        Some(hop) => hop,
+        None => match scene.tables.hop(flow.backend().address) {
+            Hop::To(port, mac) => {
+                flow.forward_hop = CachedHop::new(stamp, port, mac);
+                (port, mac)
+            }
+            Hop::Unresolved(key) => return Decision::Awaits(key),
+            Hop::Kernel => return dropped(Reason::NotForwardable),
+            Hop::NoRoute => return dropped(Reason::NoRoute),
+        },
+    };
+    let rewritten = match flow.mode() {
+        Mode::Nat => Rewritten { source: Some(flow.source()), destination: Some(flow.backend()), routed: true },
+        Mode::Dnat => Rewritten { source: None, destination: Some(flow.backend()), routed: true },
+        Mode::Dsr => Rewritten { routed: true, ..Rewritten::default() },
+    };
+    send(port, mac, scene, rewritten)
+}
+
+/// The first packet of a flow, or one that the table has forgotten.
+fn begin(
+    frontend: &Frontend,
+    service: &Service,
+    tuple: &Tuple,
+    ip: &Ip,
+    scene: &Scene<'_>,
+    memory: &mut Memory,
+) -> Decision {
+    let state = match ip.transport {
+        Transport::Tcp(tcp) if tcp.opens() => State::Syn,
+        Transport::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0 => return dropped(Reason::NoReplyAllowed),
+        // In the middle of a connection that nobody here knows. With `nat` its translation is lost. Otherwise the
+        // client's address is what the backend knows it by, so the same hash finds the same backend: this is how
+        // connections outlive a balancer.
+        Transport::Tcp(_) if frontend.mode == Mode::Nat => return reject(ip, scene, memory),
+        Transport::Tcp(_) => State::Established,
+        _ => State::Udp,
+    };
+    let hash = service.hash(tuple.source, tuple.destination);
+    let remembered = service.affinity_ms.and_then(|timeout| {
+        let backend = memory.affinities.get(service.id, tuple.source.address, timeout, scene.now)?;
+        service.backend(backend).filter(|backend| backend.is_in(frontend.pool))
+    });
+    let Some(backend) = remembered.or_else(|| service.pick(frontend.pool, hash)) else {
+        return match frontend.when_empty {
+            WhenEmpty::Reject => reject(ip, scene, memory),
+            WhenEmpty::Drop => dropped(Reason::NoLocalBackend),
+        };
+    };
+    if service.affinity_ms.is_some() {
+        memory.affinities.note(service.id, tuple.source.address, backend.endpoint, scene.now);
+    }
+    let mode = effective_mode(frontend.mode, backend.endpoint.address, scene);
+    if mode != frontend.mode && state == State::Established {
+        return reject(ip, scene, memory);
+    }
+    let source = if mode == Mode::Nat {
+        match snat(backend.endpoint, tuple, hash, scene, &memory.flows) {
+            Ok(source) => source,
+            Err(reason) => return dropped(reason),
+        }
+    } else {
+        tuple.source
+    };
+    let mut flow = Flow::new(tuple, backend.endpoint, source, mode, state, scene.now);
+    flow.service_slot = service.slot;
+    flow.service_id = service.id;
+    flow.services_stamp = scene.tables.services_stamp;
+    match memory.flows.insert(flow, scene.now) {
+        Some(id) => {
+            memory.created += 1;
+            match memory.flows.get_mut(id) {
+                Some(flow) => to_backend(flow, scene),
+                None => dropped(Reason::FlowTableFull),
+            }
+        }
+        None if mode == Mode::Nat => dropped(Reason::FlowTableFull),
+        None => {
+            memory.untracked += 1;
+            to_backend(&mut flow, scene)
+        }
+    }
+}
+
+/// `dnat` needs the way back to pass here. A backend on the same pods' bridge as its client answers it directly, so that
+/// flow's source is rewritten too; a pod that reaches itself through its Service is the extreme case (hairpin).
+#[must_use]
+pub fn effective_mode(mode: Mode, backend: Address, scene: &Scene<'_>) -> Mode {
+    let from_pods = scene.tables.port(scene.ingress).is_some_and(|port| port.role == Role::Pods);
+    let local = scene.tables.is_local_pod(backend, scene.tables.owner(backend));
+    if mode == Mode::Dnat && from_pods && local { Mode::Nat } else { mode }
+}
+
+/// A free source address and port towards a backend, out of this worker's part.
+fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &Flows) -> Result<Endpoint, Reason> {
+    let mut reason = Reason::NoSnatAddress;
+    for range in scene.tables.snat.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
+        reason = Reason::NoSnatPort;
+        let part = range.part(scene.worker, scene.tables.workers);
+        let count = part.end.saturating_sub(part.start);
+        if count == 0 {
+            continue;
+        }
+        // Start anywhere, so that flows to one backend spread over the range; the client's port makes each start its own.
+        let start = spread(hash ^ MAGLEV_KEY.word(u64::from(tuple.source.port)), count as usize) as u32;
+        for step in 0..SNAT_TRIES.min(count) {
+            let port = part.start + (start + step) % count;
+            let source = Endpoint { address: range.address, port: u16::try_from(port).unwrap_or(u16::MAX) };
+            let reply = Tuple { source: backend, destination: source, protocol: tuple.protocol };
+            if flows.find(&reply).is_none() {
+                return Ok(source);
+            }
+        }
+    }
+    Err(reason)
+}
+
+/// A packet from a backend, if a flow knows it.
+fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
+    let tuple = tuple(ip)?;
+    let (id, Direction::Reverse) = memory.flows.find(&tuple)? else { return None };
+    let flow = memory.flows.get_mut(id)?;
+    if ip.ttl <= 1 {
+        return Some(dropped(Reason::TtlExceeded));
+    }
+    if ip.fragment != crate::headers::Fragment::Whole {
+        return Some(dropped(Reason::ServiceFragment));
+    }
+    if let Transport::Tcp(tcp) = ip.transport {
+        flow.state = flow.state.after(tcp.flags, Direction::Reverse);
+    }
+    if flow.state != State::Dead {
+        flow.touch(scene.now);
+    }
+    let stamp = scene.tables.hops_stamp;
+    let (port, mac) = match flow.reverse_hop.get(stamp) {
+        Some(hop) => hop,
+        None => match scene.tables.hop(flow.client().address) {
+            Hop::To(port, mac) => {
+                flow.reverse_hop = CachedHop::new(stamp, port, mac);
+                (port, mac)
+            }
+            Hop::Unresolved(key) => return Some(Decision::Awaits(key)),
+            Hop::Kernel => return Some(dropped(Reason::NotForwardable)),
+            Hop::NoRoute => return Some(dropped(Reason::NoRoute)),
+        },
+    };
+    let destination = (flow.mode() == Mode::Nat).then(|| flow.client());
+    Some(send(port, mac, scene, Rewritten { source: Some(flow.frontend()), destination, routed: true }))
+}
