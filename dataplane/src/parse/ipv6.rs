@@ -57,35 +57,32 @@ struct Chain<'a> {
 
 fn walk(first: u8, payload: &[u8]) -> Result<Chain<'_>, Reason> {
     let mut chain = Chain { next: first, rest: payload, fragment: Fragment::Whole, in_transit: false };
-    for place in 0..=MAX_EXTENSIONS {
-        let length = match chain.next {
-            next::HOP_BY_HOP if place > 0 => return Err(Reason::Ipv6Malformed),
-            next::HOP_BY_HOP | next::ROUTING | next::DESTINATION_OPTIONS => {
-                let header = ExtensionHeader::new_checked(chain.rest).ok_or(Reason::Ipv6Malformed)?;
-                if chain.next == next::ROUTING && header.segments_left() > 0 {
-                    chain.in_transit = true;
-                    return Ok(chain);
-                }
-                chain.next = header.next_header();
-                header.header_len()
+    let mut walked = 0;
+    while chain.fragment != Fragment::Later && next::is_extension(chain.next) {
+        if walked == MAX_EXTENSIONS || (walked > 0 && chain.next == next::HOP_BY_HOP) {
+            return Err(Reason::Ipv6Malformed);
+        }
+        walked += 1;
+        let length = if chain.next == next::FRAGMENT {
+            let header = FragmentHeader::new_checked(chain.rest).ok_or(Reason::Ipv6Malformed)?;
+            chain.next = header.next_header();
+            // An atomic fragment is a whole packet (RFC 6946).
+            chain.fragment = match header.offset_more() & (OFFSET_MASK | MORE_FRAGMENTS) {
+                0 => chain.fragment,
+                MORE_FRAGMENTS => Fragment::First,
+                _ => Fragment::Later,
+            };
+            FRAGMENT_LEN
+        } else {
+            let header = ExtensionHeader::new_checked(chain.rest).ok_or(Reason::Ipv6Malformed)?;
+            if chain.next == next::ROUTING && header.segments_left() > 0 {
+                chain.in_transit = true;
+                return Ok(chain);
             }
-            next::FRAGMENT => {
-                let header = FragmentHeader::new_checked(chain.rest).ok_or(Reason::Ipv6Malformed)?;
-                chain.next = header.next_header();
-                // An atomic fragment is a whole packet (RFC 6946).
-                chain.fragment = match header.offset_more() & (OFFSET_MASK | MORE_FRAGMENTS) {
-                    0 => Fragment::Whole,
-                    MORE_FRAGMENTS => Fragment::First,
-                    _ => Fragment::Later,
-                };
-                FRAGMENT_LEN
-            }
-            _ => return Ok(chain),
+            chain.next = header.next_header();
+            header.header_len()
         };
         chain.rest = chain.rest.get(length..).ok_or(Reason::Ipv6Malformed)?;
-        if chain.fragment == Fragment::Later {
-            return Ok(chain);
-        }
     }
-    Err(Reason::Ipv6Malformed)
+    Ok(chain)
 }

@@ -63,6 +63,13 @@ pub mod next {
     pub const FRAGMENT: u8 = 44;
     /// Destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
+
+    /// Whether it is one of these.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_extension(next_header: u8) -> bool {
+        matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
+    }
 }
 
 impl<B: core::borrow::Borrow<[u8; LEN]>> Ipv6Header<B> {

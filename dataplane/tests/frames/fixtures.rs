@@ -1,0 +1,247 @@
+//! The named frames of `tests/fixtures/frames/*.bin`: one place says what they are, others read the files.
+//!
+//! After a change here: `LEVEE_WRITE_FIXTURES=1 cargo test -p levee-dataplane --test frames fixtures`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use etherparse::{ArpOperation, EtherType, Icmpv4Type, Icmpv6Type, IpNumber, TcpOptionElement, ip_number};
+use levee_dataplane::parse::parse;
+use levee_dataplane::reason::Reason;
+
+use crate::build::*;
+
+pub(crate) struct Fixture {
+    pub(crate) name: &'static str,
+    pub(crate) frame: Vec<u8>,
+    /// What `parse` says to it.
+    pub(crate) outcome: Result<(), Reason>,
+}
+
+const SERVICE: EtherType = EtherType::PROVIDER_BRIDGING;
+const CUSTOMER: EtherType = EtherType::VLAN_TAGGED_FRAME;
+
+/// `frame` with `bytes` at `at`.
+fn patched(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
+    frame[at..at + bytes.len()].copy_from_slice(bytes);
+    frame
+}
+
+pub(crate) fn all() -> Vec<Fixture> {
+    let mut all = Vec::new();
+    let mut good = |name, frame| all.push(Fixture { name, frame, outcome: Ok(()) });
+
+    let v4 = |protocol, payload: &[u8]| ethernet(EtherType::IPV4, &ipv4(protocol, payload));
+    let v6 = |protocol, payload: &[u8]| ethernet(EtherType::IPV6, &ipv6(protocol, payload));
+    let arp_frame = |packet: &[u8]| padded(ethernet(EtherType::ARP, packet));
+    let syn = tcp_with(V4, &[], |tcp| tcp.syn = true);
+    let syn_v6 = tcp_with(V6, &[], |tcp| tcp.syn = true);
+    let data = tcp_with(V4, &payload(100), |tcp| (tcp.ack, tcp.psh, tcp.acknowledgment_number) = (true, true, 77));
+    let data_v6 = tcp_with(V6, &payload(100), |tcp| (tcp.ack, tcp.acknowledgment_number) = (true, 77));
+    let query = udp(V4, &payload(33));
+    let query_v6 = udp(V6, &payload(33));
+
+    // TCP
+    good("tcp_syn", padded(v4(IpNumber::TCP, &syn)));
+    good("tcp_data", v4(IpNumber::TCP, &data));
+    good("tcp_fin", padded(v4(IpNumber::TCP, &tcp_with(V4, &[], |tcp| (tcp.fin, tcp.ack) = (true, true)))));
+    good("tcp_rst", padded(v4(IpNumber::TCP, &tcp_with(V4, &[], |tcp| tcp.rst = true))));
+    good(
+        "tcp_options",
+        v4(
+            IpNumber::TCP,
+            &tcp_with(V4, &[], |tcp| {
+                tcp.syn = true;
+                tcp.set_options(&[
+                    TcpOptionElement::MaximumSegmentSize(1460),
+                    TcpOptionElement::SelectiveAcknowledgementPermitted,
+                    TcpOptionElement::Timestamp(1, 0),
+                    TcpOptionElement::Noop,
+                    TcpOptionElement::WindowScale(7),
+                ])
+                .unwrap();
+            }),
+        ),
+    );
+    // As a veth pair hands it over: the pseudo header's sum, 0xc000 + 0x0207 + 0x0a60 + 0x0001 + 6 + 120.
+    good("tcp_partial_checksum", patched(v4(IpNumber::TCP, &data), 34 + 16, &0xcce6_u16.to_be_bytes()));
+
+    // UDP, SCTP, ICMP, others
+    good("udp", v4(IpNumber::UDP, &query));
+    good("udp_zero_checksum", patched(v4(IpNumber::UDP, &query), 34 + 6, &[0, 0]));
+    good("udp_padded", padded(v4(IpNumber::UDP, &udp(V4, b"x"))));
+    good("udp_partial_checksum", patched(v4(IpNumber::UDP, &query), 34 + 6, &0xcca2_u16.to_be_bytes()));
+    good("sctp", v4(IpNumber::SCTP, &sctp(CLIENT_PORT, VIP_PORT, &payload(20))));
+    let echo = etherparse::IcmpEchoHeader { id: 0x1234, seq: 1 };
+    good("icmp_echo", v4(IpNumber::ICMP, &icmp(Icmpv4Type::EchoRequest(echo), &payload(56))));
+    good("icmp_echo_reply", v4(IpNumber::ICMP, &icmp(Icmpv4Type::EchoReply(echo), &payload(56))));
+    let unreachable = Icmpv4Type::DestinationUnreachable(etherparse::icmpv4::DestUnreachableHeader::Port);
+    good("icmp_unreachable", v4(IpNumber::ICMP, &icmp(unreachable, &ipv4(IpNumber::UDP, &query)[..28])));
+    good("ipv4_gre", v4(IpNumber::GRE, &payload(40)));
+    good("giant", v4(IpNumber::UDP, &udp(V4, &payload(8972))));
+
+    // ARP
+    good("arp_request", arp_frame(&arp(ArpOperation::REQUEST, CLIENT, [0; 6], VIP)));
+    good("arp_reply", arp_frame(&arp(ArpOperation::REPLY, CLIENT, NODE_MAC, VIP)));
+    good("arp_probe", arp_frame(&arp(ArpOperation::REQUEST, [0; 4], [0; 6], VIP)));
+    good("arp_gratuitous", arp_frame(&arp(ArpOperation::REQUEST, CLIENT, [0; 6], CLIENT)));
+
+    // IPv4
+    let options = |ip: &mut etherparse::Ipv4Header| {
+        // Record route, one address (RFC 791, 3.1), and end of options.
+        ip.options = [7, 7, 4, 0, 0, 0, 0, 0].into();
+        ip.set_payload_len(syn.len()).unwrap();
+    };
+    good("ipv4_options", ethernet(EtherType::IPV4, &ipv4_with(IpNumber::TCP, &syn, options)));
+    let fragment = |offset: u16, more: bool, payload: &[u8]| {
+        ethernet(
+            EtherType::IPV4,
+            &ipv4_with(IpNumber::UDP, payload, |ip| {
+                ip.dont_fragment = false;
+                ip.fragment_offset = offset.try_into().unwrap();
+                ip.more_fragments = more;
+            }),
+        )
+    };
+    let long = udp(V4, &payload(120));
+    good("ipv4_fragment_first", fragment(0, true, &long[..64]));
+    good("ipv4_fragment_later", fragment(8, false, &long[64..]));
+
+    // IPv6
+    good("ipv6_tcp", v6(IpNumber::TCP, &data_v6));
+    good("ipv6_udp", v6(IpNumber::UDP, &query_v6));
+    good("ipv6_icmp_echo", v6(IpNumber::IPV6_ICMP, &icmp_v6(V6, Icmpv6Type::EchoRequest(echo), &payload(56))));
+    good("ipv6_hbh", v6(ip_number::IPV6_HOP_BY_HOP, &extension(IpNumber::TCP, &PADDING, &syn_v6)));
+    let routing = |segments_left| [0, segments_left, 0, 0, 0, 0];
+    good("ipv6_routing", v6(ip_number::IPV6_ROUTE, &extension(IpNumber::TCP, &routing(0), &syn_v6)));
+    good("ipv6_in_transit", v6(ip_number::IPV6_ROUTE, &extension(IpNumber::TCP, &routing(1), &syn_v6)));
+    let dest = |next, rest: &[u8]| extension(next, &PADDING, rest);
+    good("ipv6_destination_options", v6(ip_number::IPV6_DEST_OPTIONS, &dest(IpNumber::UDP, &query_v6)));
+    let frag = |offset, more, rest: &[u8]| v6(ip_number::IPV6_FRAG, &ipv6_fragment(IpNumber::UDP, offset, more, rest));
+    let long = udp(V6, &payload(120));
+    good("ipv6_fragment_first", frag(0, true, &long[..64]));
+    good("ipv6_fragment_later", frag(8, false, &long[64..]));
+    good("ipv6_fragment_atomic", frag(0, false, &long));
+    good("ipv6_no_next_header", v6(ip_number::IPV6_NO_NEXT_HEADER, &[]));
+    let solicitation = {
+        // Neighbour solicitation for the VIP, with the source link-layer address (RFC 4861, 4.3).
+        let content = [&VIP_V6[..], &[1, 1], &CLIENT_MAC].concat();
+        let raw = Icmpv6Type::Unknown { type_u8: 135, code_u8: 0, bytes5to8: [0; 4] };
+        ipv6_with(IpNumber::IPV6_ICMP, &icmp_v6(V6, raw, &content), |ip| ip.hop_limit = 255)
+    };
+    good("ipv6_neighbour_solicitation", ethernet(EtherType::IPV6, &solicitation));
+
+    // Ethernet
+    good("vlan", tagged(&[(CUSTOMER, 5, 100)], EtherType::IPV4, &ipv4(IpNumber::TCP, &data)));
+    good(
+        "vlan_arp",
+        padded(tagged(&[(CUSTOMER, 0, 100)], EtherType::ARP, &arp(ArpOperation::REQUEST, CLIENT, [0; 6], VIP))),
+    );
+    good("qinq", tagged(&[(SERVICE, 1, 200), (CUSTOMER, 5, 100)], EtherType::IPV4, &ipv4(IpNumber::TCP, &data)));
+    good("lldp", padded(ethernet(EtherType(0x88cc), &payload(30))));
+    good("llc_stp", padded(ethernet(EtherType(38), &payload(38))));
+
+    let mut bad = |name, reason, frame| all.push(Fixture { name, frame, outcome: Err(reason) });
+    bad("empty", Reason::Runt, Vec::new());
+    bad("runt", Reason::Runt, v4(IpNumber::TCP, &syn)[..13].to_vec());
+    bad("triple_vlan", Reason::VlanTooDeep, {
+        let tags = [(SERVICE, 0, 300), (CUSTOMER, 0, 200), (CUSTOMER, 0, 100)];
+        tagged(&tags, EtherType::IPV4, &ipv4(IpNumber::TCP, &data))
+    });
+    bad("vlan_cut", Reason::Runt, tagged(&[(CUSTOMER, 0, 100)], EtherType::IPV4, &[])[..17].to_vec());
+    bad("source_mac_group", Reason::SourceMacInvalid, patched(v4(IpNumber::TCP, &data), 6, &[0x03]));
+    bad("source_mac_zero", Reason::SourceMacInvalid, patched(v4(IpNumber::TCP, &data), 6, &[0; 6]));
+
+    let request = arp(ArpOperation::REQUEST, CLIENT, [0; 6], VIP);
+    bad("arp_short", Reason::Runt, ethernet(EtherType::ARP, &request[..27]));
+    bad("arp_wrong_size", Reason::ArpMalformed, patched(arp_frame(&request), 14 + 4, &[8]));
+    bad("arp_wrong_protocol_size", Reason::ArpMalformed, patched(arp_frame(&request), 14 + 5, &[16]));
+    bad("arp_wrong_hardware", Reason::ArpMalformed, patched(arp_frame(&request), 14, &[0, 6]));
+    bad("arp_wrong_protocol", Reason::ArpMalformed, patched(arp_frame(&request), 14 + 2, &[0x86, 0xdd]));
+    bad("arp_rarp_operation", Reason::ArpMalformed, patched(arp_frame(&request), 14 + 6, &[0, 3]));
+
+    let good_v4 = v4(IpNumber::TCP, &data);
+    bad("ipv4_short", Reason::Runt, good_v4[..33].to_vec());
+    bad("ipv4_bad_version", Reason::Ipv4Malformed, patched(good_v4.clone(), 14, &[0x55]));
+    bad("ipv4_bad_ihl", Reason::Ipv4Malformed, patched(good_v4.clone(), 14, &[0x44]));
+    bad("ipv4_ihl_past_packet", Reason::Ipv4Malformed, {
+        let short = ipv4_with(IpNumber::TCP, &[], |ip| ip.total_len = 20);
+        patched(padded(ethernet(EtherType::IPV4, &short)), 14, &[0x4f])
+    });
+    let claiming = |length| ethernet(EtherType::IPV4, &ipv4_with(IpNumber::TCP, &data, |ip| ip.total_len = length));
+    bad("ipv4_lying_length", Reason::Ipv4Malformed, claiming(141));
+    bad("ipv4_length_under_header", Reason::Ipv4Malformed, claiming(19));
+    bad("ipv4_bad_checksum", Reason::Ipv4Checksum, patched(good_v4.clone(), 14 + 8, &[63]));
+
+    bad("tcp_short", Reason::TransportMalformed, v4(IpNumber::TCP, &data[..19]));
+    bad("tcp_bad_offset", Reason::TransportMalformed, patched(good_v4.clone(), 34 + 12, &[0x40]));
+    bad("tcp_offset_past_end", Reason::TransportMalformed, patched(v4(IpNumber::TCP, &syn), 34 + 12, &[0x60]));
+    bad("tcp_tiny_fragment", Reason::TransportMalformed, {
+        let tiny = ipv4_with(IpNumber::TCP, &syn[..8], |ip| (ip.dont_fragment, ip.more_fragments) = (false, true));
+        padded(ethernet(EtherType::IPV4, &tiny))
+    });
+    bad("udp_short", Reason::TransportMalformed, padded(v4(IpNumber::UDP, &query[..7])));
+    bad("udp_lying_length", Reason::TransportMalformed, patched(v4(IpNumber::UDP, &query), 34 + 4, &[0, 42]));
+    bad("udp_zero_length", Reason::TransportMalformed, patched(v4(IpNumber::UDP, &query), 34 + 4, &[0, 0]));
+    bad("icmp_short", Reason::TransportMalformed, padded(v4(IpNumber::ICMP, &payload(7))));
+    bad("sctp_short", Reason::TransportMalformed, padded(v4(IpNumber::SCTP, &payload(11))));
+
+    let good_v6 = v6(IpNumber::TCP, &data_v6);
+    bad("ipv6_short", Reason::Runt, good_v6[..53].to_vec());
+    bad("ipv6_bad_version", Reason::Ipv6Malformed, patched(good_v6.clone(), 14, &[0x40]));
+    bad("ipv6_lying_length", Reason::Ipv6Malformed, patched(good_v6.clone(), 14 + 4, &[0, 121]));
+    bad("ipv6_zero_length", Reason::TransportMalformed, patched(good_v6, 14 + 4, &[0, 0]));
+    bad("ipv6_mapped", Reason::Ipv6Malformed, {
+        let mapped =
+            |ip: &mut etherparse::Ipv6Header| ip.source = std::net::Ipv4Addr::from(CLIENT).to_ipv6_mapped().octets();
+        ethernet(EtherType::IPV6, &ipv6_with(IpNumber::TCP, &syn_v6, mapped))
+    });
+    let hop_by_hop = |next, rest: &[u8]| v6(ip_number::IPV6_HOP_BY_HOP, &extension(next, &PADDING, rest));
+    bad("ipv6_hbh_twice", Reason::Ipv6Malformed, {
+        hop_by_hop(ip_number::IPV6_HOP_BY_HOP, &extension(IpNumber::TCP, &PADDING, &syn_v6))
+    });
+    bad("ipv6_hbh_past_end", Reason::Ipv6Malformed, patched(hop_by_hop(IpNumber::TCP, &[]), 14 + 40 + 1, &[1]));
+    bad("ipv6_long_chain", Reason::Ipv6Malformed, {
+        let options = ip_number::IPV6_DEST_OPTIONS;
+        let chain = (0..5).fold(dest(IpNumber::TCP, &syn_v6), |rest, _| dest(options, &rest));
+        v6(options, &chain)
+    });
+    bad("ipv6_tiny_fragment", Reason::TransportMalformed, {
+        v6(ip_number::IPV6_FRAG, &ipv6_fragment(IpNumber::TCP, 0, true, &syn_v6[..8]))
+    });
+    all
+}
+
+#[test]
+fn files_are_what_is_written_here() {
+    let directory = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/frames"));
+    let expected: BTreeMap<String, Vec<u8>> =
+        all().into_iter().map(|fixture| (format!("{}.bin", fixture.name), fixture.frame)).collect();
+    assert_eq!(expected.len(), all().len(), "two fixtures have one name");
+    if env::var_os("LEVEE_WRITE_FIXTURES").is_some() {
+        fs::create_dir_all(&directory).unwrap();
+        for (name, frame) in &expected {
+            fs::write(directory.join(name), frame).unwrap();
+        }
+    }
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "bin") {
+            found.insert(path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
+        }
+    }
+    let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&found), names(&expected), "files in {} and fixtures here differ", directory.display());
+    for (name, frame) in expected {
+        assert_eq!(found[&name], frame, "{name}: run with LEVEE_WRITE_FIXTURES=1 after a change");
+    }
+}
+
+#[test]
+fn each_is_accepted_or_refused_for_its_own_reason() {
+    for fixture in all() {
+        assert_eq!(parse(&fixture.frame).map(|_| ()), fixture.outcome, "{}", fixture.name);
+    }
+}

@@ -1,0 +1,17 @@
+//! What `parse` and `rewrite` make of whole frames, judged by another implementation: etherparse.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `build` | frames from parts, each part written by etherparse |
+//! | `fixtures` | the named frames of `tests/fixtures/frames`, and what `parse` says to each |
+//! | `oracle` | what etherparse reads in a frame; whether its checksums are right |
+//! | `parsing` | `parse` against the oracle: fixtures, their truncations and mutations, frames made at random |
+//! | `forwarding`, `replying`, `sending` | `rewrite`: each result read and summed up again by the oracle |
+
+mod build;
+mod fixtures;
+mod forwarding;
+mod oracle;
+mod parsing;
+mod replying;
+mod sending;
