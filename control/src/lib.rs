@@ -1,1 +1,23 @@
-//! levee-control
+//! levee-control: turns cluster state into a program, and keeps a dataplane running it.
+//!
+//! ```text
+//!  YAML files ──► watch ──► model ──► compile ──► program ──► levee-dataplane
+//!                 events    objects   pure:       loop over   (HTTP + JSON on
+//!                 of each   → proven  cluster,    a transport  a Unix socket)
+//!                 source    cluster   view →
+//!                                     Program
+//! ```
+//!
+//! - [`watch`]: sources of objects, and the store of what they all say. Never the dataplane's socket.
+//! - [`model`]: objects as they are written, and the [`ValidatedCluster`](model::ValidatedCluster) that they amount to.
+//! - [`compile`]: what one dataplane is told. No I/O, clock, randomness or hash-map order.
+//! - [`offline`]: from files to a program without a daemon, for the command line.
+//!
+//! It never sees a packet. How a Service is read is written down in `RULES.md` beside this crate's manifest; tests carry
+//! the rules' numbers.
+
+pub mod compile;
+pub mod model;
+pub mod notice;
+pub mod offline;
+pub mod watch;

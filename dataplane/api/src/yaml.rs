@@ -157,6 +157,12 @@ impl<'a> Document<'a> {
         self.file
     }
 
+    /// Lines of the file before its own first: what to add to a place in it for a line of the file.
+    #[must_use]
+    pub fn lines_before(&self) -> usize {
+        self.lines_before
+    }
+
     /// Reads it as a value.
     ///
     /// # Errors

@@ -1,0 +1,155 @@
+//! From a cluster to what one dataplane is told: (`&ValidatedCluster`, `&View`) → ([`Program`], notices).
+//!
+//! ```text
+//!              each Service port, in each family                       what this dataplane is
+//!   slices ──► gather (rules 5–11) ──► select (17–25) ──► backends ─┐   View: node, role
+//!   Service ─► frontends: address × side → mode, pool, when_empty ──┴─► program::Service
+//!   Node, Pod, endpoints here ────────────────────────────────────────► program::Local
+//! ```
+//!
+//! Pure and deterministic: no I/O, clock, randomness or hash-map order; the same cluster and view give the same bytes
+//! (rule 13). Every Service is compiled by itself ([`service`]), so that a change to one need not cost the others.
+//!
+//! # Who gets which frontends
+//!
+//! | address | on a node, from pods | on a node, from the uplink | on a balancer |
+//! |---|---|---|---|
+//! | ClusterIP | `dnat` | `nat` | annotation (but for `dsr`), or `nat` |
+//! | load balancer, policy Cluster | `dnat` | `nat` | annotation, or `nat`; announced |
+//! | load balancer, policy Local | `dnat`, Cluster pool (rule 32) | `dnat`, Local pool | `dnat` or `dsr`, Cluster pool; announced |
+//! | node port, policy Cluster | `dnat` | `nat` | none |
+//! | node port, policy Local | `dnat`, Cluster pool | `dnat`, Local pool | none |
+//!
+//! From pods, the way back passes this levee anyway, so the client's address is kept; from the uplink it does only if the
+//! backend is here, which policy Local guarantees. On a balancer, policy Local means that the client's address is kept.
+//!
+//! # Where it differs from kube-proxy, besides `service-rules`
+//! - On a balancer, topology hints are ignored for ClusterIPs too: a service port has one Cluster pool, and it must be the
+//!   same on every balancer.
+//! - A load-balancer address with `loadBalancerSourceRanges` is refused to everybody, with a notice, as long as the
+//!   dataplane cannot tell clients apart by range: open to all would be worse.
+
+mod frontends;
+mod local;
+mod select;
+mod service;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use levee_api::program::{Program, Vip};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Node, ValidatedCluster};
+use crate::notice::Notice;
+
+pub use service::{CompiledService, service};
+
+/// Services of this class are ours (rule 41).
+pub const LOAD_BALANCER_CLASS: &str = "levee.dev/levee";
+
+/// What the dataplane does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Serves the pods of one node.
+    #[default]
+    Node,
+    /// Owns Service addresses and has no pods.
+    Balancer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Node => "node",
+            Role::Balancer => "balancer",
+        })
+    }
+}
+
+/// Whose program is compiled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// Name of the Node that the dataplane runs on. A balancer may be none.
+    pub node: String,
+    /// What the dataplane does.
+    pub role: Role,
+    /// Ranges of ClusterIPs, beside those that ServiceCIDR objects give.
+    pub service_cidrs: Vec<IpNet>,
+    /// Leave Services of type LoadBalancer without `loadBalancerClass` to somebody else (rule 41).
+    pub class_required: bool,
+}
+
+impl View {
+    /// As a node's dataplane sees the cluster.
+    #[must_use]
+    pub fn node(name: impl Into<String>) -> Self {
+        View { node: name.into(), role: Role::Node, ..View::default() }
+    }
+
+    /// As a balancer's dataplane sees the cluster.
+    #[must_use]
+    pub fn balancer(name: impl Into<String>) -> Self {
+        View { node: name.into(), role: Role::Balancer, ..View::default() }
+    }
+}
+
+/// What compiling a Service needs to know of the place where it is done.
+#[derive(Debug, Clone)]
+pub struct Context<'a> {
+    role: Role,
+    node: &'a str,
+    zone: Option<&'a str>,
+    /// Where node ports are served: nowhere on a balancer.
+    node_port_addresses: &'a BTreeSet<IpAddr>,
+    class_required: bool,
+}
+
+impl<'a> Context<'a> {
+    /// Of a view in a cluster.
+    #[must_use]
+    pub fn new(cluster: &'a ValidatedCluster, view: &'a View) -> Self {
+        static NOBODY: Node =
+            Node { pod_cidrs: BTreeSet::new(), internal_ips: BTreeSet::new(), addresses: BTreeSet::new(), zone: None };
+        let node = cluster.node(&view.node).unwrap_or(&NOBODY);
+        Context {
+            role: view.role,
+            node: &view.node,
+            zone: node.zone.as_deref(),
+            node_port_addresses: if view.role == Role::Node { &node.internal_ips } else { &NOBODY.internal_ips },
+            class_required: view.class_required,
+        }
+    }
+}
+
+/// Compiles the program of one dataplane, in canonical order. Its generation is 1: who sends it gives it its own.
+#[must_use]
+pub fn compile(cluster: &ValidatedCluster, view: &View) -> (Program, Vec<Notice>) {
+    let context = Context::new(cluster, view);
+    let mut notices = cluster.notices().to_vec();
+    let mut program = Program {
+        generation: 1,
+        local: local::local(cluster, view, &mut notices),
+        service_ranges: cluster.service_cidrs().copied().chain(view.service_cidrs.iter().map(IpNet::trunc)).collect(),
+        ..Program::default()
+    };
+    let mut vips = BTreeSet::new();
+    for (name, object) in cluster.services() {
+        let compiled = service(name, object, cluster.slices(name), &context);
+        program.services.extend(compiled.services);
+        vips.extend(compiled.vips);
+        notices.extend(compiled.notices);
+    }
+    // Services that share an address agree on announcing it, since only load-balancer addresses are shared; were it ever
+    // otherwise, one entry for each address would still be what the dataplane needs, and announcing wins.
+    let announced: BTreeSet<IpAddr> = vips.iter().filter(|vip: &&Vip| vip.announce).map(|vip| vip.address).collect();
+    let addresses: BTreeSet<IpAddr> = vips.iter().map(|vip| vip.address).collect();
+    program.vips =
+        addresses.into_iter().map(|address| Vip { address, announce: announced.contains(&address) }).collect();
+    notices.sort();
+    notices.dedup();
+    (program.canonical(), notices)
+}

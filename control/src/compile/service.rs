@@ -1,0 +1,228 @@
+//! One Service to its part of a program.
+
+use levee_api::net::Family;
+use levee_api::program::{Affinity, Backend, Frontend, Mode, Service as Programmed, Vip};
+
+use super::frontends::{Address, frontends};
+use super::select::{all_listen_on, gather, is_of, select};
+use super::{Context, LOAD_BALANCER_CLASS, Role};
+use crate::model::{EndpointSlice, External, ObjectName, Service, ServicePort, TrafficPolicy};
+use crate::notice::Notice;
+
+/// What one Service adds to a program.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CompiledService {
+    /// One for each port and family.
+    pub services: Vec<Programmed>,
+    /// Its addresses, those without endpoints or ports for a side included (rule 28).
+    pub vips: Vec<Vip>,
+    /// What its owner should know.
+    pub notices: Vec<Notice>,
+}
+
+/// Compiles one Service with its slices, whatever else there is in the cluster.
+#[must_use]
+pub fn service<'a>(
+    name: &ObjectName,
+    object: &Service,
+    slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
+    context: &Context<'_>,
+) -> CompiledService {
+    let mut compiled = CompiledService::default();
+    let mut work = Work { name, object, context, notices: &mut compiled.notices };
+    let asked = work.asked_mode();
+    let balanced = work.serves_load_balancer_ips();
+    work.tell_of_what_is_not_served();
+
+    for (family, cluster_ip) in &object.cluster_ips {
+        let balancer_ips: Vec<_> =
+            object.load_balancer_ips.iter().filter(is_of(*family)).filter(|_| balanced.is_ours()).copied().collect();
+        compiled.vips.push(Vip { address: *cluster_ip, announce: false });
+        compiled.vips.extend(
+            balancer_ips.iter().map(|address| Vip { address: *address, announce: context.role == Role::Balancer }),
+        );
+        for port in &object.ports {
+            let endpoints = gather(port, *family, slices.clone());
+            // Rule 21: an address or a node port that the Service has, whether or not this dataplane serves it.
+            let external = port.node_port.is_some() || !object.load_balancer_ips.is_empty() || object.has_external_ips;
+            let selection = select(&endpoints, port.protocol, object, external, context);
+            let mut modes = Modes { work: &mut work, asked, port, family: *family, backends: &selection.backends };
+            let (internal_mode, external_mode) = modes.on_a_balancer();
+
+            let number = port.port.get();
+            let mut list: Vec<Frontend> = frontends(
+                Address::Cluster,
+                (*cluster_ip, number),
+                context.role,
+                object.internal_policy,
+                internal_mode,
+                &selection,
+            );
+            let mut add = |kind, at| {
+                list.extend(frontends(kind, at, context.role, object.external_policy, external_mode, &selection));
+            };
+            if balanced == Balanced::Open {
+                for address in &balancer_ips {
+                    add(Address::LoadBalancer, (*address, number));
+                }
+            }
+            if let Some(node_port) = port.node_port {
+                for address in context.node_port_addresses.iter().filter(is_of(*family)) {
+                    add(Address::NodePort, (*address, node_port.get()));
+                }
+            }
+            compiled.services.push(Programmed {
+                name: port_name(name, port),
+                protocol: port.protocol,
+                family: *family,
+                frontends: list,
+                backends: selection.backends,
+                affinity: object.affinity.map(|timeout_seconds| Affinity { timeout_seconds }),
+            });
+        }
+    }
+    compiled
+}
+
+/// `namespace/name:port`, or `namespace/name` for a port without a name, as kube-proxy writes it.
+fn port_name(name: &ObjectName, port: &ServicePort) -> String {
+    if port.name.is_empty() { name.to_string() } else { format!("{name}:{}", port.name) }
+}
+
+/// What becomes of the load-balancer addresses of a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Balanced {
+    /// Another's, or none: not even a VIP (rule 41).
+    No,
+    /// Ours, but refused to everybody.
+    Closed,
+    /// Ours.
+    Open,
+}
+
+impl Balanced {
+    fn is_ours(self) -> bool {
+        self != Balanced::No
+    }
+}
+
+/// What is at hand while one Service is compiled.
+struct Work<'w> {
+    name: &'w ObjectName,
+    object: &'w Service,
+    context: &'w Context<'w>,
+    notices: &'w mut Vec<Notice>,
+}
+
+impl Work<'_> {
+    fn notice(&mut self, message: impl Into<String>) {
+        self.notices.push(Notice::new(format!("Service {}", self.name), message));
+    }
+
+    fn asked_mode(&mut self) -> Option<Mode> {
+        match self.object.mode.as_deref() {
+            None => None,
+            Some("nat") => Some(Mode::Nat),
+            Some("dnat") => Some(Mode::Dnat),
+            Some("dsr") => Some(Mode::Dsr),
+            Some(other) => {
+                let shown: String = other.chars().take(40).collect();
+                self.notice(format!(
+                    "annotation `levee.dev/mode` is `{shown}`; expected `nat`, `dnat` or `dsr`; the default is used"
+                ));
+                None
+            }
+        }
+    }
+
+    /// Rules 34 and 41.
+    fn serves_load_balancer_ips(&mut self) -> Balanced {
+        let ours = match self.object.class.as_deref() {
+            Some(class) => class == LOAD_BALANCER_CLASS,
+            None => !self.context.class_required,
+        };
+        if self.object.external != External::LoadBalancer || !ours {
+            return Balanced::No;
+        }
+        if self.object.load_balancer_ips.is_empty() {
+            self.notice("it is of type LoadBalancer, but has no address in `status.loadBalancer.ingress` yet");
+            return Balanced::No;
+        }
+        let ranges = &self.object.source_ranges;
+        // Any /0 allows all.
+        if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
+            return Balanced::Open;
+        }
+        self.notice(
+            "`loadBalancerSourceRanges` cannot be enforced by this version, so its load-balancer addresses refuse \
+             everybody; remove the ranges to open them to all",
+        );
+        for family in self.object.cluster_ips.keys() {
+            let has = |range: &&ipnet::IpNet| Family::of(range.addr()) == *family;
+            if !ranges.iter().any(|range| has(&range)) {
+                self.notice(format!(
+                    "`loadBalancerSourceRanges` has no range of {family}, which kube-proxy reads as open to all of {family}"
+                ));
+            }
+        }
+        Balanced::Closed
+    }
+
+    fn tell_of_what_is_not_served(&mut self) {
+        if self.object.has_external_ips {
+            self.notice("`externalIPs` is deprecated and not served; use type LoadBalancer");
+        }
+        let has_node_ports = self.object.ports.iter().any(|port| port.node_port.is_some());
+        if has_node_ports && self.context.role == Role::Node && self.context.node_port_addresses.is_empty() {
+            self.notice(format!(
+                "its node ports are not served here: Node {} has no address of type InternalIP",
+                self.context.node
+            ));
+        }
+    }
+}
+
+/// How a balancer reaches the backends of one port.
+struct Modes<'m, 'w> {
+    work: &'m mut Work<'w>,
+    asked: Option<Mode>,
+    port: &'m ServicePort,
+    family: Family,
+    backends: &'m [Backend],
+}
+
+impl Modes<'_, '_> {
+    /// For its ClusterIP and for its load-balancer addresses. On a node, nobody asks.
+    fn on_a_balancer(&mut self) -> (Mode, Mode) {
+        if self.work.context.role == Role::Node {
+            return (Mode::Nat, Mode::Nat);
+        }
+        let keeps_client = self.work.object.external_policy == TrafficPolicy::Local;
+        let asked = match self.asked {
+            // A packet that is left as it is arrives with the Service's port, so the backend must listen on that.
+            Some(Mode::Dsr) if !all_listen_on(self.backends, self.port.port.get()) => {
+                let instead = if keeps_client { Mode::Dnat } else { Mode::Nat };
+                self.work.notice(format!(
+                    "mode `dsr` needs backends that listen on the Service's port, {}; {} port {} uses `{instead}`",
+                    self.port.port, self.family, self.port.port
+                ));
+                None
+            }
+            asked => asked,
+        };
+        let external = match (asked, keeps_client) {
+            (Some(Mode::Nat), true) => {
+                self.work.notice(
+                    "mode `nat` hides the client's address, which `externalTrafficPolicy: Local` keeps; `dnat` is used",
+                );
+                Mode::Dnat
+            }
+            (Some(mode), _) => mode,
+            (None, true) => Mode::Dnat,
+            (None, false) => Mode::Nat,
+        };
+        // For `dsr`, backends hold the load-balancer address; nobody gives them the ClusterIP.
+        let internal = asked.filter(|mode| *mode != Mode::Dsr).unwrap_or(Mode::Nat);
+        (internal, external)
+    }
+}

@@ -1,0 +1,53 @@
+//! One Node, or one Pod, by itself.
+
+use crate::model::external::{self, address};
+use crate::model::{Node, Pod};
+
+use super::About;
+
+/// The zone that topology hints speak of (rule 23).
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+pub(super) fn validate(object: &external::Node, about: &mut About<'_, '_>) -> Option<Node> {
+    let mut node = Node {
+        pod_cidrs: object.spec.pod_cidr.iter().chain(&object.spec.pod_cidrs).map(|cidr| cidr.value.0).collect(),
+        zone: object.metadata.labels.get(ZONE).cloned().filter(|zone| !zone.is_empty()),
+        ..Node::default()
+    };
+    for listed in &object.status.addresses {
+        let internal = listed.kind == "InternalIP";
+        if !internal && listed.kind != "ExternalIP" {
+            continue;
+        }
+        match address(&listed.address.value) {
+            Ok(address) => {
+                node.addresses.insert(address);
+                if internal {
+                    node.internal_ips.insert(address);
+                }
+            }
+            Err(error) => {
+                about.refuse(listed.address.place, error);
+                return None;
+            }
+        }
+    }
+    Some(node)
+}
+
+/// The pod, if it holds addresses of its own: it is on a node, not on the node's own network, and has not ended.
+pub(super) fn validate_pod(object: &external::Pod) -> Option<Pod> {
+    let ended = matches!(object.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    if ended || object.spec.host_network == Some(true) {
+        return None;
+    }
+    let node = object.spec.node_name.clone().filter(|node| !node.is_empty())?;
+    let addresses = object
+        .status
+        .pod_ip
+        .iter()
+        .chain(object.status.pod_ips.iter().map(|pod_ip| &pod_ip.ip))
+        .map(|ip| ip.value.0)
+        .collect();
+    Some(Pod { node, addresses })
+}

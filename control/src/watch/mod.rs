@@ -1,0 +1,17 @@
+//! Where objects come from.
+//!
+//! ```text
+//!  file, directory ──read──► Reading ─┐
+//!                                     ├─ Event ─► Store ──► model::validate
+//!  (a cluster's API server, next) ────┘
+//! ```
+//!
+//! A source runs by itself and says what it sees as [`Event`]s; the [`Store`] turns those of all sources into "what there
+//! is now". A source never sees the dataplane, and nothing here judges an object beyond its form.
+
+pub mod files;
+mod read;
+mod store;
+
+pub use read::{Reading, read};
+pub use store::{Event, SourceId, Store};

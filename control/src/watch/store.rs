@@ -1,0 +1,135 @@
+//! What all sources together say now.
+//!
+//! Each source first lists everything it has, then says what changes; it may list anew at any time. Until a list is
+//! complete, the one before it holds, so nothing vanishes while a source reads again (rule 15), and an object that is in the
+//! old and the new list never does (rule 14). Nothing is compiled before every source has had its first full list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use levee_api::diagnostic::Diagnostic;
+
+use crate::model::{Key, Sourced};
+use crate::notice::Notice;
+
+/// A place that objects come from, by its index in the configuration.
+pub type SourceId = usize;
+
+/// What a source says.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A whole list begins, which will replace what the source has said so far.
+    ListBegins,
+    /// An object of the list.
+    Listed(Box<Sourced>),
+    /// Something worth telling about the list.
+    Noticed(Notice),
+    /// The list is whole, and holds from now on.
+    ListComplete,
+    /// An object is new or changed.
+    Changed(Box<Sourced>),
+    /// An object is gone.
+    Gone(Key),
+    /// The source cannot say what there is; what it said last holds.
+    Failed(Vec<Diagnostic>),
+}
+
+/// What a source listed. A key may be there more than once, in several files: to judge that is the model's business.
+#[derive(Debug, Default)]
+struct Listing {
+    objects: BTreeMap<Key, Vec<Sourced>>,
+    notices: Vec<Notice>,
+}
+
+/// One source's objects.
+#[derive(Debug, Default)]
+struct Source {
+    /// What holds; `None` before the first list was complete.
+    current: Option<Listing>,
+    /// The list that is being received.
+    next: Option<Listing>,
+    failed: Vec<Diagnostic>,
+}
+
+/// All sources' objects.
+#[derive(Debug)]
+pub struct Store {
+    sources: Vec<Source>,
+}
+
+impl Store {
+    /// For so many sources, of which none has said anything.
+    #[must_use]
+    pub fn new(sources: usize) -> Self {
+        Store { sources: (0..sources).map(|_| Source::default()).collect() }
+    }
+
+    /// Takes in what a source says. Returns whether what holds now may have changed.
+    pub fn handle(&mut self, source: SourceId, event: Event) -> bool {
+        let Some(source) = self.sources.get_mut(source) else { return false };
+        match event {
+            Event::ListBegins => {
+                source.next = Some(Listing::default());
+                false
+            }
+            Event::Listed(sourced) => {
+                if let Some(next) = &mut source.next {
+                    next.objects.entry(sourced.key()).or_default().push(*sourced);
+                }
+                false
+            }
+            Event::Noticed(notice) => {
+                if let Some(next) = &mut source.next {
+                    next.notices.push(notice);
+                }
+                false
+            }
+            Event::ListComplete => {
+                let Some(next) = source.next.take() else { return false };
+                source.current = Some(next);
+                source.failed.clear();
+                true
+            }
+            Event::Changed(sourced) => match &mut source.current {
+                Some(current) => {
+                    current.objects.insert(sourced.key(), vec![*sourced]);
+                    true
+                }
+                None => false,
+            },
+            Event::Gone(key) => source.current.as_mut().is_some_and(|current| current.objects.remove(&key).is_some()),
+            Event::Failed(mistakes) => {
+                source.next = None;
+                source.failed = mistakes;
+                true
+            }
+        }
+    }
+
+    /// Whether every source has had its first full list (rule 15).
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.sources.iter().all(|source| source.current.is_some())
+    }
+
+    /// What holds now.
+    pub fn objects(&self) -> impl Iterator<Item = &Sourced> {
+        self.current().flat_map(|listing| listing.objects.values().flatten())
+    }
+
+    /// What is worth telling about it.
+    #[must_use]
+    pub fn notices(&self) -> Vec<Notice> {
+        let notices: BTreeSet<&Notice> = self.current().flat_map(|listing| &listing.notices).collect();
+        notices.into_iter().cloned().collect()
+    }
+
+    /// Why sources cannot say what there is now.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Diagnostic> {
+        self.sources.iter().flat_map(|source| &source.failed).cloned().collect()
+    }
+
+    fn current(&self) -> impl Iterator<Item = &Listing> {
+        self.sources.iter().filter_map(|source| source.current.as_ref())
+    }
+}
