@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::ethtool;
 
 /// The index of an interface.
 ///
@@ -40,10 +41,16 @@ pub fn name(index: u32) -> Result<String, Error> {
 /// Number of receive queues, to each of which one socket can be bound; at least 1.
 ///
 /// # Errors
-/// [`Error::System`] if the interface is not in sysfs.
+/// [`Error::System`] with ENODEV if there is none of that name.
 pub fn queues(name: &str) -> Result<u32, Error> {
-    let path = PathBuf::from("/sys/class/net").join(name).join("queues");
-    let entries = fs::read_dir(&path).map_err(|source| Error::from_io("readdir(queues)", name, source))?;
-    let receive = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-"));
-    Ok(u32::try_from(receive.count()).unwrap_or(u32::MAX).max(1))
+    index(name)?;
+    // A driver that does not say (EOPNOTSUPP) is one that has one queue, or that does not let it be changed; then sysfs knows, if it is
+    // mounted in this network namespace.
+    let said = ethtool::receive_queues(name).ok();
+    let seen = || {
+        let entries = fs::read_dir(PathBuf::from("/sys/class/net").join(name).join("queues")).ok()?;
+        let receive = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-"));
+        u32::try_from(receive.count()).ok()
+    };
+    Ok(said.or_else(seen).unwrap_or(1).max(1))
 }

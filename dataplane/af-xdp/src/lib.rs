@@ -4,6 +4,9 @@
 //! |---|---|
 //! | make memory for frames | [`Umem`], [`FramePool`], [`Frame`] |
 //! | receive and send on a queue of an interface | [`Socket`] |
+//! | say which frames go to the sockets | [`xdp`] |
+//! | know an interface by index, name and queues; its driver's settings | [`interface`], [`ethtool`] |
+//! | hand frames to the kernel's own stack | [`tap`] |
 //!
 //! This crate is the home of `unsafe`: one operation per block, each with the reason why it holds. Its safe face is complete, so that
 //! nothing that is built on it needs any; the two functions that take over the work of another process ([`Umem::adopt`], [`Socket::adopt`])
@@ -14,14 +17,18 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod error;
+pub mod ethtool;
 mod frame;
 pub mod interface;
+mod ioctl;
 mod mapped;
 mod pool;
 mod queues;
 pub mod ring;
 mod socket;
+pub mod tap;
 mod umem;
+pub mod xdp;
 
 pub use error::Error;
 pub use frame::{Frame, OutOfChunk};

@@ -217,8 +217,11 @@ impl Socket {
     }
 
     fn open_with(umem: &Arc<Umem>, config: &SocketConfig, peers: &[Peer]) -> Result<(Socket, PeerMode), Error> {
+        let taken = |peer: &Peer| peer.mode.interface == config.interface && peer.mode.queue == config.queue;
         let peer = match config.registration {
             Registration::Own => None,
+            // A second socket on one queue would share its rings too, which is not offered; registering anew, it learns that the queue is busy.
+            Registration::Share if peers.iter().any(taken) => None,
             Registration::Share => peers.iter().find(|peer| Self::may_share(config, peer)),
         };
         let shared = Self::bind(umem, config, peer);
@@ -234,6 +237,7 @@ impl Socket {
         let socket = bound?;
         let mode = PeerMode {
             interface: config.interface,
+            queue: config.queue,
             zero_copy: socket.zero_copy,
             need_wakeup: socket.need_wakeup,
             multi_buffer: config.multi_buffer,

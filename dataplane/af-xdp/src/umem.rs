@@ -440,6 +440,7 @@ impl Umem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PeerMode {
     pub interface: u32,
+    pub queue: u32,
     pub zero_copy: bool,
     pub need_wakeup: bool,
     pub multi_buffer: bool,
