@@ -114,7 +114,7 @@ impl Counters {
 
     /// Counts a dropped frame. Only the owning worker may call this.
     #[inline]
-    pub fn drop(&self, reason: Reason) {
+    pub fn note_drop(&self, reason: Reason) {
         bump(self.drops.get(reason as usize), 1);
     }
 
@@ -169,9 +169,9 @@ mod tests {
         let workers = [Counters::default(), Counters::default()];
         workers[0].add(Counter::Rx, 3);
         workers[1].add(Counter::Rx, 4);
-        workers[0].drop(Reason::Runt);
-        workers[1].drop(Reason::Runt);
-        workers[1].drop(Reason::NoRoute);
+        workers[0].note_drop(Reason::Runt);
+        workers[1].note_drop(Reason::Runt);
+        workers[1].note_drop(Reason::NoRoute);
         let sum = report(&workers);
         assert_eq!(sum.totals["rx"], 7);
         assert_eq!(sum.drops["runt"], 2);

@@ -194,6 +194,12 @@ impl Tables {
         }
     }
 
+    /// Whether the MAC of a neighbour is known.
+    #[must_use]
+    pub fn resolved(&self, key: &NeighbourKey) -> bool {
+        self.neighbours.get(key).is_some() || self.owner(key.address).mac != Mac::ZERO
+    }
+
     fn neighbour(&self, key: NeighbourKey) -> Hop {
         match self.neighbours.get(&key) {
             Some(mac) => Hop::To(key.port, *mac),

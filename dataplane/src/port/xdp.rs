@@ -1,0 +1,72 @@
+//! A port over an AF_XDP socket.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use af_xdp::{Frame, FramePool, Socket};
+
+use super::Port;
+
+/// A way to the kernel for frames that are its own: a TAP device.
+pub trait ToKernel: Send + Sync {
+    /// Gives it a frame; false if it was not taken.
+    fn write(&self, frame: &[u8]) -> bool;
+}
+
+/// See the module's documentation.
+pub struct XdpPort {
+    socket: Socket,
+    kernel: Option<Arc<dyn ToKernel>>,
+}
+
+impl XdpPort {
+    /// A port over a bound socket, with a way to the kernel if there is one.
+    #[must_use]
+    pub fn new(socket: Socket, kernel: Option<Arc<dyn ToKernel>>) -> Self {
+        XdpPort { socket, kernel }
+    }
+
+    /// The socket, for its statistics.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+impl Port for XdpPort {
+    #[inline]
+    fn receive(&mut self, into: &mut Vec<Frame>, max: usize) -> usize {
+        self.socket.receive(into, max)
+    }
+
+    #[inline]
+    fn transmit(&mut self, from: &mut Vec<Frame>) -> usize {
+        self.socket.transmit(from)
+    }
+
+    #[inline]
+    fn reclaim(&mut self, pool: &mut FramePool) {
+        self.socket.complete(pool);
+        self.socket.fill(pool);
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        // An interface that is down or gone: its frames stay in the ring, the port's carrier says why, and forwarding
+        // to other ports goes on.
+        let _ = self.socket.kick();
+        let _ = self.socket.wake_receiver();
+    }
+
+    fn sending(&self) -> bool {
+        self.socket.outstanding() > 0
+    }
+
+    fn pass(&mut self, frame: &[u8]) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.write(frame))
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}

@@ -1,0 +1,188 @@
+//! How slow threads speak with a worker: by bounded queues, never by a lock.
+//!
+//! ```text
+//!   slow threads ──Command──►  worker        (flow lists, flushes, frames of levee's own)
+//!   slow threads ◄──Notice───  worker        (a neighbour to resolve, a conflict seen)
+//!   other workers ──Message──► worker        (frames whose flow, or whose port, is this worker's)
+//! ```
+//!
+//! A worker that sleeps is woken by its [`Waker`]; one that polls looks by itself.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use af_xdp::Frame;
+use crossbeam_channel::Sender;
+use crossbeam_queue::ArrayQueue;
+use levee_api::net::Mac;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::address::Address;
+use crate::counters::{Counter, Counters};
+use crate::flows::{Flow, Millis};
+use crate::tables::NeighbourKey;
+use crate::verdict::PortId;
+
+/// Something to be done by a worker between two batches.
+pub enum Command {
+    /// Copies a page of flows.
+    Flows(FlowsQuery),
+    /// Forgets flows.
+    Flush(FlushQuery),
+    /// Sends a frame of levee's own out of a port. It should be one that the uplink's contract allows; others are dropped.
+    Inject(PortId, Box<[u8]>),
+}
+
+/// Asks for flows.
+pub struct FlowsQuery {
+    /// Entry to start at; 0 is the first.
+    pub cursor: u32,
+    /// Entries to look at, at most.
+    pub looks: usize,
+    /// Where they are put; its capacity should be `looks`, so that the worker allocates nothing.
+    pub flows: Vec<Flow>,
+    /// Where the answer goes; should have room for one.
+    pub answer: Sender<FlowsAnswer>,
+}
+
+/// A page of flows.
+pub struct FlowsAnswer {
+    /// Copies.
+    pub flows: Vec<Flow>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<u32>,
+    /// The worker's time, which the flows' times are measured by.
+    pub now: Millis,
+}
+
+/// Asks for flows to be forgotten.
+pub struct FlushQuery {
+    /// Entry to start at.
+    pub cursor: u32,
+    /// Entries to look at, at most.
+    pub looks: usize,
+    /// Which flows.
+    pub which: Box<dyn Fn(&Flow) -> bool + Send>,
+    /// Where the answer goes: the query itself, to be sent again, with how many went and where to go on.
+    pub answer: Sender<FlushAnswer>,
+}
+
+/// How far a flush came.
+pub struct FlushAnswer {
+    /// Flows forgotten.
+    pub flushed: u64,
+    /// Where to go on; `None` at the end.
+    pub next: Option<u32>,
+    /// The filter, given back.
+    pub which: Box<dyn Fn(&Flow) -> bool + Send>,
+}
+
+/// Something that a worker cannot do itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A frame waits for this neighbour's MAC.
+    Resolve(NeighbourKey),
+    /// Another station says that an address of ours is at its MAC.
+    Conflict {
+        /// The port that it was seen on.
+        port: PortId,
+        /// The address.
+        address: Address,
+        /// Whose.
+        mac: Mac,
+    },
+}
+
+/// A frame from another worker.
+pub enum Message {
+    /// Received on this port; its flow is yours.
+    Process(PortId, Frame),
+    /// Decided and rewritten; send it out of this port, whose queue is yours, and count it so.
+    Transmit(PortId, Frame, Counter),
+}
+
+/// Wakes a worker that sleeps. Clones wake the same one.
+#[derive(Clone)]
+pub struct Waker {
+    event: Arc<OwnedFd>,
+    sleeping: Arc<AtomicBool>,
+}
+
+impl Waker {
+    /// A waker of a worker that does not sleep yet.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    pub fn new() -> std::io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Waker { event: Arc::new(event), sleeping: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Wakes it, if it sleeps or is about to. What it is to see must have been written before.
+    #[inline]
+    pub fn wake(&self) {
+        // SeqCst on both sides: either the sleeper sees what was written, or this sees that it sleeps.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst) {
+            // Full is as good as written: it is readable.
+            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Says that the worker is about to sleep. It must look at its queues once more before it does.
+    pub(super) fn prepare(&self) {
+        self.sleeping.store(true, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// Says that it is awake.
+    pub(super) fn awake(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+        let mut count = [0u8; 8];
+        let _ = rustix::io::read(&self.event, &mut count);
+    }
+
+    pub(super) fn readiness(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
+
+/// What a worker shows of itself, written by it alone.
+#[derive(Default)]
+pub struct Pulse {
+    /// Turns of its loop.
+    pub turns: AtomicU64,
+    /// Flows in use.
+    pub flows: AtomicU32,
+    /// Flows that there is room for.
+    pub flow_capacity: AtomicU32,
+    /// The generation that it runs.
+    pub generation: AtomicU64,
+}
+
+/// The slow threads' end of a worker.
+#[derive(Clone)]
+pub struct Handle {
+    /// Index, from 0.
+    pub worker: usize,
+    /// Its counters.
+    pub counters: Arc<Counters>,
+    /// Its pulse.
+    pub pulse: Arc<Pulse>,
+    /// Its alarm clock; to be rung after a publication too.
+    pub waker: Waker,
+    pub(super) commands: Arc<ArrayQueue<Command>>,
+}
+
+impl Handle {
+    /// Gives the worker something to do.
+    ///
+    /// # Errors
+    /// The command, if too many are waiting.
+    pub fn ask(&self, command: Command) -> Result<(), Command> {
+        self.commands.push(command)?;
+        self.waker.wake();
+        Ok(())
+    }
+}

@@ -1,0 +1,632 @@
+//! A packet's whole story. One worker, one core, one loop:
+//!
+//! ```text
+//!        ┌────────────────────────────── turn ──────────────────────────────┐
+//!        │ tables = the current snapshot, now = the time: once for the batch │
+//!        ▼                                                                   │
+//!   port.receive ─► parse ─► classify ─► decide ─┬─► Forward ─► rewrite ─► contract ─► port.transmit
+//!   other workers ──────────────┘                ├─► Hairpin ─► reply ──────┘
+//!                                                ├─► Pass ─► TAP
+//!                                                ├─► Drop(reason) ─► pool
+//!                                                ├─► waits for a next hop ─► classify, later
+//!                                                └─► another worker's ─► its inbox
+//! ```
+//!
+//! Each stage is a module that knows nothing of the others; only this one composes them. Everything that it touches is
+//! the worker's own, but for the snapshot, which never changes. Always true: frames received = forwarded + hairpinned +
+//! passed + dropped + waiting, over all workers, and every frame of the UMEM is in exactly one place.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod handle;
+mod idle;
+mod waiting;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use af_xdp::{Frame, FramePool, Umem};
+use crossbeam_channel::Sender;
+use crossbeam_queue::ArrayQueue;
+
+pub use self::handle::{
+    Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse, Waker,
+};
+pub use self::idle::Idle;
+use self::waiting::{Wait, Waiting};
+use crate::classify::classify;
+use crate::counters::{Counter, Counters};
+use crate::decide::{Decision, Memory, Scene, decide};
+use crate::flows::{Millis, Tuple};
+use crate::headers::{Headers, Network};
+use crate::mem::prefetch;
+use crate::mem::publication::Reader;
+use crate::parse::parse;
+use crate::port::Port;
+use crate::reason::Reason;
+use crate::rewrite::{self, Groups, PacketBuf};
+use crate::tables::Tables;
+use crate::verdict::{Endpoint, PortId, Reply, Verdict};
+use levee_api::net::Role;
+
+/// Frames taken from a port at once. Large enough that the costs of a batch (time, snapshot, system call) are shared by
+/// many, small enough that the batch's headers (64 × 128 bytes) and first cache lines stay in the first-level cache.
+pub const BATCH: usize = 64;
+/// Frames that may wait for a transmit ring; more are dropped. Four batches: what one turn of a worker with four queues
+/// can bring for one port.
+const BACKLOG: usize = 4 * BATCH;
+/// Entries of the flow table that the clock hand looks at in a turn. At 10,000 turns a second, a table of a million
+/// entries is gone round in 6 s.
+const EXPIRY_LOOKS: usize = 16;
+/// Frames that a pool may have to spare before it shares them with other workers' pools, and how many it takes when it
+/// runs out. Frames that are handed over change pools, and in one direction only when traffic is lopsided.
+const SHARED_AT_ONCE: usize = BATCH;
+
+/// A queue of a port that a worker serves.
+struct Lane<P> {
+    id: PortId,
+    port: P,
+    /// Decided frames for which the transmit ring had no room yet.
+    backlog: Vec<Frame>,
+}
+
+/// How a worker reaches a port.
+#[derive(Clone)]
+enum Egress {
+    /// By a queue of its own.
+    Lane(usize),
+    /// By another worker, which has one.
+    Worker(usize),
+    /// The port has no queue.
+    None,
+}
+
+/// What several workers share. All of it is lock-free.
+#[derive(Clone)]
+pub struct Shared {
+    inboxes: Arc<[Arc<ArrayQueue<Message>>]>,
+    wakers: Arc<[Waker]>,
+    /// Free frames on their way from pools that have many to pools that have few.
+    spare: Arc<ArrayQueue<Frame>>,
+}
+
+impl Shared {
+    /// For this many workers over one UMEM.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    pub fn new(workers: usize, umem: &Umem) -> std::io::Result<Self> {
+        let wakers: std::io::Result<Vec<Waker>> = (0..workers).map(|_| Waker::new()).collect();
+        Ok(Shared {
+            inboxes: (0..workers).map(|_| Arc::new(ArrayQueue::new(8 * BATCH))).collect(),
+            wakers: wakers?.into(),
+            spare: Arc::new(ArrayQueue::new((umem.frames() as usize).max(1))),
+        })
+    }
+
+    /// Frames that are between workers now: handed over and not yet taken, or spare.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.spare.len() + self.inboxes.iter().map(|inbox| inbox.len()).sum::<usize>()
+    }
+}
+
+/// What a worker is made of.
+pub struct Parts<P> {
+    /// Index, from 0.
+    pub worker: usize,
+    /// Its queues, each with the port that it belongs to.
+    pub lanes: Vec<(PortId, P)>,
+    /// For each port, the worker that sends what this one has no queue for; by [`PortId`].
+    pub senders: Vec<Option<usize>>,
+    /// Its frames.
+    pub pool: FramePool,
+    /// Its flows and limits.
+    pub memory: Memory,
+    /// The snapshots.
+    pub tables: Reader<Tables>,
+    /// What it shares with the others.
+    pub shared: Shared,
+    /// Where it tells what it cannot do itself.
+    pub notices: Sender<Notice>,
+    /// What it does when there is nothing to do.
+    pub idle: Idle,
+    /// Zero of its clock, the same for all workers.
+    pub epoch: Instant,
+}
+
+/// See the module's documentation.
+pub struct Worker<P> {
+    tables: Reader<Tables>,
+    lanes: Vec<Lane<P>>,
+    batch: Vec<Frame>,
+    parsed: Vec<Result<Headers, Reason>>,
+    ripe: Vec<(PortId, Frame)>,
+    commands: Arc<ArrayQueue<Command>>,
+    idle: Idle,
+    epoch: Instant,
+    hops_stamp: u32,
+    pulse: Arc<Pulse>,
+    bench: Bench,
+}
+
+/// Everything that a frame may meet on its way, apart from the lanes that it came in by.
+struct Bench {
+    worker: usize,
+    umem: Arc<Umem>,
+    pool: FramePool,
+    memory: Memory,
+    waiting: Waiting,
+    counters: Arc<Counters>,
+    shared: Shared,
+    notices: Sender<Notice>,
+    egress: Vec<Egress>,
+}
+
+impl<P: Port> Worker<P> {
+    /// Puts a worker together, and the handle by which slow threads reach it.
+    #[must_use]
+    pub fn new(parts: Parts<P>) -> (Self, Handle) {
+        let counters = Arc::new(Counters::default());
+        let pulse = Arc::new(Pulse::default());
+        let commands = Arc::new(ArrayQueue::new(64));
+        let capacity = u32::try_from(parts.memory.flows.capacity()).unwrap_or(u32::MAX);
+        pulse.flow_capacity.store(capacity, Ordering::Relaxed);
+        let egress = parts
+            .senders
+            .iter()
+            .zip(0..)
+            .map(|(sender, id)| match parts.lanes.iter().position(|(lane, _)| *lane == PortId(id)) {
+                Some(lane) => Egress::Lane(lane),
+                None => sender.filter(|sender| *sender != parts.worker).map_or(Egress::None, Egress::Worker),
+            })
+            .collect();
+        let waker = parts.shared.wakers.get(parts.worker).cloned();
+        let handle = Handle {
+            worker: parts.worker,
+            counters: Arc::clone(&counters),
+            pulse: Arc::clone(&pulse),
+            waker: waker.unwrap_or_else(|| parts.idle.waker().clone()),
+            commands: Arc::clone(&commands),
+        };
+        let lanes = parts.lanes.into_iter();
+        let worker = Worker {
+            tables: parts.tables,
+            lanes: lanes.map(|(id, port)| Lane { id, port, backlog: Vec::with_capacity(BACKLOG) }).collect(),
+            batch: Vec::with_capacity(BATCH),
+            parsed: Vec::with_capacity(BATCH),
+            ripe: Vec::with_capacity(BATCH),
+            commands,
+            idle: parts.idle,
+            epoch: parts.epoch,
+            hops_stamp: 0,
+            pulse,
+            bench: Bench {
+                worker: parts.worker,
+                umem: Arc::clone(parts.pool.umem()),
+                pool: parts.pool,
+                memory: parts.memory,
+                waiting: Waiting::new(),
+                counters,
+                shared: parts.shared,
+                notices: parts.notices,
+                egress,
+            },
+        };
+        (worker, handle)
+    }
+
+    /// Runs until told to stop; then sends what is decided, and drops what still waits.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            // Wraps after 49 days, as `Millis` does.
+            let now = self.epoch.elapsed().as_millis() as Millis;
+            if self.turn(now) {
+                self.idle.busy();
+            } else {
+                let lanes = &self.lanes;
+                let quiet = self.commands.is_empty()
+                    && self.bench.inbox().is_none_or(|inbox| inbox.is_empty())
+                    && lanes.iter().all(|lane| lane.backlog.is_empty());
+                let patient = self.bench.waiting.len() == 0 && lanes.iter().all(|lane| !lane.port.sending());
+                self.idle.nothing_to_do(quiet, patient, lanes.iter().filter_map(|lane| lane.port.readiness()));
+            }
+        }
+        self.drain();
+    }
+
+    /// One turn of the loop. Says whether there was anything to do.
+    pub fn turn(&mut self, now: Millis) -> bool {
+        let Worker { tables, lanes, batch, parsed, ripe, bench, .. } = self;
+        let tables = tables.current();
+        let mut worked = false;
+
+        // Frames whose flow or port is ours, from other workers.
+        for _ in 0..BATCH {
+            let Some(message) = bench.inbox().and_then(|inbox| inbox.pop()) else { break };
+            worked = true;
+            bench.counters.add(Counter::TakenOver, 1);
+            match message {
+                Message::Process(ingress, frame) => bench.process(frame, ingress, tables, now, lanes),
+                // A port that this worker has no queue of either was dealt out wrongly: dropped, not sent round in a ring.
+                Message::Transmit(port, frame, counter) if lanes.iter().any(|lane| lane.id == port) => {
+                    bench.send(port, frame, counter, lanes);
+                }
+                Message::Transmit(_, frame, _) => bench.drop(frame, Reason::NoRoute),
+            }
+        }
+
+        // Frames whose next hop may be known by now, or never in time.
+        if bench.waiting.len() > 0 {
+            if self.hops_stamp != tables.hops_stamp {
+                bench.waiting.release(|key| tables.resolved(key), ripe);
+                for (ingress, frame) in ripe.drain(..) {
+                    bench.process(frame, ingress, tables, now, lanes);
+                }
+            }
+            bench.waiting.expire(now, ripe);
+            for (_, frame) in ripe.drain(..) {
+                bench.drop(frame, Reason::NextHopUnresolved);
+            }
+            bench.counters.set(Counter::Waiting, bench.waiting.len() as u64);
+        }
+        self.hops_stamp = tables.hops_stamp;
+
+        // Frames from the wire.
+        for index in 0..lanes.len() {
+            let Some(lane) = lanes.get_mut(index) else { break };
+            lane.port.reclaim(&mut bench.pool);
+            let ingress = lane.id;
+            if lane.port.receive(batch, BATCH) == 0 {
+                continue;
+            }
+            worked = true;
+            bench.count_received(batch);
+            bench.look(batch, parsed);
+            for (frame, headers) in batch.drain(..).zip(parsed.drain(..)) {
+                match headers {
+                    Ok(headers) => bench.conclude(frame, &headers, ingress, tables, now, lanes),
+                    Err(reason) => bench.drop(frame, reason),
+                }
+            }
+        }
+
+        for lane in lanes.iter_mut() {
+            if !lane.backlog.is_empty() {
+                lane.port.transmit(&mut lane.backlog);
+            }
+            lane.port.flush();
+        }
+        bench.settle(now);
+        let generation = tables.generation;
+        self.report(generation);
+        while let Some(command) = self.commands.pop() {
+            worked = true;
+            self.obey(command, now);
+        }
+        worked
+    }
+
+    fn report(&self, generation: u64) {
+        // One writer: a load and a store.
+        self.pulse.turns.store(self.pulse.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.pulse.flows.store(self.bench.memory.flows.len() as u32, Ordering::Relaxed);
+        self.pulse.generation.store(generation, Ordering::Release);
+    }
+
+    fn obey(&mut self, command: Command, now: Millis) {
+        let flows = &mut self.bench.memory.flows;
+        match command {
+            Command::Flows(mut query) => {
+                let (page, next) = flows.page(query.cursor, query.looks);
+                query.flows.extend(page.map(|(_, flow)| *flow));
+                // Whoever asked may have gone away.
+                let _ = query.answer.try_send(FlowsAnswer { flows: query.flows, next, now });
+            }
+            Command::Flush(query) => {
+                let (page, next) = flows.page(query.cursor, query.looks);
+                let doomed: Vec<_> = page.filter(|(_, flow)| (query.which)(flow)).map(|(id, _)| id).collect();
+                for id in &doomed {
+                    flows.remove(*id);
+                }
+                let flushed = doomed.len() as u64;
+                let _ = query.answer.try_send(FlushAnswer { flushed, next, which: query.which });
+            }
+            Command::Inject(port, bytes) => {
+                let bench = &mut self.bench;
+                let Some(mut frame) = bench.pool.take() else { return };
+                let contract = match self.tables.current().port(port) {
+                    Some(port) => rewrite::contract(&bytes, port.mac, Groups::Allowed),
+                    None => Err(Reason::NoRoute),
+                };
+                if contract.is_err() || bench.umem.write(&mut frame, &bytes).is_err() {
+                    let _ = bench.pool.give(frame);
+                    return;
+                }
+                bench.send(port, frame, Counter::Announced, &mut self.lanes);
+            }
+        }
+    }
+
+    /// Gives every decided frame its chance, and drops the rest.
+    fn drain(&mut self) {
+        let Worker { lanes, bench, ripe, .. } = self;
+        for lane in lanes.iter_mut() {
+            lane.port.transmit(&mut lane.backlog);
+            lane.port.flush();
+            for frame in lane.backlog.drain(..) {
+                bench.drop(frame, Reason::Shutdown);
+            }
+        }
+        bench.waiting.release(|_| true, ripe);
+        for (_, frame) in ripe.drain(..) {
+            bench.drop(frame, Reason::Shutdown);
+        }
+    }
+
+    /// The port of a lane, in the order in which they were given.
+    pub fn port_mut(&mut self, lane: usize) -> Option<&mut P> {
+        self.lanes.get_mut(lane).map(|lane| &mut lane.port)
+    }
+
+    /// Frames that are in no port: in the pool, in backlogs, waiting.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        let backlog: usize = self.lanes.iter().map(|lane| lane.backlog.len()).sum();
+        self.bench.pool.free() + self.bench.waiting.len() + backlog
+    }
+
+    /// The flows, for tests.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.bench.memory
+    }
+}
+
+impl Bench {
+    fn inbox(&self) -> Option<&ArrayQueue<Message>> {
+        self.shared.inboxes.get(self.worker).map(Arc::as_ref)
+    }
+
+    #[inline]
+    fn count_received(&self, batch: &[Frame]) {
+        self.counters.add(Counter::Rx, batch.len() as u64);
+        self.counters.add(Counter::RxBytes, batch.iter().map(|frame| frame.len() as u64).sum());
+    }
+
+    /// Parses a batch, and asks for the memory that deciding will need while the next frames are parsed.
+    #[inline]
+    fn look(&self, batch: &[Frame], parsed: &mut Vec<Result<Headers, Reason>>) {
+        for frame in batch {
+            if let Some(first) = self.umem.bytes(frame).first() {
+                prefetch::read(first);
+            }
+        }
+        for frame in batch {
+            let headers = parse(self.umem.bytes(frame));
+            if let Ok(Headers { network: Network::Ip(ip), .. }) = &headers
+                && let Some(ports) = ip.transport.ports()
+            {
+                self.memory.flows.prefetch(&Tuple {
+                    source: Endpoint { address: ip.source, port: ports.source },
+                    destination: Endpoint { address: ip.destination, port: ports.destination },
+                    protocol: ip.protocol,
+                });
+            }
+            parsed.push(headers);
+        }
+    }
+
+    /// From bytes to the end, for a frame outside of a batch.
+    fn process<P: Port>(&mut self, frame: Frame, ingress: PortId, tables: &Tables, now: Millis, lanes: &mut [Lane<P>]) {
+        match parse(self.umem.bytes(&frame)) {
+            Ok(headers) => self.conclude(frame, &headers, ingress, tables, now, lanes),
+            Err(reason) => self.drop(frame, reason),
+        }
+    }
+
+    /// From headers to the end.
+    #[inline]
+    fn conclude<P: Port>(
+        &mut self,
+        frame: Frame,
+        headers: &Headers,
+        ingress: PortId,
+        tables: &Tables,
+        now: Millis,
+        lanes: &mut [Lane<P>],
+    ) {
+        let class = classify(headers, tables, ingress);
+        let scene = Scene { tables, ingress, worker: self.worker, now };
+        match decide(&class, headers, &scene, &mut self.memory) {
+            Decision::Ends(verdict) => self.carry_out(&verdict, frame, headers, &scene, lanes),
+            Decision::Awaits(key) => match self.waiting.add(frame, ingress, key, now) {
+                Wait::First => {
+                    // Full: the slow side has enough to do; the frame waits for somebody else's question.
+                    let _ = self.notices.try_send(Notice::Resolve(key));
+                }
+                Wait::Queued => {}
+                Wait::Full(frame) => self.drop(frame, Reason::NextHopQueueFull),
+            },
+            Decision::HandOver(worker) => self.hand_over(worker, Message::Process(ingress, frame)),
+        }
+    }
+
+    /// A verdict's values into the frame, and the frame to its end.
+    #[inline]
+    fn carry_out<P: Port>(
+        &mut self,
+        verdict: &Verdict,
+        mut frame: Frame,
+        headers: &Headers,
+        scene: &Scene<'_>,
+        lanes: &mut [Lane<P>],
+    ) {
+        match verdict {
+            Verdict::Forward(port, rewrite) => {
+                let bytes = self.umem.bytes_mut(&mut frame);
+                let length = bytes.len() as u64;
+                let groups = if rewrite.destination_mac == headers.destination && headers.destination.is_multicast() {
+                    Groups::Allowed
+                } else {
+                    Groups::Refused
+                };
+                let done = rewrite::forward(headers, rewrite, bytes)
+                    .and_then(|()| look_again(bytes, *port, scene.tables, groups));
+                match done {
+                    Ok(()) => {
+                        self.counters.add(Counter::ForwardedBytes, length);
+                        self.send(*port, frame, Counter::Forwarded, lanes);
+                    }
+                    Err(reason) => self.drop(frame, reason),
+                }
+            }
+            Verdict::Hairpin(reply) => match self.turn_round(reply, &mut frame, headers, scene) {
+                Ok(()) => {
+                    self.counters.add(answered(reply), 1);
+                    self.send(scene.ingress, frame, Counter::Hairpinned, lanes);
+                }
+                Err(reason) => self.drop(frame, reason),
+            },
+            Verdict::Pass => {
+                let lane = lanes.iter_mut().find(|lane| lane.id == scene.ingress);
+                if lane.is_some_and(|lane| lane.port.pass(self.umem.bytes(&frame))) {
+                    self.counters.add(Counter::Passed, 1);
+                    let _ = self.pool.give(frame);
+                } else {
+                    self.drop(frame, Reason::PassFailed);
+                }
+            }
+            Verdict::Drop(reason) => {
+                if let (Reason::ArpConflict, Network::Arp(arp)) = (reason, &headers.network) {
+                    let _ = self.notices.try_send(Notice::Conflict {
+                        port: scene.ingress,
+                        address: arp.sender,
+                        mac: arp.sender_mac,
+                    });
+                }
+                self.drop(frame, *reason);
+            }
+        }
+    }
+
+    /// Turns a frame into its own answer.
+    fn turn_round(&self, reply: &Reply, frame: &mut Frame, headers: &Headers, scene: &Scene<'_>) -> Result<(), Reason> {
+        let (start, length) = (frame.start(), frame.len());
+        let mut packet = PacketBuf::new(self.umem.chunk_mut(frame), start, length).ok_or(Reason::Runt)?;
+        rewrite::reply(headers, reply, &mut packet)?;
+        look_again(packet.frame(), scene.ingress, scene.tables, Groups::Refused)?;
+        let (start, length) = (packet.start(), packet.len());
+        frame.set_range(start, length).map_err(|_| Reason::Giant)
+    }
+
+    /// Puts a frame on its way out of a port and counts it, or drops it.
+    #[inline]
+    fn send<P: Port>(&mut self, port: PortId, frame: Frame, counter: Counter, lanes: &mut [Lane<P>]) {
+        match self.egress.get(usize::from(port.0)) {
+            Some(Egress::Lane(lane)) => match lanes.get_mut(*lane) {
+                Some(lane) if lane.backlog.len() < BACKLOG => {
+                    lane.backlog.push(frame);
+                    self.counters.add(counter, 1);
+                }
+                _ => self.drop(frame, Reason::TxFull),
+            },
+            Some(Egress::Worker(worker)) => {
+                if let Err(frame) = self.post(*worker, Message::Transmit(port, frame, counter)) {
+                    self.drop(frame, Reason::HandoverFull);
+                }
+            }
+            Some(Egress::None) | None => self.drop(frame, Reason::NoRoute),
+        }
+    }
+
+    fn hand_over(&mut self, worker: usize, message: Message) {
+        self.counters.add(Counter::HandedOver, 1);
+        if let Err(frame) = self.post(worker, message) {
+            self.drop(frame, Reason::HandoverFull);
+        }
+    }
+
+    fn post(&self, worker: usize, message: Message) -> Result<(), Frame> {
+        let Some(inbox) = self.shared.inboxes.get(worker) else {
+            return Err(frame_of(message));
+        };
+        inbox.push(message).map_err(frame_of)?;
+        if let Some(waker) = self.shared.wakers.get(worker) {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn drop(&mut self, frame: Frame, reason: Reason) {
+        self.counters.note_drop(reason);
+        // One UMEM for all: the pool takes every frame that there is.
+        let _ = self.pool.give(frame);
+    }
+
+    /// What is done once a turn, not once a packet.
+    fn settle(&mut self, now: Millis) {
+        let expired = self.memory.flows.expire(now, EXPIRY_LOOKS);
+        if expired > 0 {
+            self.counters.add(Counter::FlowsExpired, expired as u64);
+        }
+        if self.memory.created > 0 {
+            self.counters.add(Counter::FlowsCreated, u64::from(std::mem::take(&mut self.memory.created)));
+        }
+        if self.memory.untracked > 0 {
+            self.counters.add(Counter::Untracked, u64::from(std::mem::take(&mut self.memory.untracked)));
+        }
+        if self.shared.inboxes.len() > 1 {
+            self.share();
+        }
+    }
+
+    /// Evens out the pools of workers.
+    fn share(&mut self) {
+        let fair = self.umem.frames() as usize / self.shared.inboxes.len();
+        if self.pool.free() < SHARED_AT_ONCE {
+            for _ in 0..SHARED_AT_ONCE {
+                let Some(frame) = self.shared.spare.pop() else { break };
+                let _ = self.pool.give(frame);
+            }
+        } else if self.pool.free() > fair {
+            for _ in 0..SHARED_AT_ONCE {
+                let Some(frame) = self.pool.take() else { break };
+                if let Err(frame) = self.shared.spare.push(frame) {
+                    let _ = self.pool.give(frame);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn frame_of(message: Message) -> Frame {
+    match message {
+        Message::Process(_, frame) | Message::Transmit(_, frame, _) => frame,
+    }
+}
+
+/// The contract at the choke point: nothing leaves an uplink that breaks it.
+#[inline]
+fn look_again(bytes: &[u8], port: PortId, tables: &Tables, groups: Groups) -> Result<(), Reason> {
+    match tables.port(port) {
+        Some(port) if port.role == Role::Uplink => rewrite::contract(bytes, port.mac, groups),
+        Some(_) => Ok(()),
+        None => Err(Reason::NoRoute),
+    }
+}
+
+fn answered(reply: &Reply) -> Counter {
+    match reply {
+        Reply::ArpIsAt { .. } => Counter::ArpAnswered,
+        Reply::Echo { .. } => Counter::EchoAnswered,
+        Reply::TcpReset { .. } => Counter::ResetsSent,
+        Reply::PortUnreachable { .. } => Counter::UnreachablesSent,
+    }
+}
