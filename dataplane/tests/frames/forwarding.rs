@@ -264,11 +264,8 @@ fn macs_alone_touch_nothing_else() {
         let mut expected = fixture.frame.clone();
         expected[..6].copy_from_slice(&DESTINATION_MAC.0);
         expected[6..12].copy_from_slice(&SOURCE_MAC.0);
-        match parse(&fixture.frame).unwrap() {
-            Headers { network: Network::Arp(_), l3, .. } => {
-                expected[usize::from(l3) + 8..][..6].copy_from_slice(&SOURCE_MAC.0);
-            }
-            _ => {}
+        if let Headers { network: Network::Arp(_), l3, .. } = parse(&fixture.frame).unwrap() {
+            expected[usize::from(l3) + 8..][..6].copy_from_slice(&SOURCE_MAC.0);
         }
         assert_eq!(out, expected, "{}", fixture.name);
     }

@@ -151,8 +151,8 @@ fn resets() {
     const SEQ: u32 = 0x0102_0304;
     const ACKED: u32 = 0x5566_7788;
     let ack = |tcp: &mut TcpHeader| (tcp.ack, tcp.acknowledgment_number) = (true, ACKED);
-    type Change<'a> = &'a dyn Fn(&mut TcpHeader);
-    let cases: [(&str, Change<'_>, usize, (u32, u32, bool)); 9] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut TcpHeader), usize, (u32, u32, bool));
+    let cases: [Case<'_>; 9] = [
         ("SYN counts one", &|tcp| tcp.syn = true, 0, (0, SEQ + 1, true)),
         ("SYN with data (fast open)", &|tcp| tcp.syn = true, 10, (0, SEQ + 11, true)),
         ("FIN counts one", &|tcp| tcp.fin = true, 0, (0, SEQ + 1, true)),
@@ -210,7 +210,7 @@ fn unreachable_quotes_what_fits() {
         let packet = ipv6(IpNumber::UDP, &udp(V6, &payload(length)));
         let out = answer(&padded(ethernet(EtherType::IPV6, &packet)), &UNREACHABLE).unwrap();
         let quoted = &packet[..packet.len().min(1280 - 48)];
-        let expected = icmp_v6(BACK_V6, port_v6.clone(), quoted);
+        let expected = icmp_v6(BACK_V6, port_v6, quoted);
         assert_eq!(out, back_v6(&expected, IpNumber::IPV6_ICMP), "{length}, IPv6");
         assert!(out.len() <= 14 + 1280);
     }
