@@ -91,7 +91,7 @@ pub struct ServicePort {
     /// Absent: TCP.
     pub protocol: Option<TransportProtocol>,
     /// Where clients send to.
-    pub port: Placed<NonZeroU16>,
+    pub port: Placed<Port>,
     /// 0 or absent: none.
     pub node_port: Option<Placed<u16>>,
 }
@@ -482,6 +482,17 @@ impl<'de> Deserialize<'de> for ClusterIp {
                 .map(ClusterIp::Address)
                 .map_err(|error| D::Error::custom(format!("{error}, or `None` for a headless Service"))),
         }
+    }
+}
+
+/// A port that can be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port(pub NonZeroU16);
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u16::deserialize(deserializer)?;
+        NonZeroU16::new(number).map(Port).ok_or_else(|| D::Error::custom("port 0: expected 1 to 65535"))
     }
 }
 

@@ -111,8 +111,9 @@ fn ports(spec: &external::ServiceSpec, kind: ServiceType, about: &mut About<'_, 
     for port in &spec.ports {
         let protocol = port.protocol.map_or(Protocol::Tcp, Protocol::from);
         let name = port.name.as_deref().unwrap_or_default();
-        if !numbers.insert((port.port.value.get(), protocol)) {
-            about.refuse(port.port.place, format!("port {} of {protocol} is here twice", port.port.value));
+        let external::Port(number) = port.port.value;
+        if !numbers.insert((number.get(), protocol)) {
+            about.refuse(port.port.place, format!("port {number} of {protocol} is here twice"));
             return None;
         }
         if !names.insert(name) {
@@ -140,7 +141,7 @@ fn ports(spec: &external::ServiceSpec, kind: ServiceType, about: &mut About<'_, 
         ports.push(ServicePort {
             name: name.to_owned(),
             protocol,
-            port: port.port.value,
+            port: number,
             node_port: std::num::NonZeroU16::new(node_port)
                 .filter(|_| matches!(kind, ServiceType::NodePort | ServiceType::LoadBalancer)),
         });
