@@ -13,6 +13,7 @@ pub mod intake;
 pub mod limits;
 pub mod maglev;
 pub mod mem;
+pub mod neighbours;
 pub mod parse;
 pub mod port;
 pub mod reason;

@@ -1,0 +1,297 @@
+//! The talk with the kernel: two sockets, one to hear and one to ask.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::StreamExt as _;
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::RouteMessage;
+use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
+
+use super::view::{View, read_link};
+use super::wanted::Wanted;
+use super::{Asked, Key, PortNames, Update};
+use crate::config::Interface;
+
+/// Changes are gathered for this long before they are told: one `ip route` can make several.
+const GATHER: Duration = Duration::from_millis(5);
+/// Where neighbours cannot be managed, those wanted are asked for again this often, well within the 15 s in which the
+/// kernel takes an answer for fresh.
+const REFRESH: Duration = Duration::from_secs(10);
+/// Pause before everything is read anew after a failure.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Follows the kernel and serves what is asked for, until `stop`; then takes back the neighbours that it had the kernel
+/// manage. `tell` may block: the thread is this room's own.
+///
+/// # Errors
+/// No netlink socket at the start. Later failures are overcome by starting anew.
+pub async fn run(
+    names: Vec<PortNames>,
+    mut asked: Asked,
+    mut tell: impl FnMut(Vec<Update>),
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (connection, ask, _) = new_connection()?;
+    let asking = tokio::spawn(connection);
+    let mut room = Room { ask, view: View::new(names), wanted: Wanted::new(Instant::now()), manages: true };
+    let mut stop = std::pin::pin!(stop);
+    let mut first = true;
+    loop {
+        let outcome = tokio::select! {
+            () = &mut stop => break,
+            outcome = room.follow(&mut asked, &mut tell, first) => outcome,
+        };
+        first = false;
+        match outcome {
+            Ok(()) => tracing::debug!("the kernel's routes and neighbours are read anew"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot follow the kernel's routes and neighbours; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+    room.take_back().await;
+    asking.abort();
+    Ok(())
+}
+
+struct Room {
+    ask: Handle,
+    view: View,
+    wanted: Wanted,
+    /// Whether the kernel knows managed neighbours; known after the first.
+    manages: bool,
+}
+
+impl Room {
+    /// One reading of everything, and all that follows it. Ends when a new reading is needed.
+    async fn follow(
+        &mut self,
+        asked: &mut Asked,
+        tell: &mut impl FnMut(Vec<Update>),
+        first: bool,
+    ) -> Result<(), rtnetlink::Error> {
+        // Heard from before anything is read, so that nothing falls between.
+        let (connection, _handle, mut heard) = new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Neigh,
+        ])
+        .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
+        let _hearing = Aborted(tokio::spawn(connection));
+        self.view.restart();
+        self.read_all().await?;
+        self.view.take_stale();
+        let mut updates = self.view.updates();
+        if !first {
+            updates.push(Update::Resynchronised);
+        }
+        self.give_up_failed(&updates).await;
+        tell(updates);
+        for key in self.wanted.iter().collect::<Vec<_>>() {
+            self.want(key).await;
+        }
+        let standing = asked.standing.borrow_and_update().clone();
+        self.stand(&standing).await;
+
+        let mut refresh = tokio::time::interval(REFRESH);
+        loop {
+            tokio::select! {
+                message = heard.next() => {
+                    let mut next = message;
+                    let until = tokio::time::Instant::now() + GATHER;
+                    loop {
+                        match next.map(|(message, _)| message.payload) {
+                            Some(NetlinkPayload::InnerMessage(message)) => self.view.apply(&message),
+                            // Notifications were lost (ENOBUFS), or the socket.
+                            Some(NetlinkPayload::Overrun(_)) | None => return Ok(()),
+                            Some(_) => {}
+                        }
+                        match tokio::time::timeout_at(until, heard.next()).await {
+                            Ok(message) => next = message,
+                            Err(_) => break,
+                        }
+                    }
+                    let updates = self.view.updates();
+                    self.give_up_failed(&updates).await;
+                    if !updates.is_empty() {
+                        tell(updates);
+                    }
+                    if self.view.take_stale() {
+                        return Ok(());
+                    }
+                }
+                Ok(()) = asked.standing.changed() => {
+                    let standing = asked.standing.borrow_and_update().clone();
+                    self.stand(&standing).await;
+                }
+                Some(key) = asked.resolve.recv() => {
+                    let (now, dropped) = self.wanted.ask(key, Instant::now());
+                    if now {
+                        self.want(key).await;
+                    }
+                    if let Some(dropped) = dropped {
+                        self.drop_neighbour(dropped).await;
+                    }
+                }
+                _ = refresh.tick(), if !self.manages => {
+                    for key in self.wanted.iter().collect::<Vec<_>>() {
+                        self.want(key).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read_all(&mut self) -> Result<(), rtnetlink::Error> {
+        let mut links = self.ask.link().get().execute();
+        while let Some(link) = links.next().await {
+            self.view.apply(&RouteNetlinkMessage::NewLink(link?));
+        }
+        let mut addresses = std::pin::pin!(self.ask.address().get().execute());
+        while let Some(address) = addresses.next().await {
+            let address = address?;
+            if address.header.family == AddressFamily::Inet {
+                self.view.apply(&RouteNetlinkMessage::NewAddress(address));
+            }
+        }
+        let mut ask = RouteMessage::default();
+        ask.header.address_family = AddressFamily::Inet;
+        let mut routes = std::pin::pin!(self.ask.route().get(ask).execute());
+        while let Some(route) = routes.next().await {
+            self.view.apply(&RouteNetlinkMessage::NewRoute(route?));
+        }
+        let neighbours = self.ask.neighbours().get().set_address_family(AddressFamily::Inet);
+        let mut neighbours = std::pin::pin!(neighbours.execute());
+        while let Some(neighbour) = neighbours.next().await {
+            self.view.apply(&RouteNetlinkMessage::NewNeighbour(neighbour?));
+        }
+        Ok(())
+    }
+
+    async fn stand(&mut self, standing: &std::collections::BTreeSet<Key>) {
+        let (add, drop) = self.wanted.stand(standing.clone());
+        for key in add {
+            self.want(key).await;
+        }
+        for key in drop {
+            self.drop_neighbour(key).await;
+        }
+    }
+
+    /// What a packet asked for and nobody answers to is not kept: the kernel would broadcast for it for ever.
+    async fn give_up_failed(&mut self, updates: &[Update]) {
+        for update in updates {
+            if let Update::Neighbour { key, state: Some("failed"), .. } = update
+                && self.wanted.failed(key)
+            {
+                self.drop_neighbour(*key).await;
+            }
+        }
+    }
+
+    /// Has the kernel resolve a neighbour, and keep it.
+    async fn want(&mut self, (port, address): Key) {
+        let Some(link) = self.view.neighbour_link(port).filter(|_| address.is_ipv4()) else { return };
+        if self.manages {
+            match self.install(link, address, NeighbourFlags::empty(), NeighbourExtFlags::Managed).await {
+                Ok(()) => return,
+                Err(error) if errno(&error) == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                    tracing::info!(
+                        "this kernel does not know managed neighbours (Linux 5.16); they are refreshed by asking"
+                    );
+                    self.manages = false;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, %address, "a neighbour could not be installed");
+                    return;
+                }
+            }
+        }
+        if let Err(error) = self.install(link, address, NeighbourFlags::Use, NeighbourExtFlags::empty()).await {
+            tracing::debug!(%error, %address, "a neighbour could not be asked for");
+        }
+    }
+
+    async fn install(
+        &self,
+        link: u32,
+        address: IpAddr,
+        flags: NeighbourFlags,
+        extended: NeighbourExtFlags,
+    ) -> Result<(), rtnetlink::Error> {
+        let mut request = self.ask.neighbours().add(link, address).replace().state(NeighbourState::None).flags(flags);
+        if !extended.is_empty() {
+            request.message_mut().attributes.push(NeighbourAttribute::ExtFlags(extended));
+        }
+        request.execute().await
+    }
+
+    async fn drop_neighbour(&self, (port, address): Key) {
+        let (Some(link), IpAddr::V4(v4)) = (self.view.neighbour_link(port), address) else { return };
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.ifindex = link;
+        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)));
+        if let Err(error) = self.ask.neighbours().del(message).execute().await {
+            // ENOENT: somebody else has removed it, which is as good.
+            tracing::debug!(%error, %address, "a neighbour could not be removed");
+        }
+    }
+
+    /// Leaves the kernel's table as it was found.
+    async fn take_back(&self) {
+        for key in self.wanted.iter() {
+            self.drop_neighbour(key).await;
+        }
+    }
+}
+
+/// A task that ends with this.
+struct Aborted(tokio::task::JoinHandle<()>);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(-message.raw_code()),
+        _ => None,
+    }
+}
+
+/// The interfaces of this thread's network namespace, with as many queues each as `queues` says.
+///
+/// # Errors
+/// Netlink.
+pub async fn interfaces(queues: impl Fn(&str) -> u32) -> io::Result<Vec<Interface>> {
+    let (connection, ask, _) = new_connection()?;
+    let _asking = Aborted(tokio::spawn(connection));
+    let mut interfaces = Vec::new();
+    let mut links = ask.link().get().execute();
+    while let Some(link) = links.next().await {
+        let link = link.map_err(io::Error::other)?;
+        let Some(facts) = read_link(&link) else { continue };
+        interfaces.push(Interface {
+            queues: queues(&facts.name),
+            name: facts.name,
+            index: link.header.index,
+            mac: facts.mac,
+            mtu: facts.mtu,
+            up: facts.up,
+            peer: facts.peer,
+        });
+    }
+    Ok(interfaces)
+}
