@@ -6,6 +6,7 @@ pub mod config;
 pub mod counters;
 pub mod decide;
 pub mod events;
+pub mod explain;
 pub mod flows;
 pub mod hash;
 pub mod headers;

@@ -1,0 +1,232 @@
+//! One packet's fate in words, by the very code that decides on packets.
+//!
+//! The question's headers go through `classify` and `decide` with a snapshot and an empty memory: the answer is what a
+//! new flow gets. Whether a flow is tracked already only its worker knows; the control socket asks it beforehand.
+
+use std::net::SocketAddr;
+
+use levee_api::explain::{Explanation, Fate, Packet, Question};
+use levee_api::net::{Mac, Protocol, Role};
+use levee_api::program::Mode;
+
+use crate::address::Address;
+use crate::classify::{Class, Plain, classify};
+use crate::decide::{Decision, Memory, Scene, decide};
+use crate::flows::affinity::Affinities;
+use crate::flows::{Flow, Flows, Timeouts};
+use crate::hash::MAGLEV_KEY;
+use crate::headers::{Fragment, Headers, Icmp, Ip, Network, Ports, Tcp, Transport, Udp, Vlans, tcp_flags};
+use crate::limits::Limit;
+use crate::tables::Tables;
+use crate::verdict::{Endpoint, PortId, Reply, Verdict};
+
+/// Answers a question from a snapshot.
+///
+/// # Errors
+/// What is wrong with the question, and what was expected.
+pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, String> {
+    let packet: Packet = question.packet.parse()?;
+    let source = Address::from(packet.source.ip());
+    let from = question
+        .from
+        .unwrap_or_else(|| if tables.is_local_pod(source, tables.owner(source)) { Role::Pods } else { Role::Uplink });
+    let ingress = tables.port_with(from).ok_or_else(|| {
+        format!("this dataplane has no port of role {from}: leave `from` out, or name the other side")
+    })?;
+    let headers = headers(&packet, tables, ingress);
+    let class = classify(&headers, tables, ingress);
+    let mut memory = memory()?;
+    let mut scene = Scene { tables, ingress, worker: 0, now: 0 };
+    let mut decision = decide(&class, &headers, &scene, &mut memory);
+    if let Decision::HandOver(worker) = decision {
+        scene.worker = worker;
+        decision = decide(&class, &headers, &scene, &mut memory);
+    }
+    let service = match &class {
+        Class::Service(frontend) => tables.services.get(frontend.service).map(|service| (service, frontend.pool)),
+        _ => None,
+    };
+    let flow = memory.flows.page(0, 1).0.next().map(|(_, flow)| *flow);
+    let (verdict, reason) = fate(&decision, &class);
+    Ok(Explanation {
+        packet: packet.to_string(),
+        from,
+        verdict,
+        reason: reason.into(),
+        service: service.map(|(service, _)| service.name.to_string()),
+        candidates: service.map_or_else(Vec::new, |(service, pool)| {
+            let candidates = service.backends.iter().filter(|backend| backend.is_in(pool));
+            candidates.map(|backend| text(backend.endpoint)).collect()
+        }),
+        backend: flow.filter(|_| verdict == Fate::Forward).map(|flow| text(flow.backend())),
+        mode: flow.map(|flow| flow.mode()),
+        client_address_kept: flow.map(|flow| flow.mode() != Mode::Nat),
+    })
+}
+
+/// Overlays what a tracked flow says on what a new flow would get.
+pub fn with_flow(explanation: &mut Explanation, flow: &Flow) {
+    if explanation.service.is_some() && matches!(explanation.verdict, Fate::Forward | Fate::Reject) {
+        explanation.verdict = Fate::Forward;
+        explanation.reason = "tracked_flow".into();
+        explanation.backend = Some(text(flow.backend()));
+        explanation.mode = Some(flow.mode());
+        explanation.client_address_kept = Some(flow.mode() != Mode::Nat);
+    }
+}
+
+fn fate(decision: &Decision, class: &Class) -> (Fate, &'static str) {
+    match decision {
+        Decision::Ends(Verdict::Forward(..)) | Decision::Awaits(_) | Decision::HandOver(_) => {
+            (Fate::Forward, forward_reason(class))
+        }
+        Decision::Ends(Verdict::Hairpin(Reply::TcpReset { .. } | Reply::PortUnreachable { .. })) => match class {
+            Class::Service(_) => (Fate::Reject, "no_endpoints"),
+            _ => (Fate::Reject, "closed_port"),
+        },
+        Decision::Ends(Verdict::Hairpin(Reply::Echo { .. })) => (Fate::Hairpin, "ping"),
+        Decision::Ends(Verdict::Hairpin(Reply::ArpIsAt { .. })) => (Fate::Hairpin, "arp"),
+        Decision::Ends(Verdict::Pass) => (Fate::Pass, "kernel"),
+        Decision::Ends(Verdict::Drop(reason)) => (Fate::Drop, reason.name()),
+    }
+}
+
+fn forward_reason(class: &Class) -> &'static str {
+    match class {
+        Class::Service(_) => "service",
+        Class::Plain(Plain::Multicast(_)) => "multicast",
+        _ => "plain",
+    }
+}
+
+fn text(endpoint: Endpoint) -> String {
+    SocketAddr::new(endpoint.address.into(), endpoint.port).to_string()
+}
+
+/// As small as it gets, and without limits: one question, one packet.
+fn memory() -> Result<Memory, String> {
+    let out_of_memory = |error: std::io::Error| format!("out of memory: {error}");
+    Ok(Memory {
+        flows: Flows::new(1, MAGLEV_KEY, Timeouts::default()).map_err(out_of_memory)?,
+        affinities: Affinities::new(1, MAGLEV_KEY).map_err(out_of_memory)?,
+        arp: Limit::new(1, MAGLEV_KEY),
+        replies: Limit::new(1, MAGLEV_KEY),
+        created: 0,
+        untracked: 0,
+    })
+}
+
+/// The first packet of what is asked about: a SYN, a datagram, an echo request.
+fn headers(packet: &Packet, tables: &Tables, ingress: PortId) -> Headers {
+    const ETHERNET: u16 = 14;
+    let v4 = packet.source.is_ipv4();
+    let ports = Ports { source: packet.source.port(), destination: packet.destination.port() };
+    let (protocol, transport) = match packet.protocol {
+        Some(Protocol::Tcp) => {
+            let syn = Tcp { ports, sequence: 0, acknowledgement: 0, flags: tcp_flags::SYN, payload: 0 };
+            (Protocol::Tcp.number(), Transport::Tcp(syn))
+        }
+        Some(Protocol::Udp) => (Protocol::Udp.number(), Transport::Udp(Udp { ports })),
+        Some(Protocol::Sctp) => (Protocol::Sctp.number(), Transport::Sctp(ports)),
+        None if v4 => (1, Transport::Icmp(Icmp { kind: 8, code: 0 })),
+        None => (58, Transport::Icmp(Icmp { kind: 128, code: 0 })),
+    };
+    let l4 = ETHERNET + if v4 { 20 } else { 40 };
+    Headers {
+        destination: tables.port(ingress).map_or(Mac::ZERO, |port| port.mac),
+        // Locally administered, unicast: somebody.
+        source: Mac([2, 0, 0, 0, 0, 1]),
+        vlans: Vlans::default(),
+        ethertype: if v4 { 0x0800 } else { 0x86dd },
+        l3: ETHERNET,
+        length: l4 + 20,
+        network: Network::Ip(Ip {
+            source: packet.source.ip().into(),
+            destination: packet.destination.ip().into(),
+            protocol,
+            ttl: 64,
+            tos: 0,
+            fragment: Fragment::Whole,
+            l4,
+            end: l4 + 20,
+            transport,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::Port;
+    use crate::tables::master::{Master, Setup};
+    use levee_api::program::{Backend, Frontend, Pool, Program, Service, Side, Vip, WhenEmpty};
+
+    fn tables(backends: &[&str]) -> Tables {
+        let mut master = Master::new(Setup {
+            ports: vec![Port { name: "eth0".into(), role: Role::Uplink, mac: Mac([2, 0, 0, 0, 0, 9]), passes: false }],
+            workers: 2,
+            ..Setup::default()
+        });
+        let address = "10.96.0.1".parse().expect("an address");
+        master
+            .load(Program {
+                generation: 1,
+                vips: vec![Vip { address, announce: true }],
+                services: vec![Service {
+                    name: "default/web:http".into(),
+                    protocol: Protocol::Tcp,
+                    family: levee_api::net::Family::Ipv4,
+                    frontends: vec![Frontend {
+                        address,
+                        port: 80,
+                        from: Side::Any,
+                        mode: Mode::Dnat,
+                        pool: Pool::Cluster,
+                        when_empty: WhenEmpty::Reject,
+                    }],
+                    backends: backends
+                        .iter()
+                        .map(|backend| Backend {
+                            address: backend.parse().expect("an address"),
+                            port: 8080,
+                            pools: vec![Pool::Cluster],
+                        })
+                        .collect(),
+                    affinity: None,
+                }],
+                ..Program::default()
+            })
+            .expect("a program");
+        let everywhere = "0.0.0.0/0".parse().expect("a prefix");
+        master.set_routes([(everywhere, PortId(0), None)]);
+        master.snapshot()
+    }
+
+    fn ask(tables: &Tables, packet: &str) -> Explanation {
+        explain(tables, &Question { packet: packet.into(), from: None }).expect(packet)
+    }
+
+    #[test]
+    fn a_service_names_its_candidates_and_the_backend_that_this_packet_gets() {
+        let answer = ask(&tables(&["10.244.2.2", "10.244.1.1"]), "tcp 192.0.2.7:40000 > 10.96.0.1:80");
+        assert_eq!((answer.verdict, answer.service.as_deref()), (Fate::Forward, Some("default/web:http")));
+        assert_eq!(answer.candidates, ["10.244.1.1:8080", "10.244.2.2:8080"]);
+        assert!(answer.candidates.contains(&answer.backend.expect("a backend")));
+        assert_eq!((answer.mode, answer.client_address_kept), (Some(Mode::Dnat), Some(true)));
+    }
+
+    #[test]
+    fn what_is_refused_or_answered_or_not_ours_says_so() {
+        let empty = tables(&[]);
+        let fate = |packet| {
+            let answer = ask(&empty, packet);
+            (answer.verdict, answer.reason)
+        };
+        assert_eq!(fate("tcp 192.0.2.7:40000 > 10.96.0.1:80"), (Fate::Reject, "no_endpoints".into()));
+        assert_eq!(fate("tcp 192.0.2.7:40000 > 10.96.0.1:81"), (Fate::Reject, "closed_port".into()));
+        assert_eq!(fate("udp 192.0.2.7:40000 > 10.96.0.1:80"), (Fate::Reject, "closed_port".into()));
+        assert_eq!(fate("icmp 192.0.2.7 > 10.96.0.1"), (Fate::Hairpin, "ping".into()));
+        assert_eq!(fate("tcp 192.0.2.7:40000 > 203.0.113.1:80"), (Fate::Drop, "not_owned".into()));
+        assert!(explain(&empty, &Question { packet: "tcp".into(), from: None }).is_err());
+    }
+}
