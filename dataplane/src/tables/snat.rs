@@ -35,9 +35,9 @@ impl SnatRange {
         if !self.ports.contains(port) {
             return None;
         }
-        // The inverse of `part` up to rounding; at most one step off.
-        let guess = (u64::from(port - self.ports.first) * workers as u64 / u64::from(self.ports.count())) as usize;
-        [guess, guess + 1].into_iter().find(|worker| self.part(*worker, workers).contains(&u32::from(port)))
+        // The inverse of `part`: worker w has offset o when ⌊count·w/workers⌋ ≤ o < ⌊count·(w+1)/workers⌋.
+        let offset = u64::from(port - self.ports.first);
+        Some((((offset + 1) * workers.max(1) as u64 - 1) / u64::from(self.ports.count())) as usize)
     }
 }
 
