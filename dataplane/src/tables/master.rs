@@ -51,6 +51,8 @@ pub struct Steered {
     pub shared: BTreeSet<IpAddr>,
     /// Those ports.
     pub ports: BTreeSet<(Protocol, PortRange)>,
+    /// Addresses of the kernel's inside what is owned (a bridge's address in the pods' prefix): they stay the kernel's.
+    pub kernel: BTreeSet<IpAddr>,
 }
 
 struct Entry {
@@ -476,6 +478,8 @@ impl Master {
         let alone = vips.chain(pods).chain(snat).filter(|address| address.is_ipv4() && !self.kernel.contains(address));
         steered.owned.extend(alone.map(IpNet::from));
         steered.owned.extend(self.local.prefixes.iter().filter(|net| net.addr().is_ipv4()).copied());
+        let inside = |address: &IpAddr| steered.owned.iter().any(|net| net.contains(address));
+        steered.kernel = self.kernel.iter().filter(|address| inside(address)).copied().collect();
         for range in &self.setup.snat {
             let address = IpAddr::from(range.address);
             if self.kernel.contains(&address) {
@@ -515,3 +519,6 @@ fn frontend_key(frontend: &program::Frontend, protocol: Protocol, from: Role) ->
 pub fn endpoint(backend: &program::Backend) -> Endpoint {
     Endpoint { address: backend.address.into(), port: backend.port }
 }
+
+#[cfg(test)]
+mod tests;

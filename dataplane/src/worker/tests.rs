@@ -99,9 +99,9 @@ impl Lab {
             workers,
         });
         master.set_kernel_addresses([IpAddr::from(NODE_IP)]);
-        let gateway = Some(IpAddr::from([192, 168, 0, 2]));
-        master.set_routes([("0.0.0.0/0".parse().unwrap(), UPLINK, gateway)]);
-        master.set_neighbour(UPLINK, gateway.unwrap(), Some(PEER));
+        let gateway = IpAddr::from([192, 168, 0, 2]);
+        master.set_routes([("0.0.0.0/0".parse().unwrap(), UPLINK, Some(gateway))]);
+        master.set_neighbour(UPLINK, gateway, Some(PEER));
         master.load(program).unwrap();
         let (publisher, readers) = publication::channel(master.snapshot(), workers);
         let config = UmemConfig { frames: 1024, frame_size: FrameSize::Bytes2048, ..UmemConfig::default() };
@@ -255,8 +255,11 @@ fn arp(operation: ArpOperation, source: Mac, sender: (Mac, [u8; 4]), target: (Ma
     frame
 }
 
-/// (source MAC, destination MAC, source ip:port, destination ip:port, TTL), after checking every checksum.
-fn read(frame: &[u8]) -> (Mac, Mac, ([u8; 4], u16), ([u8; 4], u16), u8) {
+/// (source MAC, destination MAC, source ip:port, destination ip:port, TTL).
+type Seen = (Mac, Mac, ([u8; 4], u16), ([u8; 4], u16), u8);
+
+/// What a frame says, after every checksum has been summed up again.
+fn read(frame: &[u8]) -> Seen {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     let Some(etherparse::LinkSlice::Ethernet2(link)) = packet.link else { panic!("no Ethernet") };
     let Some(etherparse::NetSlice::Ipv4(ip)) = packet.net else { panic!("no IPv4") };
@@ -465,7 +468,7 @@ fn a_flow_of_a_deleted_backend_is_reset_and_a_udp_flow_moves_at_once() {
     lab.one(UPLINK, &udp((PEER, NODE), (CLIENT, VIP), (4000, 80)));
     lab.amend(without_backend(Mode::Nat, &[other]));
     let (_, frame) = lab.one(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "A"));
-    assert_eq!(tcp_flags_of(&frame).0, true);
+    assert!(tcp_flags_of(&frame).0);
     let (_, frame) = lab.one(UPLINK, &udp((PEER, NODE), (CLIENT, VIP), (4000, 80)));
     assert_eq!(read(&frame).3, (other, 8080));
     let (_, frame) = lab.one(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "S"));

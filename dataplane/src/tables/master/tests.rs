@@ -1,0 +1,177 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use levee_api::net::Family;
+use levee_api::program::{Backend, Frontend, Mode, Pod, Pool, Side, WhenEmpty};
+use proptest::prelude::*;
+
+use super::*;
+
+fn setup() -> Setup {
+    let port =
+        |name: &str, role, last| Port { name: name.into(), role, mac: Mac([2, 0, 0, 0, 0, last]), passes: false };
+    Setup {
+        ports: vec![port("eth0", Role::Uplink, 1), port("levee0", Role::Pods, 2)],
+        snat: vec![SnatRange { address: Address::v4(0xc0a8_0001), ports: PortRange { first: 61_000, last: 61_099 } }],
+        multicast: Vec::new(),
+        workers: 1,
+    }
+}
+
+fn service(name: &str, address: u8, port: u16, backends: &[u8]) -> program::Service {
+    program::Service {
+        name: name.into(),
+        protocol: Protocol::Tcp,
+        family: Family::Ipv4,
+        frontends: vec![Frontend {
+            address: [10, 96, 0, address].into(),
+            port,
+            from: Side::Any,
+            mode: Mode::Nat,
+            pool: Pool::Cluster,
+            when_empty: WhenEmpty::Reject,
+        }],
+        backends: backends
+            .iter()
+            .map(|host| Backend { address: [10, 244, 0, *host].into(), port: 8080, pools: vec![Pool::Cluster] })
+            .collect(),
+        affinity: None,
+    }
+}
+
+fn program(generation: Generation, services: Vec<program::Service>) -> Program {
+    let vips = (1..5).map(|host| Vip { address: [10, 96, 0, host].into(), announce: true }).collect();
+    Program { generation, vips, services, ..Program::default() }
+}
+
+/// Everything that workers could see of a master's services, by what they would ask.
+fn seen(tables: &Tables) -> Vec<String> {
+    let mut seen: Vec<String> = tables
+        .frontends
+        .iter()
+        .map(|(key, frontend)| {
+            let service = tables.services.get(frontend.service).unwrap();
+            let slots: Vec<_> = (0..64u64).map(|n| service.pick(frontend.pool, n << 58).map(|b| b.endpoint)).collect();
+            format!("{key:?} {} {:?} {:?} {slots:?}", service.name, frontend.mode, service.backends)
+        })
+        .chain(tables.backends.iter().map(|(key, users)| format!("{key:?} {users}")))
+        .chain(tables.owners.iter().map(|(address, owner)| format!("{address} {owner:?}")))
+        .collect();
+    seen.sort();
+    seen
+}
+
+#[test]
+fn a_service_keeps_its_identity_through_changes_and_a_new_one_in_its_slot_has_another() {
+    let mut master = Master::new(setup());
+    master.load(program(1, vec![service("a", 1, 80, &[1]), service("b", 2, 80, &[2])])).unwrap();
+    let identity = |master: &Master, address| {
+        let key = FrontendKey { address: Address::v4(address), port: 80, protocol: 6, from: Role::Uplink };
+        let slot = master.tables.frontends.get(&key).unwrap().service;
+        (slot, master.tables.services.get(slot).unwrap().id)
+    };
+    let before = identity(&master, 0x0a60_0001);
+    master.load(program(2, vec![service("a", 1, 80, &[1, 3]), service("b", 2, 80, &[2])])).unwrap();
+    assert_eq!(identity(&master, 0x0a60_0001), before);
+    master.load(program(3, vec![service("b", 2, 80, &[2])])).unwrap();
+    master.load(program(4, vec![service("c", 1, 80, &[1]), service("b", 2, 80, &[2])])).unwrap();
+    let after = identity(&master, 0x0a60_0001);
+    assert_eq!(after.0, before.0, "the slot is used again");
+    assert_ne!(after.1, before.1);
+}
+
+#[test]
+fn an_untouched_service_is_shared_between_snapshots() {
+    let mut master = Master::new(setup());
+    master.load(program(1, vec![service("a", 1, 80, &[1]), service("b", 2, 80, &[2])])).unwrap();
+    let before = master.snapshot();
+    let change = Delta { base: 1, generation: 2, upsert_services: vec![service("b", 2, 80, &[3])], ..Delta::default() };
+    master.amend(change).unwrap();
+    let after = master.snapshot();
+    let shared = before.services.iter().zip(after.services.iter()).filter(|((_, a), (_, b))| Arc::ptr_eq(a, b)).count();
+    assert_eq!(shared, 1);
+    assert_ne!(before.services_stamp, after.services_stamp);
+}
+
+#[test]
+fn a_bad_change_is_refused_whole_and_nothing_has_changed() {
+    let mut master = Master::new(setup());
+    master.load(program(5, vec![service("a", 1, 80, &[1]), service("b", 2, 80, &[2])])).unwrap();
+    let before = seen(&master.tables);
+    let refused = |master: &mut Master, delta: Delta, expected: &str| {
+        let refusal = master.amend(Delta { generation: 6, ..delta }).unwrap_err();
+        let Refusal::Invalid(messages) = refusal else { panic!("{refusal:?}") };
+        assert!(messages.iter().any(|message| message.contains(expected)), "{messages:?}");
+    };
+    let upsert = |service| Delta { base: 5, upsert_services: vec![service], ..Delta::default() };
+    refused(&mut master, upsert(service("c", 1, 80, &[1])), "services `a` and `c` both want tcp 10.96.0.1 port 80");
+    refused(&mut master, upsert(service("c", 3, 0, &[])), "port 0");
+    refused(&mut master, upsert(service("", 3, 80, &[])), "no name");
+    refused(&mut master, upsert(service("c", 3, 80, &[1, 1])), "listed twice");
+    let mut mixed = service("c", 3, 80, &[1]);
+    mixed.backends[0].address = "2001:db8::1".parse().unwrap();
+    refused(&mut master, upsert(mixed), "another family");
+    let mut loopback = service("c", 3, 80, &[1]);
+    loopback.backends[0].address = [127, 0, 0, 1].into();
+    refused(&mut master, upsert(loopback), "127.0.0.1");
+    let group =
+        Local { pods: vec![Pod { address: [10, 0, 0, 1].into(), mac: Some(Mac::BROADCAST) }], ..Local::default() };
+    refused(&mut master, Delta { base: 5, local: Some(group), ..Delta::default() }, "group address");
+    let stale = master.amend(Delta { base: 4, generation: 6, ..Delta::default() });
+    assert_eq!(stale, Err(Refusal::Stale { generation: 5 }));
+    assert_eq!((seen(&master.tables), master.generation()), (before, 5));
+    // A frontend may move from one service to another in one change.
+    let moved = Delta {
+        base: 5,
+        generation: 6,
+        upsert_services: vec![service("a", 2, 80, &[1]), service("b", 1, 80, &[2])],
+        ..Delta::default()
+    };
+    master.amend(moved).unwrap();
+}
+
+#[test]
+fn the_kernels_address_in_the_pods_prefix_stays_the_kernels() {
+    let mut master = Master::new(setup());
+    let local = Local { prefixes: vec!["10.244.1.0/24".parse().unwrap()], pods: Vec::new() };
+    master.set_kernel_addresses(["10.244.1.1".parse().unwrap(), "192.168.0.1".parse().unwrap()]);
+    master.load(Program { local, ..program(1, Vec::new()) }).unwrap();
+    let steered = master.steered();
+    assert_eq!(steered.kernel, BTreeSet::from(["10.244.1.1".parse().unwrap()]));
+    assert_eq!(steered.shared, BTreeSet::from(["192.168.0.1".parse().unwrap()]));
+    assert!(steered.owned.contains(&"10.96.0.1/32".parse().unwrap()));
+    assert!(!steered.owned.contains(&"192.168.0.1/32".parse().unwrap()));
+}
+
+fn services() -> impl Strategy<Value = Vec<program::Service>> {
+    let one = (1..5u8, 80..83u16, proptest::collection::btree_set(1..6u8, 0..4));
+    proptest::collection::btree_map(0..6u8, one, 0..6).prop_map(|services| {
+        let mut taken = BTreeSet::new();
+        services
+            .into_iter()
+            .filter(|(_, (address, port, _))| taken.insert((*address, *port)))
+            .map(|(name, (address, port, backends))| {
+                service(&format!("s{name}"), address, port, &backends.into_iter().collect::<Vec<_>>())
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    /// However a program was reached, workers see the same.
+    #[test]
+    fn a_path_of_changes_ends_where_a_full_load_ends(steps in proptest::collection::vec((services(), any::<bool>()), 1..8)) {
+        let mut walked = Master::new(setup());
+        for (generation, (services, whole)) in (1..).zip(steps) {
+            let next = program(generation, services).canonical();
+            if whole || generation == 1 {
+                walked.load(next.clone()).unwrap();
+            } else {
+                walked.amend(Delta::between(&walked.program(), &next)).unwrap();
+            }
+            prop_assert_eq!(walked.program(), next.clone());
+            let mut fresh = Master::new(setup());
+            fresh.load(next).unwrap();
+            prop_assert_eq!(seen(&walked.tables), seen(&fresh.tables));
+        }
+    }
+}
