@@ -400,5 +400,5 @@ fn files_that_are_too_large_binary_missing_or_empty() {
     let told = load(&mixed);
     assert_eq!(told.len(), 2);
     assert!(told[0].file.ends_with("b.yaml") && told[1].file.ends_with("c.yaml"));
-    assert!(yaml::SIZE_LIMIT < 100_000_000);
+    const { assert!(yaml::SIZE_LIMIT < 100_000_000) };
 }

@@ -1,7 +1,7 @@
 //! Finishing what a sender left to hardware that its frame never met.
 //!
 //! A kernel with transmit checksum offload writes only the pseudo header's sum into the TCP or UDP checksum field, and a
-//! veth pair hands the frame over like that ([`checksum`](crate::wire::checksum)). Such a frame looks like any other with
+//! veth pair hands the frame over like that ([`checksum`]). Such a frame looks like any other with
 //! a wrong checksum, but for what the wrong one is. It is best not to get any (`ethtool -K IF tx off` on the sender);
 //! where one cannot be sure, this comes before [`forward`](super::forward()).
 

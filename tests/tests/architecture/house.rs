@@ -85,7 +85,8 @@ fn nothing_unfinished_is_committed() {
                 complaints
                     .push(format!("{file}:{line}: `{name}`. Finish it, or leave it out and say so in the documents."));
             }
-            if name == "dead_code" {
+            // What several test binaries share is not all used by each of them.
+            if name == "dead_code" && !file.ends_with("tests/common/mod.rs") {
                 complaints.push(format!("{file}:{line}: `dead_code` is allowed here. Remove what nobody calls."));
             }
         }

@@ -59,6 +59,9 @@ const CHANCE: &[&str] =
 const DEVICES: &[&str] = &["af_xdp"];
 
 /// The packet's way: per packet there is no clock, no lock, no log, and nobody outside.
+const PACKET_WAY: &[&[&str]] = &[IO, CLOCKS, LOCKS, LOGS, CHANCE];
+
+/// … and where bytes or values are all there is, no devices either.
 const PURE: &[&[&str]] = &[IO, CLOCKS, LOCKS, LOGS, CHANCE, DEVICES];
 
 const DATAPLANE: &[Room] = &[
@@ -83,6 +86,17 @@ const DATAPLANE: &[Room] = &[
     Room { name: "flows", uses: &["address", "hash", "headers", "mem", "tables", "verdict"], never: PURE },
     Room { name: "limits", uses: &["flows", "hash"], never: PURE },
     Room { name: "counters", uses: &["reason"], never: PURE },
+    // Frames, and nothing of what they mean.
+    Room { name: "port", uses: &[], never: &[CLOCKS, LOCKS, LOGS, CHANCE] },
+    // The one that composes them all. It reads the clock once a batch, and sleeps on descriptors when there is none.
+    Room {
+        name: "worker",
+        uses: &[
+            "address", "classify", "config", "counters", "decide", "flows", "hash", "headers", "limits", "mem",
+            "parse", "port", "reason", "rewrite", "tables", "verdict", "wire",
+        ],
+        never: &[LOCKS, LOGS, CHANCE],
+    },
     Room { name: "mem", uses: &[], never: &[CLOCKS, LOGS, CHANCE, DEVICES] },
     // Beside it: read once at start, or on slow threads. None of them holds a frame.
     Room { name: "config", uses: &["verdict"], never: PURE },
@@ -91,7 +105,7 @@ const DATAPLANE: &[Room] = &[
 ];
 
 /// Everything that makes compiling a function of what it is given.
-const DETERMINISTIC: &[&[&str]] = &[IO, CLOCKS, LOCKS, LOGS, CHANCE];
+const DETERMINISTIC: &[&[&str]] = PACKET_WAY;
 
 /// The dataplane's socket: for those who program it.
 const TRANSPORT: &[&str] = &["hyper", "hyper_util", "std::os::unix::net", "tokio::net"];
@@ -129,7 +143,7 @@ fn is_test(source: &Path, file: &Path) -> bool {
 }
 
 /// The room that a path leads to, if it stays in its crate: `crate::room::…`, or `super::…` out of the room.
-fn target<'a>(path: &'a PathUse, depth: usize) -> Option<&'a str> {
+fn target(path: &PathUse, depth: usize) -> Option<&str> {
     let supers = path.segments.iter().take_while(|segment| *segment == "super").count();
     if supers == depth && depth > 0 {
         return path.segments.get(supers).map(String::as_str);
