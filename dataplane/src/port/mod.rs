@@ -13,6 +13,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod memory;
+pub mod steer;
 pub mod xdp;
 
 use std::os::fd::BorrowedFd;

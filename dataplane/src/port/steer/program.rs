@@ -1,0 +1,399 @@
+//! The program itself: which frame is levee's, decided in the driver.
+//!
+//! ```text
+//!  take all? ----------------------------------------------------------------> take
+//!  Ethernet, at most two VLAN tags
+//!    |- ARP    is the target ours, or else the sender? -----------------------> take
+//!    |- IPv4   destination  ours? --------------------------------------------> take
+//!    |                      shared with the kernel? -- first fragment,
+//!    |                                                 port among ours? ------> take
+//!    |- IPv6   destination  ours? --------------------------------------------> take
+//!    |                      ICMPv6 neighbour discovery: is the target ours? --> take
+//!    |                      shared with the kernel? -- port among ours? ------> take
+//!    `- else -----------------------------------------------------------------> pass
+//!
+//!  take: count, redirect to the socket of the queue; no socket there: count, pass
+//!  pass: count, XDP_PASS
+//! ```
+//!
+//! "Ours" is asked of two maps: whole addresses in a hash table (many: the VIPs), which also says "shared", and then prefixes in a trie (few: the pods'). The
+//! most exact entry wins: a node's own address inside an owned prefix can be shared.
+//!
+//! It is written without an access at a variable offset (an IPv4 header's length is one of eleven constants, each with its own branch), so
+//! that it can be loaded without CAP_PERFMON. It is longer than the hundred instructions at which one would usually turn to C, because a compiler on the user's
+//! machine, or an object file in ours that nobody can read, would be dearer; `tests.rs` tries every path on frames.
+
+use std::os::fd::AsFd;
+
+use af_xdp::xdp::asm::{Assembler, Code, Condition, Helper, Label, Operand, Reg, Size};
+use af_xdp::xdp::{Action, Array, Counters, HashMap, LpmTrie, XskMap};
+
+use super::{Class, HOST_OWNED, HOST_SHARED};
+
+/// The maps that the program refers to. One set per interface.
+#[derive(Debug)]
+pub(super) struct Maps {
+    /// Receive queue to socket.
+    pub sockets: XskMap,
+    /// 0: take everything.
+    pub config: Array<4>,
+    /// Whole addresses: [`HOST_OWNED`] or [`HOST_SHARED`].
+    pub hosts4: HashMap<4, 1>,
+    pub hosts6: HashMap<16, 1>,
+    /// Owned prefixes.
+    pub prefixes4: LpmTrie<8, 1>,
+    pub prefixes6: LpmTrie<20, 1>,
+    /// By destination port: which protocols are levee's on shared addresses.
+    pub ports: Array<1>,
+    /// By [`Class`].
+    pub counters: Counters,
+}
+
+/// Bit of a protocol in the map of ports, and its number (IANA).
+pub(super) const PORT_BITS: [(u8, i32); 3] = [(1, 6), (2, 17), (4, 132)];
+
+// `struct xdp_md`
+const DATA: i16 = 0;
+const DATA_END: i16 = 4;
+const RX_QUEUE_INDEX: i16 = 16;
+
+// What R6 to R9 are for; they survive calls.
+const CONTEXT: Reg = Reg::R6;
+/// Begin of the header at hand.
+const AT: Reg = Reg::R7;
+const END: Reg = Reg::R8;
+/// EtherType, then the protocol's bit, then the class.
+const SCRATCH: Reg = Reg::R9;
+
+// Keys on the stack, offsets from R10. A trie's key is the prefix length and then the address, so a hash table's key is the end of it.
+const TRIE4: i16 = -8;
+const HOST4: i16 = -4;
+const TRIE6: i16 = -32;
+const HOST6: i16 = -28;
+const NUMBER: i16 = -36;
+
+// IANA, "IEEE 802 Numbers".
+const IPV4: i32 = 0x0800;
+const ARP: i32 = 0x0806;
+const IPV6: i32 = 0x86dd;
+const VLAN: i32 = 0x8100;
+const SERVICE_VLAN: i32 = 0x88a8;
+// IANA, "Protocol Numbers".
+const ICMPV6: i32 = 58;
+
+struct Builder<'m> {
+    asm: Assembler<'m>,
+    maps: &'m Maps,
+    take: Label,
+    pass: Label,
+}
+
+/// Assembles the program over its maps.
+pub(super) fn assemble(maps: &Maps) -> Result<Code<'_>, af_xdp::Error> {
+    let mut asm = Assembler::new();
+    let (take, pass) = (asm.label(), asm.label());
+    let mut builder = Builder { asm, maps, take, pass };
+    builder.prologue();
+    let (arp, ipv4, ipv6) = builder.ethernet();
+    builder.arp(arp);
+    let ports = builder.asm.label();
+    builder.ipv4(ipv4, ports);
+    builder.ipv6(ipv6, ports);
+    builder.ports(ports);
+    builder.endings();
+    builder.asm.finish()
+}
+
+impl Builder<'_> {
+    fn prologue(&mut self) {
+        self.asm.mov(CONTEXT, Reg::R1);
+        self.asm.load(Size::Word, AT, CONTEXT, DATA);
+        self.asm.load(Size::Word, END, CONTEXT, DATA_END);
+        self.asm.store(Size::Word, Reg::R10, NUMBER, 0);
+        let no = self.asm.label();
+        self.asm.load_map(Reg::R1, self.maps.config.as_fd());
+        self.lookup(NUMBER, no);
+        self.asm.load(Size::Word, Reg::R1, Reg::R0, 0);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0, no);
+        self.take(Class::All);
+        self.asm.bind(no);
+    }
+
+    /// Walks Ethernet and its tags, and branches by EtherType. Source: IEEE 802.3, 3.2.6; 802.1Q, 9.6.
+    fn ethernet(&mut self) -> (Label, Label, Label) {
+        let short = self.asm.label();
+        self.need(14, short);
+        self.asm.load(Size::Half, SCRATCH, AT, 12);
+        self.asm.big_endian_16(SCRATCH);
+        self.asm.add(AT, 14);
+        let typed = self.asm.label();
+        for _tag in 0..2 {
+            let tag = self.asm.label();
+            self.asm.jump_if(Condition::Equal, SCRATCH, VLAN, tag);
+            self.asm.jump_if(Condition::NotEqual, SCRATCH, SERVICE_VLAN, typed);
+            self.asm.bind(tag);
+            self.need(4, short);
+            self.asm.load(Size::Half, SCRATCH, AT, 2);
+            self.asm.big_endian_16(SCRATCH);
+            self.asm.add(AT, 4);
+        }
+        self.asm.bind(typed);
+        let labels = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.asm.jump_if(Condition::Equal, SCRATCH, IPV4, labels.1);
+        self.asm.jump_if(Condition::Equal, SCRATCH, IPV6, labels.2);
+        self.asm.jump_if(Condition::Equal, SCRATCH, ARP, labels.0);
+        self.pass(Class::OtherProtocol);
+        self.asm.bind(short);
+        self.pass(Class::Malformed);
+        labels
+    }
+
+    /// RFC 826, for Ethernet and IPv4.
+    fn arp(&mut self, here: Label) {
+        self.asm.bind(here);
+        let (bad, target, sender, next) = (self.asm.label(), self.asm.label(), self.asm.label(), self.asm.label());
+        self.need(28, bad);
+        // Hardware 1, protocol 0x0800; lengths 6 and 4.
+        self.expect_half(0, 0x0001, bad);
+        self.expect_half(2, 0x0800, bad);
+        self.expect_half(4, 0x0604, bad);
+        self.key4(24);
+        self.whose4(target, next);
+        self.asm.bind(next);
+        // A sender that claims one of our addresses is a conflict, which levee must see.
+        self.key4(14);
+        let not = self.asm.label();
+        self.whose4(sender, not);
+        self.asm.bind(not);
+        self.pass(Class::ArpOther);
+        self.asm.bind(target);
+        self.take(Class::ArpTarget);
+        self.asm.bind(sender);
+        self.take(Class::ArpSender);
+        self.asm.bind(bad);
+        self.pass(Class::Malformed);
+    }
+
+    /// RFC 791.
+    fn ipv4(&mut self, here: Label, ports: Label) {
+        self.asm.bind(here);
+        let (bad, owned, shared, fragment) = (self.asm.label(), self.asm.label(), self.asm.label(), self.asm.label());
+        self.need(20, bad);
+        self.expect_version(4, bad);
+        self.key4(16);
+        self.whose4(owned, shared);
+        self.pass(Class::OtherAddress);
+
+        self.asm.bind(shared);
+        self.asm.load(Size::Half, Reg::R1, AT, 6);
+        self.asm.big_endian_16(Reg::R1);
+        // Offset of the fragment; only a first one has ports.
+        self.asm.and(Reg::R1, 0x1fff);
+        self.asm.jump_if(Condition::NotEqual, Reg::R1, 0, fragment);
+        self.asm.load(Size::Byte, Reg::R1, AT, 9);
+        self.protocol_bit();
+        self.asm.load(Size::Byte, Reg::R1, AT, 0);
+        self.asm.and(Reg::R1, 0x0f);
+        for words in 5..16 {
+            let next = self.asm.label();
+            self.asm.jump_if(Condition::NotEqual, Reg::R1, words, next);
+            self.asm.add(AT, words * 4);
+            self.asm.jump(ports);
+            self.asm.bind(next);
+        }
+        self.asm.bind(bad);
+        self.pass(Class::Malformed);
+        self.asm.bind(owned);
+        self.take(Class::Address4);
+        self.asm.bind(fragment);
+        self.pass(Class::SharedFragment);
+    }
+
+    /// RFC 8200; extension headers are not walked: behind one, there are no ports.
+    fn ipv6(&mut self, here: Label, ports: Label) {
+        self.asm.bind(here);
+        let (bad, owned, shared, discovery) = (self.asm.label(), self.asm.label(), self.asm.label(), self.asm.label());
+        self.need(40, bad);
+        self.expect_version(6, bad);
+        self.key6(24);
+        self.whose6(owned, shared);
+        self.asm.load(Size::Byte, Reg::R1, AT, 6);
+        self.asm.jump_if(Condition::Equal, Reg::R1, ICMPV6, discovery);
+        self.pass(Class::OtherAddress);
+
+        self.asm.bind(shared);
+        self.asm.load(Size::Byte, Reg::R1, AT, 6);
+        self.asm.jump_if(Condition::Equal, Reg::R1, ICMPV6, discovery);
+        self.protocol_bit();
+        self.asm.add(AT, 40);
+        self.asm.jump(ports);
+
+        // Neighbour solicitation and advertisement (RFC 4861, 4.3 and 4.4): whose the target is, wherever it was sent to.
+        self.asm.bind(discovery);
+        let (solicited, ours, not_ours) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.need(64, not_ours);
+        self.asm.load(Size::Byte, Reg::R1, AT, 40);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 135, solicited);
+        self.asm.jump_if(Condition::NotEqual, Reg::R1, 136, not_ours);
+        self.asm.bind(solicited);
+        self.key6(48);
+        self.whose6(ours, not_ours);
+        self.asm.bind(not_ours);
+        self.pass(Class::OtherAddress);
+        self.asm.bind(ours);
+        self.take(Class::NeighbourTarget);
+
+        self.asm.bind(bad);
+        self.pass(Class::Malformed);
+        self.asm.bind(owned);
+        self.take(Class::Address6);
+    }
+
+    /// TCP, UDP and SCTP have the destination port at the same place (RFC 9293, 768, 9260). SCRATCH is the protocol's bit.
+    fn ports(&mut self, here: Label) {
+        self.asm.bind(here);
+        let (short, not_ours) = (self.asm.label(), self.asm.label());
+        self.need(4, short);
+        self.asm.load(Size::Half, Reg::R1, AT, 2);
+        self.asm.big_endian_16(Reg::R1);
+        self.asm.store(Size::Word, Reg::R10, NUMBER, Reg::R1);
+        self.asm.load_map(Reg::R1, self.maps.ports.as_fd());
+        self.lookup(NUMBER, not_ours);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R0, 0);
+        self.asm.and(Reg::R1, SCRATCH);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0, not_ours);
+        self.take(Class::SharedPort);
+        self.asm.bind(not_ours);
+        self.pass(Class::SharedOther);
+        self.asm.bind(short);
+        self.pass(Class::Malformed);
+    }
+
+    fn endings(&mut self) {
+        self.asm.bind(self.take);
+        self.count();
+        self.asm.load_map(Reg::R1, self.maps.sockets.as_fd());
+        self.asm.load(Size::Word, Reg::R2, CONTEXT, RX_QUEUE_INDEX);
+        self.asm.mov(Reg::R3, Action::Pass.number());
+        self.asm.call(Helper::RedirectMap);
+        let nobody = self.asm.label();
+        self.asm.jump_if(Condition::NotEqual, Reg::R0, Action::Redirect.number(), nobody);
+        self.asm.exit();
+        self.asm.bind(nobody);
+        self.asm.mov(SCRATCH, Class::NoSocket as i32);
+        self.asm.bind(self.pass);
+        self.count();
+        self.asm.mov(Reg::R0, Action::Pass.number());
+        self.asm.exit();
+    }
+
+    fn take(&mut self, class: Class) {
+        self.asm.mov(SCRATCH, class as i32);
+        self.asm.jump(self.take);
+    }
+
+    fn pass(&mut self, class: Class) {
+        self.asm.mov(SCRATCH, class as i32);
+        self.asm.jump(self.pass);
+    }
+
+    /// Goes on only if there are that many bytes at [`AT`].
+    fn need(&mut self, bytes: i32, otherwise: Label) {
+        self.asm.mov(Reg::R2, AT);
+        self.asm.add(Reg::R2, bytes);
+        self.asm.jump_if(Condition::Greater, Reg::R2, END, otherwise);
+    }
+
+    fn expect_half(&mut self, offset: i16, value: i32, otherwise: Label) {
+        self.asm.load(Size::Half, Reg::R1, AT, offset);
+        self.asm.big_endian_16(Reg::R1);
+        self.asm.jump_if(Condition::NotEqual, Reg::R1, value, otherwise);
+    }
+
+    fn expect_version(&mut self, version: i32, otherwise: Label) {
+        self.asm.load(Size::Byte, Reg::R1, AT, 0);
+        self.asm.shift_right(Reg::R1, 4);
+        self.asm.jump_if(Condition::NotEqual, Reg::R1, version, otherwise);
+    }
+
+    /// Looks a key on the stack up in the map in R1. Its value's address is in R0, and not 0.
+    fn lookup(&mut self, key: i16, missing: Label) {
+        self.asm.mov(Reg::R2, Reg::R10);
+        self.asm.add(Reg::R2, i32::from(key));
+        self.asm.call(Helper::MapLookup);
+        self.asm.jump_if(Condition::Equal, Reg::R0, 0, missing);
+    }
+
+    /// The IPv4 address at an offset, as a key.
+    fn key4(&mut self, offset: i16) {
+        self.asm.load(Size::Word, Reg::R1, AT, offset);
+        self.asm.store(Size::Word, Reg::R10, HOST4, Reg::R1);
+        self.asm.store(Size::Word, Reg::R10, TRIE4, 32);
+    }
+
+    /// The IPv6 address at an offset, as a key.
+    fn key6(&mut self, offset: i16) {
+        for word in [0, 4, 8, 12] {
+            self.asm.load(Size::Word, Reg::R1, AT, offset + word);
+            self.asm.store(Size::Word, Reg::R10, HOST6 + word, Reg::R1);
+        }
+        self.asm.store(Size::Word, Reg::R10, TRIE6, 128);
+    }
+
+    /// Branches by whose the address in the IPv4 key is; goes on if it is nobody's here.
+    fn whose4(&mut self, owned: Label, shared: Label) {
+        self.asm.load_map(Reg::R1, self.maps.hosts4.as_fd());
+        let prefix = self.host(HOST4, owned, shared);
+        self.asm.bind(prefix);
+        self.asm.load_map(Reg::R1, self.maps.prefixes4.as_fd());
+        self.prefix(TRIE4, owned);
+    }
+
+    /// As [`Builder::whose4`].
+    fn whose6(&mut self, owned: Label, shared: Label) {
+        self.asm.load_map(Reg::R1, self.maps.hosts6.as_fd());
+        let prefix = self.host(HOST6, owned, shared);
+        self.asm.bind(prefix);
+        self.asm.load_map(Reg::R1, self.maps.prefixes6.as_fd());
+        self.prefix(TRIE6, owned);
+    }
+
+    fn host(&mut self, key: i16, owned: Label, shared: Label) -> Label {
+        let missing = self.asm.label();
+        self.lookup(key, missing);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R0, 0);
+        self.asm.jump_if(Condition::Equal, Reg::R1, i32::from(HOST_OWNED), owned);
+        self.asm.jump_if(Condition::Equal, Reg::R1, i32::from(HOST_SHARED), shared);
+        missing
+    }
+
+    fn prefix(&mut self, key: i16, owned: Label) {
+        let missing = self.asm.label();
+        self.lookup(key, missing);
+        self.asm.jump(owned);
+        self.asm.bind(missing);
+    }
+
+    /// SCRATCH becomes the bit of the protocol whose number is in R1, and nothing else goes on.
+    fn protocol_bit(&mut self) {
+        let known = self.asm.label();
+        for (bit, number) in PORT_BITS {
+            self.asm.mov(SCRATCH, i32::from(bit));
+            self.asm.jump_if(Condition::Equal, Reg::R1, number, known);
+        }
+        self.pass(Class::SharedOther);
+        self.asm.bind(known);
+    }
+
+    /// Counts the class in SCRATCH.
+    fn count(&mut self) {
+        let never = self.asm.label();
+        self.asm.store(Size::Word, Reg::R10, NUMBER, Operand::Reg(SCRATCH));
+        self.asm.load_map(Reg::R1, self.maps.counters.as_fd());
+        self.lookup(NUMBER, never);
+        self.asm.load(Size::Double, Reg::R1, Reg::R0, 0);
+        self.asm.add(Reg::R1, 1);
+        self.asm.store(Size::Double, Reg::R0, 0, Reg::R1);
+        self.asm.bind(never);
+    }
+}

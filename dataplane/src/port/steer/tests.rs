@@ -1,0 +1,417 @@
+//! The real program, on named frames, by BPF_PROG_TEST_RUN; what it decided is read from its counters.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::net::Ipv6Addr;
+
+use af_xdp::xdp::{Action, TestRun};
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket};
+use etherparse::{EtherType, IpNumber, PacketBuilder, PacketBuilderStep, VlanId};
+use proptest::prelude::*;
+
+use super::*;
+
+const POD: [u8; 4] = [10, 244, 1, 7];
+const VIP: [u8; 4] = [192, 0, 2, 80];
+const NODE: [u8; 4] = [192, 0, 2, 1];
+const PEER: [u8; 4] = [192, 0, 2, 9];
+const NODE_PORT: u16 = 30_080;
+const SNAT_PORT: u16 = 61_234;
+
+fn pod6() -> Ipv6Addr {
+    "2001:db8:1::7".parse().unwrap()
+}
+
+fn node6() -> Ipv6Addr {
+    "2001:db8::1".parse().unwrap()
+}
+
+fn peer6() -> Ipv6Addr {
+    "2001:db8::9".parse().unwrap()
+}
+
+fn example() -> SteeringSet {
+    let net = |text: &str| text.parse::<IpNet>().unwrap();
+    let range = |text: &str| text.parse::<PortRange>().unwrap();
+    SteeringSet {
+        take_all: false,
+        own: [net("10.244.1.0/24"), net("192.0.2.80/32"), net("2001:db8:1::/64")].into(),
+        share: [IpAddr::from(NODE), IpAddr::from(node6())].into(),
+        ports: [
+            (Protocol::Tcp, range("30080")),
+            (Protocol::Tcp, range("61000-65535")),
+            (Protocol::Udp, range("61000-65535")),
+            (Protocol::Sctp, range("30080")),
+        ]
+        .into(),
+    }
+}
+
+/// Steering that does `set`, if this process may load programs.
+fn steering(set: &SteeringSet) -> Option<Steering> {
+    match Steering::new(1, false) {
+        Ok(mut steering) => {
+            steering.apply(set).unwrap();
+            Some(steering)
+        }
+        Err(error) if error.errno() == Some(rustix::io::Errno::PERM.raw_os_error()) => {
+            eprintln!("SKIPPED: loading an XDP program needs CAP_BPF and CAP_NET_ADMIN ({error})");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What the program decides on a frame. There is no socket, so what it takes is passed in the end, and counted as such too.
+#[track_caller]
+fn decide(steering: &Steering, frame: &[u8]) -> Class {
+    let before = steering.counts().unwrap();
+    let outcome = steering.program.test_run(frame, TestRun::default()).unwrap();
+    assert_eq!(outcome.action, Action::Pass);
+    assert_eq!(outcome.frame, frame, "the program changed the frame");
+    let after = steering.counts().unwrap();
+    let grown = |class: &Class| after.get(*class) - before.get(*class);
+    let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| grown(class) > 0).collect();
+    match classes[..] {
+        [class] if !class.is_taken() && grown(&class) == 1 => class,
+        [class, Class::NoSocket] if class.is_taken() && grown(&class) == 1 && grown(&Class::NoSocket) == 1 => class,
+        _ => panic!("counted as {classes:?}"),
+    }
+}
+
+fn ethernet() -> PacketBuilderStep<etherparse::Ethernet2Header> {
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1])
+}
+
+fn v4(destination: [u8; 4]) -> PacketBuilderStep<etherparse::IpHeaders> {
+    ethernet().ipv4(PEER, destination, 64)
+}
+
+fn v6(destination: Ipv6Addr) -> PacketBuilderStep<etherparse::IpHeaders> {
+    ethernet().ipv6(peer6().octets(), destination.octets(), 64)
+}
+
+fn tcp(step: PacketBuilderStep<etherparse::IpHeaders>, port: u16) -> Vec<u8> {
+    let mut frame = Vec::new();
+    step.tcp(40_000, port, 1, 1024).write(&mut frame, b"payload").unwrap();
+    frame
+}
+
+fn udp(step: PacketBuilderStep<etherparse::IpHeaders>, port: u16) -> Vec<u8> {
+    let mut frame = Vec::new();
+    step.udp(40_000, port).write(&mut frame, b"payload").unwrap();
+    frame
+}
+
+fn arp(operation: ArpOperation, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let packet = ArpPacket::new(
+        ArpHardwareId::ETHERNET,
+        EtherType::IPV4,
+        operation,
+        &[2, 0, 0, 0, 0, 9],
+        &sender,
+        &[0; 6],
+        &target,
+    );
+    let mut frame = Vec::new();
+    ethernet().arp(packet.unwrap()).write(&mut frame).unwrap();
+    frame
+}
+
+/// Neighbour solicitation (135) or advertisement (136), RFC 4861.
+fn neighbour(kind: u8, destination: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    let mut frame = Vec::new();
+    v6(destination).icmpv6_raw(kind, 0, [0; 4]).write(&mut frame, &target.octets()).unwrap();
+    frame
+}
+
+/// IPv4 with that many words of options, all of them "no operation".
+fn with_options(words: usize, port: u16) -> Vec<u8> {
+    let mut frame = tcp(v4(NODE), port);
+    frame.splice(34..34, vec![1u8; words * 4]);
+    frame[14] = 0x45 + words as u8;
+    frame
+}
+
+/// Every case by name: the frame, and what becomes of it under [`example`].
+fn cases() -> Vec<(&'static str, Vec<u8>, Class)> {
+    let fragment = |offset: u16, more: bool| {
+        let mut frame = tcp(v4(NODE), NODE_PORT);
+        let field = offset | if more { 0x2000 } else { 0 };
+        frame[20..22].copy_from_slice(&field.to_be_bytes());
+        frame
+    };
+    let vlan = |destination| {
+        let step = ethernet().single_vlan(VlanId::try_new(7).unwrap());
+        tcp(step.ipv4(PEER, destination, 64), 80)
+    };
+    let qinq = |destination| {
+        let step = ethernet().double_vlan(VlanId::try_new(7).unwrap(), VlanId::try_new(8).unwrap());
+        tcp(step.ipv4(PEER, destination, 64), 80)
+    };
+    let three_tags = || {
+        let mut frame = qinq(POD);
+        frame.splice(12..12, [0x81, 0, 0, 1]);
+        frame
+    };
+    let set = |mut frame: Vec<u8>, at: usize, value: u8| {
+        frame[at] = value;
+        frame
+    };
+    let sctp = |port: u16| {
+        let mut frame = Vec::new();
+        let header = [0x9c, 0x40, (port >> 8) as u8, port as u8, 0, 0, 0, 0, 0, 0, 0, 0];
+        v4(NODE).write(&mut frame, IpNumber::SCTP, &header).unwrap();
+        frame
+    };
+    let ping = |destination| {
+        let mut frame = Vec::new();
+        v4(destination).icmpv4_echo_request(1, 1).write(&mut frame, b"ping").unwrap();
+        frame
+    };
+    let solicited: Ipv6Addr = "ff02::1:ff00:7".parse().unwrap();
+    vec![
+        ("v4_pod", tcp(v4(POD), 80), Class::Address4),
+        ("v4_vip", udp(v4(VIP), 53), Class::Address4),
+        ("v4_vip_ping", ping(VIP), Class::Address4),
+        ("v4_other", tcp(v4(PEER), 80), Class::OtherAddress),
+        ("v4_beside_the_prefix", tcp(v4([10, 244, 2, 7]), 80), Class::OtherAddress),
+        ("vlan_pod", vlan(POD), Class::Address4),
+        ("vlan_other", vlan(PEER), Class::OtherAddress),
+        ("qinq_pod", qinq(POD), Class::Address4),
+        ("qinq_other", qinq(PEER), Class::OtherAddress),
+        ("three_tags", three_tags(), Class::OtherProtocol),
+        ("arp_request_for_pod", arp(ArpOperation::REQUEST, PEER, POD), Class::ArpTarget),
+        ("arp_request_for_vip", arp(ArpOperation::REQUEST, PEER, VIP), Class::ArpTarget),
+        ("arp_probe_for_vip", arp(ArpOperation::REQUEST, [0; 4], VIP), Class::ArpTarget),
+        ("arp_announcement_of_vip", arp(ArpOperation::REQUEST, VIP, VIP), Class::ArpTarget),
+        ("arp_reply_by_who_has_our_vip", arp(ArpOperation::REPLY, VIP, PEER), Class::ArpSender),
+        ("arp_vip_asks_for_the_node", arp(ArpOperation::REQUEST, VIP, NODE), Class::ArpSender),
+        ("arp_request_for_other", arp(ArpOperation::REQUEST, PEER, [192, 0, 2, 33]), Class::ArpOther),
+        ("arp_request_for_the_node", arp(ArpOperation::REQUEST, PEER, NODE), Class::ArpOther),
+        ("arp_reply_to_the_kernel", arp(ArpOperation::REPLY, PEER, NODE), Class::ArpOther),
+        ("arp_of_wrong_hardware", set(arp(ArpOperation::REQUEST, PEER, POD), 15, 6), Class::Malformed),
+        ("arp_of_wrong_length", set(arp(ArpOperation::REQUEST, PEER, POD), 18, 8), Class::Malformed),
+        ("node_port_tcp", tcp(v4(NODE), NODE_PORT), Class::SharedPort),
+        ("node_port_sctp", sctp(NODE_PORT), Class::SharedPort),
+        ("node_port_of_another_protocol", udp(v4(NODE), NODE_PORT), Class::SharedOther),
+        ("snat_reply_tcp", tcp(v4(NODE), SNAT_PORT), Class::SharedPort),
+        ("snat_reply_udp", udp(v4(NODE), SNAT_PORT), Class::SharedPort),
+        ("snat_first_port", udp(v4(NODE), 61_000), Class::SharedPort),
+        ("snat_last_port", udp(v4(NODE), 65_535), Class::SharedPort),
+        ("one_below_the_snat_ports", udp(v4(NODE), 60_999), Class::SharedOther),
+        ("ssh_to_the_node", tcp(v4(NODE), 22), Class::SharedOther),
+        ("ping_of_the_node", ping(NODE), Class::SharedOther),
+        ("node_port_with_options", with_options(3, NODE_PORT), Class::SharedPort),
+        ("node_port_with_all_options", with_options(10, NODE_PORT), Class::SharedPort),
+        ("ssh_with_options", with_options(10, 22), Class::SharedOther),
+        ("first_fragment_to_node_port", fragment(0, true), Class::SharedPort),
+        ("later_fragment_to_the_node", fragment(64, true), Class::SharedFragment),
+        ("last_fragment_to_the_node", fragment(64, false), Class::SharedFragment),
+        ("v4_of_version_6", set(tcp(v4(POD), 80), 14, 0x65), Class::Malformed),
+        ("v4_of_header_length_4", set(tcp(v4(NODE), NODE_PORT), 14, 0x44), Class::Malformed),
+        ("v6_pod", tcp(v6(pod6()), 80), Class::Address6),
+        ("v6_other", tcp(v6(peer6()), 80), Class::OtherAddress),
+        ("v6_node_port", tcp(v6(node6()), NODE_PORT), Class::SharedPort),
+        ("v6_ssh_to_the_node", tcp(v6(node6()), 22), Class::SharedOther),
+        ("v6_of_version_4", set(tcp(v6(pod6()), 80), 14, 0x40), Class::Malformed),
+        ("ns_for_pod", neighbour(135, solicited, pod6()), Class::NeighbourTarget),
+        ("na_of_pod_to_all", neighbour(136, "ff02::1".parse().unwrap(), pod6()), Class::NeighbourTarget),
+        ("na_of_pod_to_the_node", neighbour(136, node6(), pod6()), Class::NeighbourTarget),
+        ("ns_for_the_node", neighbour(135, solicited, node6()), Class::OtherAddress),
+        ("na_to_the_kernel", neighbour(136, node6(), peer6()), Class::OtherAddress),
+        ("router_advertisement", neighbour(134, "ff02::1".parse().unwrap(), pod6()), Class::OtherAddress),
+        ("lldp", set(tcp(v4(POD), 80), 12, 0x88), Class::OtherProtocol),
+        ("runt", vec![0; 14], Class::OtherProtocol),
+    ]
+}
+
+/// The same decision, written again from the table in the module's header.
+fn expected(set: &SteeringSet, frame: &[u8]) -> Class {
+    if set.take_all {
+        return Class::All;
+    }
+    let half = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().unwrap()));
+    let whose = |address: IpAddr| {
+        let host = IpNet::from(address);
+        if set.own.contains(&host) {
+            Some(true)
+        } else if set.share.contains(&address) {
+            Some(false)
+        } else {
+            set.own.iter().any(|prefix| prefix.contains(&address)).then_some(true)
+        }
+    };
+    let port = |protocol: u8, at: usize| {
+        let Some(protocol) = Protocol::from_number(protocol) else { return Class::SharedOther };
+        let Some(_) = frame.get(at..at + 4) else { return Class::Malformed };
+        let port = half(at + 2).unwrap();
+        let ours = set.ports.iter().any(|(of, range)| *of == protocol && range.contains(port));
+        if ours { Class::SharedPort } else { Class::SharedOther }
+    };
+    let (mut at, mut ethertype) = (14, half(12));
+    for _ in 0..2 {
+        if matches!(ethertype, Some(0x8100 | 0x88a8)) {
+            (at, ethertype) = (at + 4, half(at + 2));
+        }
+    }
+    let rest = frame.get(at..).unwrap_or_default();
+    let address4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&rest[at..at + 4]).unwrap());
+    let address6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&rest[at..at + 16]).unwrap());
+    match ethertype {
+        None => Class::Malformed,
+        Some(0x0806) if rest.len() < 28 || rest[..6] != [0, 1, 8, 0, 6, 4] => Class::Malformed,
+        Some(0x0806) if whose(address4(24)) == Some(true) => Class::ArpTarget,
+        Some(0x0806) if whose(address4(14)) == Some(true) => Class::ArpSender,
+        Some(0x0806) => Class::ArpOther,
+        Some(0x0800) if rest.len() < 20 || rest[0] >> 4 != 4 => Class::Malformed,
+        Some(0x0800) => match whose(address4(16)) {
+            Some(true) => Class::Address4,
+            None => Class::OtherAddress,
+            Some(false) if half(at + 6).unwrap() & 0x1fff != 0 => Class::SharedFragment,
+            Some(false) if Protocol::from_number(rest[9]).is_none() => Class::SharedOther,
+            Some(false) if rest[0] & 15 < 5 => Class::Malformed,
+            Some(false) => port(rest[9], at + usize::from(rest[0] & 15) * 4),
+        },
+        Some(0x86dd) if rest.len() < 40 || rest[0] >> 4 != 6 => Class::Malformed,
+        Some(0x86dd) => match whose(address6(24)) {
+            Some(true) => Class::Address6,
+            _ if rest[6] == 58 => {
+                let discovery = rest.len() >= 64 && matches!(rest[40], 135 | 136);
+                let ours = discovery && whose(address6(48)) == Some(true);
+                if ours { Class::NeighbourTarget } else { Class::OtherAddress }
+            }
+            None => Class::OtherAddress,
+            Some(false) => port(rest[6], at + 40),
+        },
+        Some(_) => Class::OtherProtocol,
+    }
+}
+
+#[test]
+fn every_named_frame_ends_where_it_should() {
+    let Some(steering) = steering(&example()) else { return };
+    for (name, frame, class) in cases() {
+        assert_eq!(decide(&steering, &frame), class, "{name}");
+        assert_eq!(expected(&example(), &frame), class, "{name}: the second implementation is wrong");
+    }
+    let counts = steering.counts().unwrap();
+    assert_eq!(counts.taken() + counts.passed(), cases().len() as u64);
+    assert_eq!(counts.get(Class::NoSocket), counts.taken());
+}
+
+#[test]
+fn every_truncation_is_passed_or_was_ours_anyway() {
+    let Some(steering) = steering(&example()) else { return };
+    for (name, frame, whole) in cases() {
+        // Below 14 bytes there is no Ethernet frame, and the kernel refuses to try one.
+        for len in 14..frame.len() {
+            let class = decide(&steering, &frame[..len]);
+            assert_eq!(class, expected(&example(), &frame[..len]), "{name} cut to {len}");
+            assert!(!class.is_taken() || class == whole, "{name} cut to {len} is taken as {class}");
+        }
+    }
+}
+
+#[test]
+fn take_all_takes_all() {
+    let Some(mut steering) = steering(&SteeringSet { take_all: true, ..example() }) else { return };
+    for (name, frame, _) in cases() {
+        assert_eq!(decide(&steering, &frame), Class::All, "{name}");
+    }
+    steering.set_take_all(false).unwrap();
+    assert_eq!(decide(&steering, &tcp(v4(PEER), 80)), Class::OtherAddress);
+}
+
+#[test]
+fn nothing_is_ours_before_we_say_so() {
+    let Some(steering) = steering(&SteeringSet::default()) else { return };
+    for (name, frame, _) in cases() {
+        assert!(!decide(&steering, &frame).is_taken(), "{name}");
+    }
+}
+
+#[test]
+fn one_thing_at_a_time() {
+    let Some(mut steering) = steering(&SteeringSet::default()) else { return };
+    let to_pod = tcp(v4(POD), 80);
+    // Host bits behind a prefix do not matter.
+    let prefix: IpNet = "10.244.1.9/24".parse().unwrap();
+    steering.own(prefix).unwrap();
+    assert_eq!(decide(&steering, &to_pod), Class::Address4);
+    // A shared address inside an owned prefix is the more exact one.
+    steering.share(IpAddr::from(POD)).unwrap();
+    assert_eq!(decide(&steering, &to_pod), Class::SharedOther);
+    let http: PortRange = "80".parse().unwrap();
+    let low: PortRange = "1-1023".parse().unwrap();
+    steering.take_ports(Protocol::Tcp, http).unwrap();
+    steering.take_ports(Protocol::Tcp, low).unwrap();
+    assert_eq!(decide(&steering, &to_pod), Class::SharedPort);
+    // Still in the other range.
+    steering.release_ports(Protocol::Tcp, http).unwrap();
+    assert_eq!(decide(&steering, &to_pod), Class::SharedPort);
+    steering.release_ports(Protocol::Tcp, low).unwrap();
+    assert_eq!(decide(&steering, &to_pod), Class::SharedOther);
+    // Owned as a whole address as well: owned.
+    steering.own(IpNet::from(IpAddr::from(POD))).unwrap();
+    assert_eq!(decide(&steering, &to_pod), Class::Address4);
+    steering.unshare(IpAddr::from(POD)).unwrap();
+    steering.disown(&IpNet::from(IpAddr::from(POD))).unwrap();
+    assert_eq!(decide(&steering, &to_pod), Class::Address4, "the prefix is still ours");
+    steering.disown(&prefix).unwrap();
+    assert_eq!(decide(&steering, &to_pod), Class::OtherAddress);
+    assert_eq!(steering.current(), &SteeringSet::default());
+}
+
+#[test]
+fn the_program_is_small() {
+    let Some(steering) = steering(&SteeringSet::default()) else { return };
+    let code = program::assemble(&steering.maps).unwrap();
+    assert!(code.len() < 350, "{} instructions: time for another language", code.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Frames damaged anywhere, against the second implementation.
+    #[test]
+    fn damaged_frames(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
+        let Some(steering) = steering(&example()) else { return Ok(()) };
+        for (name, whole, _) in cases() {
+            let mut frame = whole.clone();
+            for (at, from, value) in &changes {
+                // Half of the time a byte of another place of the frame, so that addresses and types meet.
+                let value = if value & 1 == 0 { *value } else { whole[from.index(whole.len())] };
+                frame[at.index(whole.len())] = value;
+            }
+            prop_assert_eq!(decide(&steering, &frame), expected(&example(), &frame), "{} {:02x?}", name, frame);
+        }
+    }
+
+    /// From any set to any other by difference is the same as from nothing.
+    #[test]
+    fn differences_end_where_a_fresh_start_would(
+        sets in prop::collection::vec(
+            (any::<bool>(), any::<[bool; 4]>(), any::<[bool; 3]>(), any::<[bool; 3]>()), 1..6)
+    ) {
+        let Some(mut steering) = steering(&SteeringSet::default()) else { return Ok(()) };
+        let own = ["10.244.1.0/24", "192.0.2.0/24", "192.0.2.1/32", "2001:db8::/32"].map(|text| text.parse::<IpNet>().unwrap());
+        let share = [IpAddr::from(NODE), IpAddr::from(POD), IpAddr::from(node6())];
+        let ports = ["1-1023", "80", "30000-65535"].map(|text| (Protocol::Tcp, text.parse::<PortRange>().unwrap()));
+        for (rare, owned, shared, taken) in sets {
+            fn chosen<T: Ord + Copy>(from: &[T], which: &[bool]) -> BTreeSet<T> {
+                from.iter().zip(which).filter(|(_, chosen)| **chosen).map(|(item, _)| *item).collect()
+            }
+            let set = SteeringSet {
+                take_all: rare && owned[0],
+                own: chosen(&own, &owned),
+                share: chosen(&share, &shared),
+                ports: chosen(&ports, &taken),
+            };
+            steering.apply(&set).unwrap();
+            for (name, frame, _) in cases() {
+                prop_assert_eq!(decide(&steering, &frame), expected(&set, &frame), "{}", name);
+            }
+        }
+    }
+}
