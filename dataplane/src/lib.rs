@@ -1,6 +1,7 @@
 //! levee-dataplane: moves packets.
 
 pub mod address;
+pub mod announce;
 pub mod classify;
 pub mod config;
 pub mod counters;

@@ -34,5 +34,5 @@ pub use error::Error;
 pub use frame::{Frame, OutOfChunk};
 pub use pool::FramePool;
 pub use queues::{Counters, Held};
-pub use socket::{BusyPoll, Mode, Registration, RingSizes, Socket, SocketConfig, Statistics};
+pub use socket::{BusyPoll, Mode, Observer, Registration, RingSizes, Socket, SocketConfig, Statistics};
 pub use umem::{FrameSize, HugePages, KERNEL_HEADROOM, Umem, UmemConfig};

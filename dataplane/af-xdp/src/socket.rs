@@ -519,6 +519,30 @@ impl Socket {
     /// # Errors
     /// [`Error::System`] if the kernel refuses, which it does not for a socket that is open.
     pub fn statistics(&self) -> Result<Statistics, Error> {
+        self.observer().statistics()
+    }
+
+    /// A look at this socket for another thread than the one that owns it. It keeps the socket open.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer { fd: Arc::clone(&self.fd), interface: self.interface, queue: self.queue }
+    }
+}
+
+/// Reads a socket's statistics while its owner uses it: the kernel counts, and its rings are not touched.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    fd: Arc<OwnedFd>,
+    interface: u32,
+    queue: u32,
+}
+
+impl Observer {
+    /// What the kernel has counted.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses, which it does not for a socket that is open.
+    pub fn statistics(&self) -> Result<Statistics, Error> {
         let mut raw = libc::xdp_statistics {
             rx_dropped: 0,
             rx_invalid_descs: 0,

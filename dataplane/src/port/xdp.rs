@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use af_xdp::{Frame, FramePool, Socket};
 
@@ -13,9 +14,28 @@ pub trait ToKernel: Send + Sync {
     fn write(&self, frame: &[u8]) -> bool;
 }
 
+/// Frames that went through a queue. Written by its worker alone, with a load and a store; read by anybody.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Received.
+    pub received: AtomicU64,
+    /// Given to be sent.
+    pub sent: AtomicU64,
+}
+
+impl Traffic {
+    #[inline]
+    fn add(count: &AtomicU64, frames: usize) {
+        if frames > 0 {
+            count.store(count.load(Ordering::Relaxed).wrapping_add(frames as u64), Ordering::Relaxed);
+        }
+    }
+}
+
 /// See the module's documentation.
 pub struct XdpPort {
     socket: Socket,
+    traffic: Arc<Traffic>,
     kernel: Option<Arc<dyn ToKernel>>,
 }
 
@@ -23,7 +43,13 @@ impl XdpPort {
     /// A port over a bound socket, with a way to the kernel if there is one.
     #[must_use]
     pub fn new(socket: Socket, kernel: Option<Arc<dyn ToKernel>>) -> Self {
-        XdpPort { socket, kernel }
+        XdpPort { socket, traffic: Arc::default(), kernel }
+    }
+
+    /// What goes through it, for other threads to read.
+    #[must_use]
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// The socket, for its statistics.
@@ -36,12 +62,16 @@ impl XdpPort {
 impl Port for XdpPort {
     #[inline]
     fn receive(&mut self, into: &mut Vec<Frame>, max: usize) -> usize {
-        self.socket.receive(into, max)
+        let received = self.socket.receive(into, max);
+        Traffic::add(&self.traffic.received, received);
+        received
     }
 
     #[inline]
     fn transmit(&mut self, from: &mut Vec<Frame>) -> usize {
-        self.socket.transmit(from)
+        let sent = self.socket.transmit(from);
+        Traffic::add(&self.traffic.sent, sent);
+        sent
     }
 
     #[inline]
