@@ -67,12 +67,8 @@ impl Announcer {
             new.extend(ours.on(*port).filter(|address| !known.contains(address)).map(|address| (*port, address)));
         }
         self.ours = ours;
-        let still: BTreeSet<(PortId, Ipv4Addr)> = self
-            .ours
-            .uplinks
-            .keys()
-            .flat_map(|port| self.ours.on(*port).map(|address| (*port, address)))
-            .collect();
+        let still: BTreeSet<(PortId, Ipv4Addr)> =
+            self.ours.uplinks.keys().flat_map(|port| self.ours.on(*port).map(|address| (*port, address))).collect();
         // What is no longer ours must not be said again.
         self.queue.retain(|(_, port, address)| still.contains(&(*port, *address)));
         for (port, address) in new {

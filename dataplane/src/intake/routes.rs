@@ -101,11 +101,14 @@ async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
 }
 
 /// The program that was taken last.
-#[utoipa::path(get, path = "/v1/program", responses((status = OK, body = Program)))]
-async fn program(State(app): State<App>) -> Response {
-    let program = app.subject.program();
+#[utoipa::path(get, path = "/v1/program", responses(
+    (status = OK, body = Program),
+    (status = SERVICE_UNAVAILABLE, body = Problem),
+))]
+async fn program(State(app): State<App>) -> Result<Response, Refused> {
+    let program = app.subject.program().await.map_err(unavailable)?;
     // Tens of MiB for a large cluster: not on the thread that serves everybody else.
-    elsewhere(move || Json(program.as_ref()).into_response()).await
+    Ok(elsewhere(move || Json(program.as_ref()).into_response()).await)
 }
 
 /// What became of all frames.
@@ -157,7 +160,7 @@ async fn openapi() -> Json<utoipa::openapi::OpenApi> {
 ))]
 async fn explain(State(app): State<App>, request: Request) -> Result<Json<Explanation>, Refused> {
     let question = json::<Question>(request, limits::SMALL_BODY).await?;
-    let answer = app.subject.explain(&question);
+    let answer = app.subject.explain(question).await;
     answer.map(Json).map_err(|error| refuse(StatusCode::UNPROCESSABLE_ENTITY, error))
 }
 

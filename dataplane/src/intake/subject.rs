@@ -15,14 +15,14 @@ use crate::events::Events;
 /// An answer that takes its time.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A dataplane, as its control socket sees it. Reading never waits for whoever programs.
+/// A dataplane, as its control socket sees it. Reading anything but the program never waits for whoever programs.
 pub trait Subject: Send + Sync + 'static {
     /// `GET /v1/status`.
     fn status(&self) -> Status;
     /// `GET /v1/health`.
     fn health(&self) -> Health;
-    /// `GET /v1/program`: the last one that was taken.
-    fn program(&self) -> Arc<Program>;
+    /// `GET /v1/program`: the last one that was taken. In line with those who program.
+    fn program(&self) -> Pending<'_, Result<Arc<Program>, String>>;
     /// `GET /v1/counters`.
     fn counters(&self) -> Counters;
     /// `GET /v1/drops`: every reason, in the order of the counters.
@@ -35,11 +35,8 @@ pub trait Subject: Send + Sync + 'static {
     fn neighbours(&self) -> Vec<Neighbour>;
     /// `GET /v1/ports`.
     fn ports(&self) -> Vec<Port>;
-    /// `POST /v1/explain`.
-    ///
-    /// # Errors
-    /// What is wrong with the question.
-    fn explain(&self, question: &Question) -> Result<Explanation, String>;
+    /// `POST /v1/explain`; or what is wrong with the question.
+    fn explain(&self, question: Question) -> Pending<'_, Result<Explanation, String>>;
     /// `PUT /v1/program`: answers when every worker runs it.
     fn load(&self, program: Program) -> Pending<'_, Result<Applied, Refusal>>;
     /// `PATCH /v1/program`: answers when every worker runs it.

@@ -42,13 +42,19 @@ fn flow(number: usize) -> Flow {
     }
 }
 
+impl Fake {
+    fn programmed(&self) -> Arc<Program> {
+        Arc::clone(&self.program.lock().unwrap())
+    }
+}
+
 impl Subject for Fake {
     fn status(&self) -> Status {
         Status {
             version: "test".to_owned(),
             pid: 1,
             uptime_seconds: 2,
-            generation: self.program().generation,
+            generation: self.programmed().generation,
             health: self.health(),
             workers: Vec::new(),
             services: 0,
@@ -61,8 +67,8 @@ impl Subject for Fake {
     fn health(&self) -> Health {
         Health { healthy: false, problems: vec!["it is a fake".to_owned()] }
     }
-    fn program(&self) -> Arc<Program> {
-        Arc::clone(&self.program.lock().unwrap())
+    fn program(&self) -> Pending<'_, Result<Arc<Program>, String>> {
+        Box::pin(async { Ok(self.programmed()) })
     }
     fn counters(&self) -> Counters {
         Counters::default()
@@ -82,18 +88,20 @@ impl Subject for Fake {
     fn ports(&self) -> Vec<Port> {
         Vec::new()
     }
-    fn explain(&self, question: &Question) -> Result<Explanation, String> {
-        let packet: levee_api::explain::Packet = question.packet.parse()?;
-        Ok(Explanation {
-            packet: packet.to_string(),
-            from: Role::Uplink,
-            verdict: Fate::Pass,
-            reason: "not_ours".to_owned(),
-            service: None,
-            candidates: Vec::new(),
-            backend: None,
-            mode: None,
-            client_address_kept: None,
+    fn explain(&self, question: Question) -> Pending<'_, Result<Explanation, String>> {
+        Box::pin(async move {
+            let packet: levee_api::explain::Packet = question.packet.parse()?;
+            Ok(Explanation {
+                packet: packet.to_string(),
+                from: Role::Uplink,
+                verdict: Fate::Pass,
+                reason: "not_ours".to_owned(),
+                service: None,
+                candidates: Vec::new(),
+                backend: None,
+                mode: None,
+                client_address_kept: None,
+            })
         })
     }
     fn load(&self, program: Program) -> Pending<'_, Result<Applied, Refusal>> {
@@ -109,7 +117,7 @@ impl Subject for Fake {
     }
     fn amend(&self, delta: Delta) -> Pending<'_, Result<Applied, Refusal>> {
         Box::pin(async move {
-            let old = self.program();
+            let old = self.programmed();
             if old.generation != delta.base {
                 return Err(Refusal::Stale { generation: old.generation });
             }
@@ -299,7 +307,7 @@ async fn a_program_is_taken_changed_and_read_back() {
     let (status, body) = server.ask("PUT", "/v1/program", br#"{"generation": 0}"#).await;
     assert_eq!(status, 422);
     assert!(body.contains("generation 0") && body.contains("second reason"), "{body}");
-    assert_eq!(server.fake.program().generation, 8);
+    assert_eq!(server.fake.programmed().generation, 8);
 }
 
 #[tokio::test]
@@ -386,7 +394,7 @@ async fn garbage_is_refused_and_harms_nobody() {
         assert!(told.contains("not a Program"), "{told}");
     }
     assert_eq!(server.ask("GET", "/v1/status", b"").await.0, 200);
-    assert_eq!(server.fake.program().generation, 0);
+    assert_eq!(server.fake.programmed().generation, 0);
 }
 
 #[tokio::test]
@@ -537,9 +545,9 @@ async fn who_may_only_read_may_read_but_not_program() {
     assert!(told.ends_with("403") && told.contains("program_uids"), "{told}");
     assert!(run(65534, &["-X", "DELETE", "http://levee/v1/flows"]).ends_with("403"));
     assert!(run(65534, &["http://levee/v1/status"]).ends_with("200"));
-    assert_eq!(server.fake.program().generation, 0);
+    assert_eq!(server.fake.programmed().generation, 0);
     assert!(run(65533, put).ends_with("200"));
-    assert_eq!(server.fake.program().generation, 3);
+    assert_eq!(server.fake.programmed().generation, 3);
 }
 
 #[test]

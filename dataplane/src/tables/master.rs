@@ -468,6 +468,11 @@ impl Master {
         self.vips.values().filter(|vip| vip.announce).map(|vip| vip.address).collect()
     }
 
+    /// Pods of this node that are known one by one.
+    pub fn pods(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.local.pods.iter().map(|pod| pod.address)
+    }
+
     /// What the XDP program of an uplink must take. Only IPv4: this version leaves IPv6 to the kernel.
     #[must_use]
     pub fn steered(&self) -> Steered {

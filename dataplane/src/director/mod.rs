@@ -1,0 +1,406 @@
+//! The one writer: owns the program and what the kernel says, and hands workers each new snapshot.
+//!
+//! ```text
+//!  intake ──Load, Amend──►┐                          ┌─► publication ─► workers
+//!  neighbours ──Kernel───►│ director: Master, ───────┼─► steering (XDP maps)
+//!  workers ───Notice─────►┘ one thread               ├─► neighbours: what is wanted
+//!                                                    └─► announcements, by a worker
+//! ```
+//!
+//! **Order.** An address that is gained is in the tables of every worker before its frames are steered to levee; one that is lost is
+//! no longer steered before it leaves the tables. So no frame reaches a worker that does not know what to do with it, but for those
+//! already in a ring. A programmer is answered when all of this has happened.
+//!
+//! It never sees a frame, and forwarding never waits for it. Others read what it [`Shares`]; nobody else writes.
+
+mod shares;
+mod steering;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use levee_api::program::{Applied, Delta, Generation, Program};
+use tokio::sync::oneshot;
+
+pub use self::shares::{LinkState, Shares};
+pub use self::steering::{Steer, Steering};
+use crate::announce::{Announcer, Ours};
+use crate::events::{Events, Kind};
+use crate::headers::Vlans;
+use crate::intake::Refusal;
+use crate::mem::publication::Publisher;
+use crate::neighbours::{self, Asking, Update};
+use crate::rewrite::announce::gratuitous_arp;
+use crate::tables::Tables;
+use crate::tables::master::{self, Master};
+use crate::verdict::PortId;
+use crate::worker::{Command, Handle, Notice};
+use levee_api::net::Role;
+
+/// Something for the director to do.
+pub enum Message {
+    /// A whole program.
+    Load(Program, Answer),
+    /// A change of it.
+    Amend(Delta, Answer),
+    /// The program is asked for.
+    Show(oneshot::Sender<Arc<Program>>),
+    /// What the kernel says has changed.
+    Kernel(Vec<Update>),
+    /// End.
+    Stop,
+}
+
+/// Where the answer to a program goes. Whoever asked may have gone away.
+pub type Answer = oneshot::Sender<Result<Applied, Refusal>>;
+
+/// Messages taken between two publications. More wait: under a storm of changes, workers get one snapshot for many.
+const AT_ONCE: usize = 256;
+
+/// How often the director looks whether workers have taken a snapshot that somebody waits for. They take it with their next
+/// batch, some 10 µs under load, and are woken for it when they sleep.
+const WATCH: Duration = Duration::from_millis(1);
+
+/// A programmer waits this long for the workers, less than the control socket waits for the director.
+const WORKER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often the workers' pulse is felt: a loop that has not turned in between is not alive. Idle workers turn ten times a second.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// One address in conflict is told of at most this often; the counter has every frame.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
+
+/// What a director is made of.
+pub struct Parts {
+    /// Program and kernel, empty yet.
+    pub master: Master,
+    /// The workers' snapshots.
+    pub publisher: Publisher<Tables>,
+    /// The workers.
+    pub handles: Vec<Handle>,
+    /// XDP maps of the ports that are shared with the kernel.
+    pub steering: Steering,
+    /// The neighbours' room.
+    pub asking: Asking,
+    /// How often the node's MAC is shown.
+    pub announce_interval: Duration,
+    /// What others may read.
+    pub shares: Arc<Shares>,
+    /// Where to tell what happens.
+    pub events: Events,
+}
+
+/// See the module's documentation.
+pub struct Director {
+    master: Master,
+    publisher: Publisher<Tables>,
+    handles: Vec<Handle>,
+    steering: Steering,
+    asking: Asking,
+    announcer: Announcer,
+    shares: Arc<Shares>,
+    events: Events,
+    changed: Changed,
+    /// Published and not yet taken by every worker, and who waits for it.
+    waiting: Option<Waiting>,
+    felt: Instant,
+    turns: Vec<u64>,
+    conflicts: Vec<(IpAddr, Instant)>,
+    addresses: Vec<neighbours::Address>,
+    stopping: bool,
+}
+
+/// What changed since the last publication.
+#[derive(Default)]
+struct Changed {
+    tables: bool,
+    /// Pods, VIPs, services, routes, addresses: what is wanted, steered or announced may be another.
+    around: bool,
+    answers: Vec<(Answer, Generation)>,
+}
+
+struct Waiting {
+    version: u64,
+    since: Instant,
+    answers: Vec<(Answer, Generation)>,
+}
+
+impl Director {
+    /// Puts a director together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        Director {
+            turns: vec![0; parts.handles.len()],
+            master: parts.master,
+            publisher: parts.publisher,
+            handles: parts.handles,
+            steering: parts.steering,
+            asking: parts.asking,
+            announcer: Announcer::new(parts.announce_interval, now),
+            shares: parts.shares,
+            events: parts.events,
+            // What was given at the start is published, steered and wanted too.
+            changed: Changed { tables: true, around: true, answers: Vec::new() },
+            waiting: None,
+            felt: now,
+            conflicts: Vec::new(),
+            addresses: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop, or until nobody is left to tell it anything.
+    pub fn run(mut self, inbox: &Receiver<Message>, notices: &Receiver<Notice>) {
+        while !self.stopping {
+            let wake = self.next_wake();
+            select! {
+                recv(inbox) -> message => match message {
+                    Ok(message) => self.take(message),
+                    Err(_) => break,
+                },
+                recv(notices) -> notice => match notice {
+                    Ok(notice) => self.notice(notice),
+                    // Workers are gone: only possible at the end, and must not spin until it is told.
+                    Err(_) => match inbox.recv_timeout(wake) {
+                        Ok(message) => self.take(message),
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    },
+                },
+                default(wake) => {}
+            }
+            for message in inbox.try_iter().take(AT_ONCE) {
+                self.take(message);
+            }
+            for notice in notices.try_iter().take(AT_ONCE) {
+                self.notice(notice);
+            }
+            self.settle(Instant::now());
+        }
+        for (answer, _) in self.changed.answers.into_iter().chain(self.waiting.into_iter().flat_map(|w| w.answers)) {
+            let _ = answer.send(Err(Refusal::Unavailable("the dataplane is stopping".to_owned())));
+        }
+    }
+
+    fn next_wake(&self) -> Duration {
+        let now = Instant::now();
+        let due = self.announcer.next().min(self.felt + PULSE).saturating_duration_since(now);
+        if self.waiting.is_some() || self.publisher.version() > self.publisher.seen() { due.min(WATCH) } else { due }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Load(program, answer) => {
+                let generation = program.generation;
+                let outcome = self.master.load(program);
+                self.programmed(outcome, generation, answer);
+            }
+            Message::Amend(delta, answer) => {
+                let generation = delta.generation;
+                let outcome = self.master.amend(delta);
+                self.programmed(outcome, generation, answer);
+            }
+            Message::Show(answer) => {
+                let _ = answer.send(Arc::new(self.master.program()));
+            }
+            Message::Kernel(updates) => {
+                for update in updates {
+                    self.update(update);
+                }
+                self.shares.followed();
+            }
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn programmed(&mut self, outcome: Result<(), master::Refusal>, generation: Generation, answer: Answer) {
+        let refusal = match outcome {
+            Ok(()) => {
+                self.changed.tables = true;
+                self.changed.around = true;
+                self.changed.answers.push((answer, generation));
+                return;
+            }
+            Err(master::Refusal::Stale { generation }) => Refusal::Stale { generation },
+            Err(master::Refusal::Invalid(reasons)) => {
+                let first = reasons.first().map_or("", String::as_str);
+                let message = format!("generation {generation} was refused, for {} reasons: {first}", reasons.len());
+                self.events.record(Kind::ProgramRefused, message);
+                Refusal::Invalid(reasons)
+            }
+        };
+        let _ = answer.send(Err(refusal));
+    }
+
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::Routes(routes) => {
+                self.master.set_routes(routes);
+                self.changed.tables = true;
+                self.changed.around = true;
+            }
+            Update::Addresses(addresses) => {
+                self.master.set_kernel_addresses(addresses.iter().map(|own| own.address));
+                self.addresses = addresses;
+                self.changed.tables = true;
+                self.changed.around = true;
+            }
+            Update::Neighbour { key, mac, state } => {
+                self.changed.tables |= self.master.set_neighbour(key.0, key.1, mac);
+                self.shares.neighbour(key, mac, state);
+            }
+            Update::Link { port, up, mac } => {
+                let before = self.shares.link(port, LinkState { up, mac });
+                let name = self.port_name(port);
+                if before.up != up {
+                    let (kind, word) = if up { (Kind::LinkUp, "up") } else { (Kind::LinkDown, "down") };
+                    self.events.record(kind, format!("{name} is {word}"));
+                }
+                if mac.is_station() && self.master.tables().port(port).is_some_and(|port| port.mac != mac) {
+                    self.master.set_port_mac(port, mac);
+                    self.events.record(Kind::LinkUp, format!("{name} has another MAC now: {mac}"));
+                    self.changed.tables = true;
+                }
+                self.changed.around = true;
+            }
+            Update::Resynchronised => {
+                self.events.record(Kind::KernelResync, "the kernel's routes and neighbours were read anew");
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Resolve(key) => self.asking.resolve((key.port, key.address.into())),
+            Notice::Conflict { port, address, mac } => {
+                let address = IpAddr::from(address);
+                let now = Instant::now();
+                self.conflicts.retain(|(_, told)| now.duration_since(*told) < CONFLICT_PAUSE);
+                if !self.conflicts.iter().any(|(known, _)| *known == address) {
+                    self.conflicts.push((address, now));
+                    let name = self.port_name(port);
+                    let message =
+                        format!("{mac} on {name} says that it has {address}, which is ours; find and stop it");
+                    self.events.record(Kind::AddressConflict, message);
+                }
+            }
+        }
+    }
+
+    /// Brings everybody up to date.
+    fn settle(&mut self, now: Instant) {
+        let changed = std::mem::take(&mut self.changed);
+        if changed.around {
+            self.steering.aim(self.master.steered());
+            // What is lost is no longer steered before the tables lose it.
+            self.report_steering(Steering::narrow);
+            self.asking.standing(self.master.wanted_neighbours());
+            self.announcer.set(self.ours(), now);
+        }
+        if changed.tables {
+            let version = self.publisher.publish(self.master.snapshot());
+            self.shares.publish(self.master.snapshot());
+            for handle in &self.handles {
+                handle.waker.wake();
+            }
+            let waiting = self.waiting.get_or_insert_with(|| Waiting { version, since: now, answers: Vec::new() });
+            waiting.version = version;
+            waiting.answers.extend(changed.answers);
+        }
+        if self.publisher.version() <= self.publisher.seen() {
+            self.taken();
+        } else if let Some(waiting) = self.waiting.as_mut().filter(|waiting| now - waiting.since > WORKER_PATIENCE) {
+            waiting.since = now;
+            for (answer, generation) in waiting.answers.drain(..) {
+                let reason =
+                    format!("generation {generation} was taken, but not every worker runs it; see GET /v1/health");
+                let _ = answer.send(Err(Refusal::Unavailable(reason)));
+            }
+        }
+        self.publisher.reclaim();
+        self.announce(now);
+        if now - self.felt >= PULSE {
+            self.felt = now;
+            self.feel();
+        }
+    }
+
+    /// Every worker runs what was published last.
+    fn taken(&mut self) {
+        self.report_steering(Steering::widen);
+        let Some(waiting) = self.waiting.take() else { return };
+        for (answer, generation) in waiting.answers {
+            self.events.record(Kind::Programmed, format!("generation {generation} runs"));
+            let _ = answer.send(Ok(Applied { generation }));
+        }
+    }
+
+    fn report_steering(&mut self, step: impl FnOnce(&mut Steering) -> Result<(), String>) {
+        match step(&mut self.steering) {
+            Ok(()) => drop(self.shares.steering(None)),
+            Err(error) => {
+                if self.shares.steering(Some(error.clone())) {
+                    self.events.record(Kind::Degraded, error);
+                }
+            }
+        }
+    }
+
+    /// What announcements may be about.
+    fn ours(&self) -> Ours {
+        let v4 = |address: IpAddr| match address {
+            IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_unspecified() => Some(v4),
+            _ => None,
+        };
+        let own = |port| -> Vec<Ipv4Addr> {
+            self.addresses.iter().filter(|own| own.port == Some(port)).filter_map(|own| v4(own.address)).collect()
+        };
+        let ports = self.master.tables().ports.iter().zip(0..);
+        Ours {
+            uplinks: ports
+                .filter(|(port, id)| port.role == Role::Uplink && self.shares.link_state(PortId(*id)).up)
+                .map(|(_, id)| (PortId(id), own(PortId(id))))
+                .collect(),
+            addresses: self.master.announced().into_iter().chain(self.master.pods()).filter_map(v4).collect(),
+        }
+    }
+
+    fn announce(&mut self, now: Instant) {
+        // Before every worker knows that an address is ours, an answer to the announcement could not be served.
+        if self.publisher.version() > self.publisher.seen() {
+            return;
+        }
+        for (port, address) in self.announcer.due(now) {
+            let Some(mac) = self.master.tables().port(port).map(|port| port.mac) else { continue };
+            let mut frame = [0; 60];
+            let Some(length) = gratuitous_arp(mac, address, Vlans::default(), &mut frame) else { continue };
+            let sent = self.handles.first().is_some_and(|handle| {
+                handle.ask(Command::Inject(port, frame.get(..length).unwrap_or_default().into())).is_ok()
+            });
+            if !sent {
+                self.announcer.again(port, address, now + PULSE);
+            }
+        }
+    }
+
+    fn feel(&mut self) {
+        self.steering.retry();
+        for (handle, last) in self.handles.iter().zip(&mut self.turns) {
+            let turns = handle.pulse.turns.load(std::sync::atomic::Ordering::Relaxed);
+            if self.shares.alive(handle.worker, turns != *last) && turns == *last {
+                self.events.record(Kind::Degraded, format!("worker {} does not turn", handle.worker));
+            }
+            *last = turns;
+        }
+    }
+
+    fn port_name(&self, port: PortId) -> Arc<str> {
+        self.master.tables().port(port).map_or_else(|| "?".into(), |port| Arc::clone(&port.name))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,470 @@
+//! A running dataplane, as its control socket shows it.
+//!
+//! Most of it is read from what workers, kernel and director leave to be read, so that a look never waits for a change; only a
+//! program, and the programming, go through the director's queue. Flows are asked of their workers, a page at a time, between two
+//! batches.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use levee_api::explain::{Explanation, Packet, Question};
+use levee_api::net::{Family, Protocol, Role};
+use levee_api::program::{Applied, Delta, Generation, Pool, Program, ServiceKey, Side};
+use levee_api::report::{
+    BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
+    WorkerStatus,
+};
+use tokio::sync::oneshot;
+
+use crate::address::Address;
+use crate::config::Take;
+use crate::counters;
+use crate::director::{Answer, Message, Shares};
+use crate::events::Events;
+use crate::explain;
+use crate::flows::{self, Millis, Timeouts};
+use crate::intake::{FlowCursor, FlowPage, Pending, Refusal, Subject, limits};
+use crate::port::xdp::Traffic;
+use crate::reason::Reason;
+use crate::tables::{Hop, Tables};
+use crate::verdict::{Endpoint, PortId};
+use crate::worker::{Command, FlowsQuery, FlushQuery, Handle};
+
+/// How long a worker may take to answer: it does so between two batches, so that anything near this means that it hangs.
+const WORKER_TIME: Duration = Duration::from_secs(2);
+
+/// What does not change about a port.
+#[derive(Debug)]
+pub struct PortFacts {
+    /// Interface.
+    pub interface: String,
+    /// Its kernel index.
+    pub ifindex: u32,
+    /// What it faces.
+    pub role: Role,
+    /// Which frames are taken.
+    pub take: Take,
+    /// `zero-copy` or `copy`, as granted.
+    pub mode: &'static str,
+    /// `native` or `skb`, as attached.
+    pub attached: &'static str,
+    /// Its queues.
+    pub queues: Vec<QueueFacts>,
+}
+
+/// What does not change about a queue, and where its counts are.
+#[derive(Debug)]
+pub struct QueueFacts {
+    /// Queue of the interface.
+    pub queue: u32,
+    /// The worker that serves it.
+    pub worker: usize,
+    /// The kernel's counts.
+    pub observer: af_xdp::Observer,
+    /// Levee's.
+    pub traffic: Arc<Traffic>,
+}
+
+/// See the module's documentation.
+pub struct Running {
+    /// The director's queue.
+    pub inbox: Sender<Message>,
+    /// The workers, by index.
+    pub handles: Vec<Handle>,
+    /// The workers' cores, by index.
+    pub cores: Vec<usize>,
+    /// What the director lets be read.
+    pub shares: Arc<Shares>,
+    /// Ports, by [`PortId`].
+    pub ports: Vec<PortFacts>,
+    /// What happened.
+    pub events: Events,
+    /// When the dataplane started.
+    pub started: Instant,
+    /// What flows age by.
+    pub timeouts: Timeouts,
+}
+
+impl Running {
+    /// The generation that every worker runs.
+    fn generation(&self) -> Generation {
+        self.handles.iter().map(|handle| handle.pulse.generation.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    fn tell(&self, message: Message) -> Result<(), Refusal> {
+        let busy =
+            |_| Refusal::Unavailable("the dataplane is busy with other changes, or stopping; try again".to_owned());
+        self.inbox.try_send(message).map_err(busy)
+    }
+
+    async fn program(&self, message: impl FnOnce(Answer) -> Message) -> Result<Applied, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(message(answer))?;
+        let stopping = |_| Err(Refusal::Unavailable("the dataplane is stopping".to_owned()));
+        answered.await.unwrap_or_else(stopping)
+    }
+
+    /// A page of a worker's flows, and its time.
+    async fn page(&self, worker: usize, cursor: u32) -> Result<crate::worker::FlowsAnswer, String> {
+        let handle = self.handles.get(worker).cloned().ok_or_else(|| format!("there is no worker {worker}"))?;
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        let looks = limits::FLOW_PAGE;
+        let query = FlowsQuery { cursor, looks, flows: Vec::with_capacity(looks), answer };
+        handle.ask(Command::Flows(query)).map_err(|_| busy(worker))?;
+        ask_elsewhere(worker, move || answered.recv_timeout(WORKER_TIME).ok()).await
+    }
+
+    async fn flush_worker(&self, worker: usize, filter: &FlowFilter) -> Result<u64, String> {
+        let handle = self.handles.get(worker).cloned().ok_or_else(|| format!("there is no worker {worker}"))?;
+        let mut which: Box<dyn Fn(&flows::Flow) -> bool + Send> = Box::new(raw_filter(filter, &self.shares.tables()));
+        let (mut cursor, mut flushed) = (0, 0);
+        loop {
+            let (answer, answered) = crossbeam_channel::bounded(1);
+            let query = FlushQuery { cursor, looks: limits::FLOW_PAGE, which, answer };
+            handle.ask(Command::Flush(query)).map_err(|_| busy(worker))?;
+            let page = ask_elsewhere(worker, move || answered.recv_timeout(WORKER_TIME).ok()).await?;
+            flushed += page.flushed;
+            which = page.which;
+            match page.next {
+                Some(next) => cursor = next,
+                None => return Ok(flushed),
+            }
+        }
+    }
+
+    fn worker_status(&self, handle: &Handle) -> WorkerStatus {
+        WorkerStatus {
+            worker: handle.worker,
+            core: self.cores.get(handle.worker).copied().unwrap_or_default(),
+            generation: handle.pulse.generation.load(Ordering::Acquire),
+            flows: handle.pulse.flows.load(Ordering::Relaxed).into(),
+            flow_capacity: handle.pulse.flow_capacity.load(Ordering::Relaxed).into(),
+            alive: self.shares.is_alive(handle.worker),
+        }
+    }
+
+    /// The packet's flow, if a worker has one: the packet may belong to either direction of it.
+    async fn flow_of(&self, packet: &Packet) -> Option<flows::Flow> {
+        let protocol = packet.protocol?.number();
+        let (source, destination) = (endpoint(packet.source), endpoint(packet.destination));
+        for worker in 0..self.handles.len() {
+            let mut cursor = 0;
+            loop {
+                let page = self.page(worker, cursor).await.ok()?;
+                let found = page.flows.iter().find(|flow| {
+                    flow.protocol() == protocol && flow.client() == source && flow.frontend() == destination
+                });
+                if let Some(flow) = found {
+                    return Some(*flow);
+                }
+                match page.next {
+                    Some(next) => cursor = next,
+                    None => break,
+                }
+            }
+        }
+        None
+    }
+}
+
+fn busy(worker: usize) -> String {
+    format!("worker {worker} has too much to answer; try again")
+}
+
+/// Waits for a worker on a thread where waiting is allowed.
+async fn ask_elsewhere<T: Send + 'static>(
+    worker: usize,
+    wait: impl FnOnce() -> Option<T> + Send + 'static,
+) -> Result<T, String> {
+    let answer = tokio::task::spawn_blocking(wait).await.ok().flatten();
+    answer
+        .ok_or_else(|| format!("worker {worker} did not answer within {} s; see GET /v1/health", WORKER_TIME.as_secs()))
+}
+
+impl Subject for Running {
+    fn status(&self) -> Status {
+        let tables = self.shares.tables();
+        let workers: Vec<WorkerStatus> = self.handles.iter().map(|handle| self.worker_status(handle)).collect();
+        let services = tables.services.iter();
+        let (services, backends) =
+            services.fold((0, 0), |(count, sum), (_, service)| (count + 1, sum + service.backends.len()));
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            generation: self.generation(),
+            health: self.health(),
+            services,
+            vips: tables.owners.iter().filter(|(_, owner)| owner.vip).count(),
+            backends,
+            flows: workers.iter().map(|worker| worker.flows).sum(),
+            flow_capacity: workers.iter().map(|worker| worker.flow_capacity).sum(),
+            workers,
+        }
+    }
+
+    fn health(&self) -> Health {
+        let mut problems = self.shares.problems();
+        for handle in self.handles.iter().filter(|handle| !self.shares.is_alive(handle.worker)) {
+            problems.push(format!("worker {} does not turn", handle.worker));
+        }
+        for (port, id) in self.ports.iter().zip(0..) {
+            if !self.shares.link_state(PortId(id)).up {
+                problems.push(format!("{} is down", port.interface));
+            }
+        }
+        Health { healthy: problems.is_empty(), problems }
+    }
+
+    fn program(&self) -> Pending<'_, Result<Arc<Program>, String>> {
+        Box::pin(async {
+            let (answer, answered) = oneshot::channel();
+            if self.inbox.try_send(Message::Show(answer)).is_err() {
+                return Err("the dataplane is busy with other changes, or stopping; try again".to_owned());
+            }
+            answered.await.map_err(|_| "the dataplane is stopping".to_owned())
+        })
+    }
+
+    fn counters(&self) -> Counters {
+        counters::report(self.handles.iter().map(|handle| handle.counters.as_ref()))
+    }
+
+    fn drops(&self) -> Vec<Drop> {
+        let frames = |reason| self.handles.iter().map(|handle| handle.counters.dropped(reason)).sum();
+        Reason::ALL
+            .iter()
+            .map(|reason| Drop {
+                reason: reason.name().to_owned(),
+                frames: frames(*reason),
+                meaning: reason.meaning().to_owned(),
+            })
+            .collect()
+    }
+
+    fn vips(&self) -> Vec<VipEntry> {
+        vip_entries(&self.shares.tables())
+    }
+
+    fn backends(&self) -> Vec<BackendEntry> {
+        backend_entries(&self.shares.tables())
+    }
+
+    fn neighbours(&self) -> Vec<Neighbour> {
+        let tables = self.shares.tables();
+        let name = |port: PortId| tables.port(port).map_or_else(String::new, |port| port.name.to_string());
+        let kernel = self.shares.neighbours().into_iter().map(|((port, address), (mac, state))| {
+            ((name(port), address), Neighbour { address, mac, port: name(port), state: state.to_owned() })
+        });
+        let pods = tables.port_with(Role::Pods);
+        let programmed = tables.owners.iter().filter(|(_, owner)| owner.pod && owner.mac.is_station());
+        let programmed = programmed.filter_map(|(address, owner)| {
+            let (address, port) = (IpAddr::from(*address), name(pods?));
+            let state = "programmed".to_owned();
+            Some(((port.clone(), address), Neighbour { address, mac: Some(owner.mac), port, state }))
+        });
+        // What the program says is what is used.
+        kernel.chain(programmed).collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    fn ports(&self) -> Vec<Port> {
+        let ports = self.ports.iter().zip(0..);
+        ports
+            .map(|(port, id)| {
+                let link = self.shares.link_state(PortId(id));
+                Port {
+                    interface: port.interface.clone(),
+                    ifindex: port.ifindex,
+                    role: port.role,
+                    mac: link.mac,
+                    up: link.up,
+                    take: port.take.to_string(),
+                    mode: port.mode.to_owned(),
+                    attached: port.attached.to_owned(),
+                    queues: port.queues.iter().map(queue).collect(),
+                }
+            })
+            .collect()
+    }
+
+    fn explain(&self, question: Question) -> Pending<'_, Result<Explanation, String>> {
+        Box::pin(async move {
+            let tables = self.shares.tables();
+            let mut explanation = explain::explain(&tables, &question)?;
+            if explanation.service.is_some()
+                && let Some(flow) = self.flow_of(&question.packet.parse()?).await
+            {
+                explain::with_flow(&mut explanation, &flow);
+            }
+            Ok(explanation)
+        })
+    }
+
+    fn load(&self, program: Program) -> Pending<'_, Result<Applied, Refusal>> {
+        Box::pin(self.program(|answer| Message::Load(program, answer)))
+    }
+
+    fn amend(&self, delta: Delta) -> Pending<'_, Result<Applied, Refusal>> {
+        Box::pin(self.program(|answer| Message::Amend(delta, answer)))
+    }
+
+    fn flows(&self, filter: FlowFilter, cursor: Option<FlowCursor>) -> Pending<'_, Result<FlowPage, String>> {
+        Box::pin(async move {
+            let FlowCursor { worker, position } = cursor.unwrap_or(FlowCursor { worker: 0, position: 0 });
+            let page = self.page(worker, u32::try_from(position).unwrap_or(u32::MAX)).await?;
+            let tables = self.shares.tables();
+            let wanted = raw_filter(&filter, &tables);
+            let flows = page.flows.iter().filter(|flow| wanted(flow));
+            let flows = flows.filter_map(|flow| report_flow(flow, worker, &tables, page.now, &self.timeouts)).collect();
+            let next = match page.next {
+                Some(next) => Some(FlowCursor { worker, position: next.into() }),
+                None => {
+                    Some(FlowCursor { worker: worker + 1, position: 0 }).filter(|next| next.worker < self.handles.len())
+                }
+            };
+            Ok(FlowPage { flows, next })
+        })
+    }
+
+    fn flush(&self, filter: FlowFilter) -> Pending<'_, Result<Flushed, String>> {
+        Box::pin(async move {
+            let mut flows = 0;
+            for worker in 0..self.handles.len() {
+                flows += self.flush_worker(worker, &filter).await?;
+            }
+            Ok(Flushed { flows })
+        })
+    }
+
+    fn events(&self) -> &Events {
+        &self.events
+    }
+}
+
+fn queue(queue: &QueueFacts) -> Queue {
+    // A socket that is open has statistics.
+    let kernel = queue.observer.statistics().unwrap_or_default();
+    Queue {
+        queue: queue.queue,
+        worker: queue.worker,
+        rx_frames: queue.traffic.received.load(Ordering::Relaxed),
+        tx_frames: queue.traffic.sent.load(Ordering::Relaxed),
+        rx_dropped: kernel.rx_dropped,
+        rx_ring_full: kernel.rx_ring_full,
+        fill_ring_empty: kernel.rx_fill_ring_empty,
+        invalid_descriptors: kernel.rx_invalid + kernel.tx_invalid,
+    }
+}
+
+fn vip_entries(tables: &Tables) -> Vec<VipEntry> {
+    let mut sides: BTreeMap<(IpAddr, u16, u8), Vec<VipEntry>> = BTreeMap::new();
+    for (key, frontend) in tables.frontends.iter() {
+        let Some(service) = tables.services.get(frontend.service) else { continue };
+        let Some(protocol) = Protocol::from_number(key.protocol) else { continue };
+        let address = IpAddr::from(key.address);
+        let entry = VipEntry {
+            address,
+            port: key.port,
+            protocol,
+            from: match key.from {
+                Role::Uplink => Side::Uplink,
+                Role::Pods => Side::Pods,
+            },
+            service: service.name.to_string(),
+            mode: frontend.mode,
+            announced: tables.owner(key.address).announce,
+            candidates: service.backends.iter().filter(|backend| backend.is_in(frontend.pool)).count(),
+            draining: service.backends.iter().filter(|backend| !backend.in_cluster && !backend.in_local).count(),
+        };
+        sides.entry((address, key.port, key.protocol)).or_default().push(entry);
+    }
+    // A frontend for both sides stands in the tables once for each; where they are alike, they are one here.
+    let merged = sides.into_values().flat_map(|mut entries| {
+        entries.sort_by_key(|entry| entry.from);
+        match entries.as_slice() {
+            [one, other] if (VipEntry { from: other.from, ..one.clone() }) == *other => {
+                vec![VipEntry { from: Side::Any, ..one.clone() }]
+            }
+            _ => entries,
+        }
+    });
+    merged.collect()
+}
+
+fn backend_entries(tables: &Tables) -> Vec<BackendEntry> {
+    let mut entries = Vec::new();
+    for (_, service) in tables.services.iter() {
+        for backend in &service.backends {
+            let pools = [(backend.in_cluster, Pool::Cluster), (backend.in_local, Pool::Local)];
+            let pools: Vec<Pool> = pools.into_iter().filter(|(there, _)| *there).map(|(_, pool)| pool).collect();
+            let next_hop = match tables.hop(backend.endpoint.address) {
+                Hop::To(_, mac) => Some(mac),
+                Hop::Unresolved(_) | Hop::Kernel | Hop::NoRoute => None,
+            };
+            entries.push(BackendEntry {
+                service: ServiceKey {
+                    name: service.name.to_string(),
+                    protocol: service.protocol,
+                    family: if backend.endpoint.address.is_v4() { Family::Ipv4 } else { Family::Ipv6 },
+                },
+                address: socket_address(backend.endpoint),
+                state: if pools.is_empty() { "draining" } else { "active" }.to_owned(),
+                pools,
+                next_hop,
+            });
+        }
+    }
+    entries.sort_by(|a, b| (&a.service, a.address).cmp(&(&b.service, b.address)));
+    entries
+}
+
+fn socket_address(endpoint: Endpoint) -> SocketAddr {
+    SocketAddr::new(endpoint.address.into(), endpoint.port)
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint { address: address.ip().into(), port: address.port() }
+}
+
+/// A filter on the raw flow, without a look at names or an allocation: a worker runs it.
+fn raw_filter(filter: &FlowFilter, tables: &Tables) -> impl Fn(&flows::Flow) -> bool + Send + use<> {
+    let client = filter.client.map(Address::from);
+    let frontend = filter.frontend.map(Address::from);
+    let backend = filter.backend.map(Address::from);
+    let (port, protocol) = (filter.port, filter.protocol.map(Protocol::number));
+    // One name can be several services: of two protocols, or two families.
+    let services: Option<Vec<u32>> = filter.service.as_ref().map(|name| {
+        tables.services.iter().filter(|(_, service)| *service.name == **name).map(|(_, service)| service.id).collect()
+    });
+    move |flow| {
+        client.is_none_or(|client| flow.client().address == client)
+            && frontend.is_none_or(|frontend| flow.frontend().address == frontend)
+            && backend.is_none_or(|backend| flow.backend().address == backend)
+            && port.is_none_or(|port| flow.frontend().port == port || flow.backend().port == port)
+            && protocol.is_none_or(|protocol| flow.protocol() == protocol)
+            && services.as_ref().is_none_or(|services| services.contains(&flow.service_id))
+    }
+}
+
+fn report_flow(flow: &flows::Flow, worker: usize, tables: &Tables, now: Millis, timeouts: &Timeouts) -> Option<Flow> {
+    let idle = now.wrapping_sub(flow.last());
+    let service = tables.services.get(flow.service_slot).filter(|service| service.id == flow.service_id);
+    Some(Flow {
+        worker,
+        protocol: Protocol::from_number(flow.protocol())?,
+        client: socket_address(flow.client()),
+        frontend: socket_address(flow.frontend()),
+        backend: socket_address(flow.backend()),
+        snat: Some(flow.source()).filter(|source| *source != flow.client()).map(socket_address),
+        // A service that is gone leaves flows behind until they end.
+        service: service.map_or_else(String::new, |service| service.name.to_string()),
+        mode: flow.mode(),
+        state: flow.state.name().to_owned(),
+        idle_seconds: u64::from(idle / 1000),
+        expires_seconds: u64::from(timeouts.of(flow.state).saturating_sub(idle) / 1000),
+    })
+}
