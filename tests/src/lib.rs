@@ -18,15 +18,18 @@
 //! | [`Host`] | a station with one wire: a balancer or a client |
 //! | [`Tap`], [`Census`] | every frame on every wire, heard and sorted |
 //! | [`traffic`] | TCP and UDP echo, HTTP servers, curl |
-//! | `levee` | the daemons under test: configuration, start, questions |
+//! | [`cluster`] | Nodes, Services and EndpointSlices as YAML |
+//! | [`levee`] | the daemons under test: configuration, start, questions |
 //!
 //! Tests and the demo share it. It works on nothing outside the namespaces that it made, and it panics with the whole
 //! story (command, exit status, standard error) when the world is not as a test needs it: that is its way to report.
 
 mod census;
+pub mod cluster;
 mod daemon;
 mod fabric;
 mod lab;
+pub mod levee;
 mod namespace;
 mod node;
 mod tap;

@@ -1,0 +1,98 @@
+//! `levee-control` beside a dataplane.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{Dataplane, START, binary, cli, request};
+use crate::cluster::Cluster;
+use crate::daemon::Daemon;
+use crate::namespace::Namespace;
+
+/// What its dataplane does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Serves a node's pods.
+    Node,
+    /// Owns Service addresses.
+    Balancer,
+}
+
+/// A running control process.
+pub struct Control {
+    /// The process.
+    pub daemon: Daemon,
+    namespace: Namespace,
+    configuration: PathBuf,
+    socket: PathBuf,
+    dataplane: PathBuf,
+}
+
+impl Control {
+    /// Starts it for the Node of this name, and waits until the dataplane runs what the cluster asks for.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    #[must_use]
+    pub fn start(namespace: &Namespace, role: Role, node: &str, cluster: &Cluster, dataplane: &Dataplane) -> Control {
+        let file = |ending: &str| namespace.directory().join(format!("{}-control.{ending}", namespace.name()));
+        let (configuration, socket) = (file("yaml"), file("sock"));
+        let text = format!(
+            "node: {node}\nrole: {}\nsources:\n  - path: {}\ndataplane: {}\nsocket: {}\n",
+            if role == Role::Node { "node" } else { "balancer" },
+            cluster.directory().display(),
+            dataplane.socket().display(),
+            socket.display()
+        );
+        fs::write(&configuration, text).expect("the lab's directory can be written");
+        let daemon = launch(namespace, &configuration);
+        let dataplane_socket = dataplane.socket().to_owned();
+        let mut control =
+            Control { daemon, namespace: namespace.clone(), configuration, socket, dataplane: dataplane_socket };
+        control.wait_until_programmed();
+        control
+    }
+
+    /// Starts it once more after it was stopped or killed.
+    ///
+    /// # Panics
+    /// If the dataplane is not programmed in time.
+    pub fn restart(&mut self) {
+        assert!(!self.daemon.is_running(), "stop or kill it first");
+        self.daemon = launch(&self.namespace, &self.configuration);
+        self.wait_until_programmed();
+    }
+
+    fn wait_until_programmed(&mut self) {
+        let dataplane = self.dataplane.clone();
+        self.daemon.wait_until("the dataplane is programmed", START, |_| {
+            request(&dataplane, "GET", "/v1/status", None).1["generation"].as_u64() > Some(0)
+        });
+    }
+
+    /// `GET`s a path of its socket: status and body.
+    #[must_use]
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        request(&self.socket, "GET", path, None)
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The command line, asking it and its dataplane.
+    #[must_use]
+    pub fn cli(&self) -> Command {
+        cli(&self.dataplane, Some(&self.socket))
+    }
+}
+
+fn launch(namespace: &Namespace, configuration: &Path) -> Daemon {
+    let mut command = namespace.command(binary("levee-control"));
+    command.arg("--config").arg(configuration);
+    namespace.start("control", command)
+}
