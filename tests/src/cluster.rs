@@ -201,7 +201,11 @@ mod tests {
             local: true,
             affinity: Some(60),
             endpoints: [(2, State::Ready), (3, State::Terminating)]
-                .map(|(last, state)| Endpoint { address: Ipv4Addr::new(10, 244, 1, last), node: "node-1".into(), state })
+                .map(|(last, state)| Endpoint {
+                    address: Ipv4Addr::new(10, 244, 1, last),
+                    node: "node-1".into(),
+                    state,
+                })
                 .to_vec(),
             ..Service::new("web", Ipv4Addr::new(10, 96, 0, 10))
         };

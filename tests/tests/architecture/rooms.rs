@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::none_of;
 use crate::source::{PathUse, files_ending, paths, relative, root, tokens, without_tests};
 
-/// One room: its name, the rooms of its crate that it may use, and what it must never name.
+/// One room: its name, the rooms of its crate that it may use (`*`: it stands above them all), and what it must never name.
 struct Room {
     name: &'static str,
     uses: &'static [&'static str],
@@ -43,6 +43,9 @@ const IO: &[&str] = &[
 
 /// What reads a clock: time comes in as an argument.
 const CLOCKS: &[&str] = &["std::time::Instant", "std::time::SystemTime", "std::time::UNIX_EPOCH"];
+
+/// Reading a clock, for rooms that may hold times which they were given.
+const NOW: &[&str] = &["Instant::now", "SystemTime::now", "std::time::Instant::now", "std::time::SystemTime::now"];
 
 /// What may wait for somebody else.
 const LOCKS: &[&str] =
@@ -102,6 +105,39 @@ const DATAPLANE: &[Room] = &[
     Room { name: "config", uses: &["verdict"], never: PURE },
     Room { name: "events", uses: &[], never: &[DEVICES] },
     Room { name: "intake", uses: &["counters", "events", "tables"], never: &[DEVICES] },
+    Room { name: "neighbours", uses: &["config", "verdict"], never: &[DEVICES, CHANCE] },
+    // The packet's way without a packet: its stages, asked a question.
+    Room {
+        name: "explain",
+        uses: &["address", "classify", "decide", "flows", "hash", "headers", "limits", "tables", "verdict"],
+        never: PURE,
+    },
+    Room { name: "announce", uses: &["verdict"], never: &[IO, NOW, LOCKS, LOGS, CHANCE, DEVICES] },
+    // The slow thread that turns programs and neighbours into tables.
+    Room {
+        name: "director",
+        uses: &[
+            "address",
+            "announce",
+            "config",
+            "counters",
+            "events",
+            "explain",
+            "flows",
+            "headers",
+            "intake",
+            "mem",
+            "neighbours",
+            "port",
+            "reason",
+            "rewrite",
+            "tables",
+            "verdict",
+            "worker",
+        ],
+        never: &[CHANCE],
+    },
+    Room { name: "running", uses: &["*"], never: &[CHANCE] },
 ];
 
 /// Everything that makes compiling a function of what it is given.
@@ -179,7 +215,8 @@ fn complaints(source: &Path, table: &[Room]) -> Vec<String> {
                 let written = path.segments.join("::");
                 if let Some(other) = target(&path, depth(source, file)) {
                     let is_room = table.iter().any(|room| room.name == other);
-                    if is_room && other != name && !room.uses.contains(&other) {
+                    let may = room.uses.contains(&other) || room.uses == ["*"];
+                    if is_room && other != name && !may {
                         complaints.push(format!(
                             "{place}: `{written}`: room `{name}` may not use `{other}`, only {:?}. Have the value handed \
                              in as an argument, or move the code to a room that may.",
