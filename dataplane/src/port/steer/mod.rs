@@ -4,7 +4,8 @@
 //!
 //! | what | comes to levee |
 //! |---|---|
-//! | `take all` | everything |
+//! | [`Take::All`] | everything |
+//! | [`Take::Ipv4`] | all of IPv4, and ARP as below |
 //! | addresses and prefixes that levee owns | what is sent to them; ARP and neighbour discovery about them; ARP that claims them |
 //! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports |
 //! | everything else | nothing: `XDP_PASS`, as if levee were not there |
@@ -45,7 +46,7 @@ const PREFIXES: u32 = 1 << 14;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i32)]
 pub enum Class {
-    /// Taken: the port takes everything.
+    /// Taken: the port takes everything, or all of IPv4.
     All,
     /// Taken: IPv4 to an owned address.
     Address4,
@@ -157,11 +158,26 @@ impl Counts {
     }
 }
 
+/// What comes to levee whatever its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(u32)]
+pub enum Take {
+    /// Nothing.
+    #[default]
+    Owned = 0,
+    /// All of IPv4: an uplink that levee has to itself. ARP about others stays the kernel's, for its own questions are
+    /// answered on this interface and an answer by way of a TAP device would teach it nothing about this one; and so
+    /// does IPv6, with its neighbour discovery.
+    Ipv4 = 1,
+    /// Everything: the pods' side, where levee answers for the world.
+    All = 2,
+}
+
 /// What an interface's steering should do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SteeringSet {
-    /// Everything comes to levee.
-    pub take_all: bool,
+    /// What comes to levee whatever its address.
+    pub take: Take,
     /// Prefixes that are wholly levee's. Bits behind the prefix are ignored.
     pub own: BTreeSet<IpNet>,
     /// Addresses on which only some ports are levee's. An address that is also owned as a /32 or /128 is owned.
@@ -217,7 +233,7 @@ pub struct Steering {
     hosts: BTreeMap<IpAddr, u8>,
     prefixes: BTreeSet<IpNet>,
     ports: Vec<u8>,
-    take_all: bool,
+    take: Take,
 }
 
 impl Steering {
@@ -249,7 +265,7 @@ impl Steering {
             hosts: BTreeMap::new(),
             prefixes: BTreeSet::new(),
             ports,
-            take_all: false,
+            take: Take::Owned,
         })
     }
 
@@ -281,8 +297,8 @@ impl Steering {
     ///
     /// # Errors
     /// [`Error::System`].
-    pub fn set_take_all(&mut self, on: bool) -> Result<(), Error> {
-        self.change(|set| set.take_all = on)
+    pub fn set_take(&mut self, take: Take) -> Result<(), Error> {
+        self.change(|set| set.take = take)
     }
 
     /// This prefix is levee's.
@@ -358,9 +374,7 @@ impl Steering {
     /// [`Error::System`]; what was done until then stays done, and the next call goes on from there.
     pub fn apply(&mut self, wanted: &SteeringSet) -> Result<(), Error> {
         let (hosts, prefixes, ports) = (wanted.hosts(), wanted.prefixes(), wanted.port_bits());
-        if wanted.take_all {
-            self.write_take_all(true)?;
-        }
+        self.write_take(self.take.max(wanted.take))?;
         self.write_ports(&ports, |now, wanted| now | wanted)?;
         for (address, whose) in &hosts {
             if self.hosts.get(address) != Some(whose) {
@@ -380,7 +394,7 @@ impl Steering {
             self.write_host(address, None)?;
         }
         self.write_ports(&ports, |_, wanted| wanted)?;
-        self.write_take_all(wanted.take_all)?;
+        self.write_take(wanted.take)?;
         self.wanted.clone_from(wanted);
         Ok(())
     }
@@ -393,10 +407,10 @@ impl Steering {
         Ok(Counts(Class::ALL.into_iter().zip(self.maps.counters.read()?).collect()))
     }
 
-    fn write_take_all(&mut self, on: bool) -> Result<(), Error> {
-        if self.take_all != on {
-            self.maps.config.set(0, &u32::from(on).to_ne_bytes())?;
-            self.take_all = on;
+    fn write_take(&mut self, take: Take) -> Result<(), Error> {
+        if self.take != take {
+            self.maps.config.set(0, &(take as u32).to_ne_bytes())?;
+            self.take = take;
         }
         Ok(())
     }

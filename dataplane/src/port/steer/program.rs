@@ -1,10 +1,11 @@
 //! The program itself: which frame is levee's, decided in the driver.
 //!
 //! ```text
-//!  take all? ----------------------------------------------------------------> take
+//!  take everything? ---------------------------------------------------------> take
 //!  Ethernet, at most two VLAN tags
 //!    |- ARP    is the target ours, or else the sender? -----------------------> take
-//!    |- IPv4   destination  ours? --------------------------------------------> take
+//!    |- IPv4   take all of it? ------------------------------------------------> take
+//!    |         destination  ours? --------------------------------------------> take
 //!    |                      shared with the kernel? -- first fragment,
 //!    |                                                 port among ours? ------> take
 //!    |- IPv6   destination  ours? --------------------------------------------> take
@@ -28,14 +29,14 @@ use std::os::fd::AsFd;
 use af_xdp::xdp::asm::{Assembler, Code, Condition, Helper, Label, Operand, Reg, Size};
 use af_xdp::xdp::{Action, Array, Counters, HashMap, LpmTrie, XskMap};
 
-use super::{Class, HOST_OWNED, HOST_SHARED};
+use super::{Class, HOST_OWNED, HOST_SHARED, Take};
 
 /// The maps that the program refers to. One set per interface.
 #[derive(Debug)]
 pub(super) struct Maps {
     /// Receive queue to socket.
     pub sockets: XskMap,
-    /// 0: take everything.
+    /// 0: what is taken whatever its address, a [`Take`].
     pub config: Array<4>,
     /// Whole addresses: [`HOST_OWNED`] or [`HOST_SHARED`].
     pub hosts4: HashMap<4, 1>,
@@ -71,6 +72,8 @@ const HOST4: i16 = -4;
 const TRIE6: i16 = -32;
 const HOST6: i16 = -28;
 const NUMBER: i16 = -36;
+/// What is taken whatever its address.
+const TAKE: i16 = -40;
 
 // IANA, "IEEE 802 Numbers".
 const IPV4: i32 = 0x0800;
@@ -110,11 +113,13 @@ impl Builder<'_> {
         self.asm.load(Size::Word, AT, CONTEXT, DATA);
         self.asm.load(Size::Word, END, CONTEXT, DATA_END);
         self.asm.store(Size::Word, Reg::R10, NUMBER, 0);
+        self.asm.store(Size::Word, Reg::R10, TAKE, 0);
         let no = self.asm.label();
         self.asm.load_map(Reg::R1, self.maps.config.as_fd());
         self.lookup(NUMBER, no);
         self.asm.load(Size::Word, Reg::R1, Reg::R0, 0);
-        self.asm.jump_if(Condition::Equal, Reg::R1, 0, no);
+        self.asm.store(Size::Word, Reg::R10, TAKE, Operand::Reg(Reg::R1));
+        self.asm.jump_if(Condition::NotEqual, Reg::R1, Take::All as i32, no);
         self.take(Class::All);
         self.asm.bind(no);
     }
@@ -177,6 +182,11 @@ impl Builder<'_> {
     /// RFC 791.
     fn ipv4(&mut self, here: Label, ports: Label) {
         self.asm.bind(here);
+        let some = self.asm.label();
+        self.asm.load(Size::Word, Reg::R1, Reg::R10, TAKE);
+        self.asm.jump_if(Condition::Equal, Reg::R1, Take::Owned as i32, some);
+        self.take(Class::All);
+        self.asm.bind(some);
         let (bad, owned, shared, fragment) = (self.asm.label(), self.asm.label(), self.asm.label(), self.asm.label());
         self.need(20, bad);
         self.expect_version(4, bad);

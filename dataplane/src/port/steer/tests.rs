@@ -34,7 +34,7 @@ fn example() -> SteeringSet {
     let net = |text: &str| text.parse::<IpNet>().unwrap();
     let range = |text: &str| text.parse::<PortRange>().unwrap();
     SteeringSet {
-        take_all: false,
+        take: Take::Owned,
         own: [net("10.244.1.0/24"), net("192.0.2.80/32"), net("2001:db8:1::/64")].into(),
         share: [IpAddr::from(NODE), IpAddr::from(node6())].into(),
         ports: [
@@ -228,7 +228,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Class)> {
 
 /// The same decision, written again from the table in the module's header.
 fn expected(set: &SteeringSet, frame: &[u8]) -> Class {
-    if set.take_all {
+    if set.take == Take::All {
         return Class::All;
     }
     let half = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().unwrap()));
@@ -264,6 +264,7 @@ fn expected(set: &SteeringSet, frame: &[u8]) -> Class {
         Some(0x0806) if whose(address4(24)) == Some(true) => Class::ArpTarget,
         Some(0x0806) if whose(address4(14)) == Some(true) => Class::ArpSender,
         Some(0x0806) => Class::ArpOther,
+        Some(0x0800) if set.take == Take::Ipv4 => Class::All,
         Some(0x0800) if rest.len() < 20 || rest[0] >> 4 != 4 => Class::Malformed,
         Some(0x0800) => match whose(address4(16)) {
             Some(true) => Class::Address4,
@@ -315,11 +316,20 @@ fn every_truncation_is_passed_or_was_ours_anyway() {
 
 #[test]
 fn take_all_takes_all() {
-    let Some(mut steering) = steering(&SteeringSet { take_all: true, ..example() }) else { return };
+    let Some(mut steering) = steering(&SteeringSet { take: Take::All, ..example() }) else { return };
     for (name, frame, _) in cases() {
         assert_eq!(decide(&steering, &frame), Class::All, "{name}");
     }
-    steering.set_take_all(false).unwrap();
+    steering.set_take(Take::Ipv4).unwrap();
+    for (name, frame, class) in cases() {
+        let expected = expected(&SteeringSet { take: Take::Ipv4, ..example() }, &frame);
+        assert_eq!(decide(&steering, &frame), expected, "{name}");
+        assert!(
+            matches!(class, Class::ArpOther) <= (expected == Class::ArpOther),
+            "{name}: the kernel's own questions"
+        );
+    }
+    steering.set_take(Take::Owned).unwrap();
     assert_eq!(decide(&steering, &tcp(v4(PEER), 80)), Class::OtherAddress);
 }
 
@@ -392,7 +402,7 @@ proptest! {
     #[test]
     fn differences_end_where_a_fresh_start_would(
         sets in prop::collection::vec(
-            (any::<bool>(), any::<[bool; 4]>(), any::<[bool; 3]>(), any::<[bool; 3]>()), 1..6)
+            (0..8u8, any::<[bool; 4]>(), any::<[bool; 3]>(), any::<[bool; 3]>()), 1..6)
     ) {
         let Some(mut steering) = steering(&SteeringSet::default()) else { return Ok(()) };
         let own = ["10.244.1.0/24", "192.0.2.0/24", "192.0.2.1/32", "2001:db8::/32"].map(|text| text.parse::<IpNet>().unwrap());
@@ -403,7 +413,7 @@ proptest! {
                 from.iter().zip(which).filter(|(_, chosen)| **chosen).map(|(item, _)| *item).collect()
             }
             let set = SteeringSet {
-                take_all: rare && owned[0],
+                take: [Take::Ipv4, Take::All].get(usize::from(rare)).copied().unwrap_or_default(),
                 own: chosen(&own, &owned),
                 share: chosen(&share, &shared),
                 ports: chosen(&ports, &taken),
