@@ -64,7 +64,10 @@ pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The files that a path stands for.
-fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

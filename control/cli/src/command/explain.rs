@@ -1,0 +1,70 @@
+//! `levee explain`: what becomes of a packet, and why.
+//!
+//! Offline, the cluster goes the whole way of a live one, with the same code and no daemon: objects, program, tables,
+//! `classify`, `decide`. Online, the running dataplane does the last steps with what it has.
+
+mod offline;
+
+use std::io::{self, Write};
+
+use levee_api::explain::{Explanation, Fate, Packet, Question};
+
+use crate::arguments::{Explain, Format};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::value;
+
+pub(super) fn run(
+    client: impl FnOnce() -> Result<Client, Failure>,
+    format: Format,
+    arguments: Explain,
+) -> Result<(), Failure> {
+    let Explain { cluster, node, role, packet, from } = arguments;
+    // A daemon would say the same, but only if it runs.
+    let packet: Packet = packet.parse().map_err(|error| Failure::argument("--packet", error))?;
+    let question = Question { packet: packet.to_string(), from: from.map(Into::into) };
+    let explanation: Explanation = match node {
+        Some(node) => offline::explain(&cluster, &node, role, &question)?,
+        None => client()?.post("/v1/explain", &question)?,
+    };
+    let mut stdout = io::stdout().lock();
+    if format.is_for_people() {
+        return in_words(&mut stdout, &explanation);
+    }
+    value(&mut stdout, format, &explanation)
+}
+
+fn in_words(out: &mut impl Write, explanation: &Explanation) -> Result<(), Failure> {
+    let Explanation { packet, from, verdict, reason, service, candidates, backend, mode, client_address_kept } =
+        explanation;
+    writeln!(out, "packet      {packet}, in from {from}")?;
+    writeln!(out, "verdict     {} ({reason})", meaning(*verdict))?;
+    if let Some(service) = service {
+        writeln!(out, "service     {service}")?;
+    }
+    if let Some(backend) = backend {
+        writeln!(out, "backend     {backend}")?;
+    }
+    if let Some(mode) = mode {
+        let kept = match client_address_kept {
+            Some(true) => ": the backend sees the client's own address",
+            Some(false) => ": the backend sees an address of levee's instead of the client's",
+            None => "",
+        };
+        writeln!(out, "mode        {mode}{kept}")?;
+    }
+    for (number, candidate) in candidates.iter().enumerate() {
+        writeln!(out, "{}{candidate}", if number == 0 { "candidates  " } else { "            " })?;
+    }
+    Ok(())
+}
+
+fn meaning(verdict: Fate) -> &'static str {
+    match verdict {
+        Fate::Forward => "forward: rewritten and sent on",
+        Fate::Hairpin => "hairpin: answered by levee itself",
+        Fate::Pass => "pass: left to the kernel",
+        Fate::Drop => "drop: counted under this reason",
+        Fate::Reject => "reject: answered with TCP RST or ICMP port unreachable",
+    }
+}

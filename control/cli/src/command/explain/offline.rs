@@ -1,0 +1,85 @@
+//! A dataplane's tables as they would be, were these objects its cluster.
+//!
+//! What the kernel of a real node would add is stood in for by the least that decides nothing: one uplink that leads
+//! everywhere, one port for pods, next hops that are still to be resolved (a packet waits for those, and is forwarded), and
+//! the node's own addresses as its Node object has them.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net};
+use levee_api::diagnostic::Diagnostic;
+use levee_api::explain::{Explanation, Question};
+use levee_api::net::{Mac, PortRange};
+use levee_control::compile::{self, View};
+use levee_control::model::ValidatedCluster;
+use levee_control::notice::Notice;
+use levee_control::offline;
+use levee_dataplane::tables::master::{Master, Refusal, Setup};
+use levee_dataplane::tables::snat::SnatRange;
+use levee_dataplane::tables::{Port, Tables};
+use levee_dataplane::verdict::PortId;
+
+use crate::arguments::Role;
+use crate::failure::Failure;
+
+/// As the dataplane's configuration has it by default.
+const SNAT_PORTS: PortRange = PortRange { first: 61000, last: 65535 };
+
+/// The IPv4 dummy address (RFC 7600, section 4.8): the source of translated flows on a dataplane whose own address is not
+/// known. No answer shows it.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8));
+
+/// Answers a question as the dataplane of a node would.
+pub(super) fn explain(
+    cluster: &[PathBuf],
+    node: &str,
+    role: Role,
+    question: &Question,
+) -> Result<Explanation, Failure> {
+    let cluster = offline::load(cluster).map_err(Failure::Input)?;
+    let view = match role {
+        Role::Node => View::node(node),
+        Role::Balancer => View::balancer(node),
+    };
+    let (tables, notices) = tables(&cluster, &view)?;
+    // What the objects have wrong by themselves is the business of `levee check`; a node that is not there changes every answer.
+    for notice in notices.iter().filter(|notice| notice.object == format!("Node {node}")) {
+        eprintln!("note: {notice}");
+    }
+    levee_dataplane::explain::explain(&tables, question).map_err(|error| Failure::argument("--packet", error))
+}
+
+fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice>), Failure> {
+    let (program, notices) = offline::compile(cluster, view);
+    let node = cluster.node(&view.node);
+    let own =
+        node.and_then(|node| node.internal_ips.iter().find(|address| address.is_ipv4())).copied().unwrap_or(NOBODY);
+    let port = |name: &str, role, last| Port { name: name.into(), role, mac: Mac([2, 0, 0, 0, 0, last]), passes: true };
+    let uplink = port("uplink", levee_api::net::Role::Uplink, 1);
+    let mut ports = vec![uplink];
+    if view.role == compile::Role::Node {
+        ports.push(port("pods", levee_api::net::Role::Pods, 2));
+    }
+    let mut master = Master::new(Setup {
+        ports,
+        snat: vec![SnatRange { address: own.into(), ports: SNAT_PORTS }],
+        multicast: Vec::new(),
+        workers: 1,
+    });
+    master.load(program).map_err(|refusal| match refusal {
+        Refusal::Invalid(reasons) => {
+            let refused = |reason| Diagnostic::new("--cluster", reason).help("no dataplane would take this program");
+            Failure::Input(reasons.into_iter().map(refused).collect())
+        }
+        Refusal::Stale { generation } => {
+            Failure::argument("--cluster", format!("generation {generation} is programmed"))
+        }
+    })?;
+    if let Some(node) = node {
+        master.set_kernel_addresses(node.addresses.iter().copied());
+    }
+    let everywhere = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+    master.set_routes([(everywhere, PortId(0), None)]);
+    Ok((master.snapshot(), notices))
+}
