@@ -11,13 +11,18 @@
 //! - [`watch`]: sources of objects, and the store of what they all say. Never the dataplane's socket.
 //! - [`model`]: objects as they are written, and the [`ValidatedCluster`](model::ValidatedCluster) that they amount to.
 //! - [`compile`]: what one dataplane is told. No I/O, clock, randomness or hash-map order.
+//! - [`program`]: keeps a dataplane on the program that was compiled last. Has never heard of Kubernetes.
+//! - [`config`], [`daemon`]: one screen of configuration, and the loop around it all.
 //! - [`offline`]: from files to a program without a daemon, for the command line.
 //!
 //! It never sees a packet. How a Service is read is written down in `RULES.md` beside this crate's manifest; tests carry
 //! the rules' numbers.
 
 pub mod compile;
+pub mod config;
+pub mod daemon;
 pub mod model;
 pub mod notice;
 pub mod offline;
+pub mod program;
 pub mod watch;

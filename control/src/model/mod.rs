@@ -33,6 +33,7 @@ use levee_api::net::{Family, Protocol};
 pub use external::{AddressRange, TrafficPolicy};
 pub use object::{Key, Kind, Object, Sourced};
 pub use place::{Origin, Place, Placed};
+pub(crate) use validate::is_object_name;
 pub use validate::{Validation, validate};
 
 use crate::notice::Notice;

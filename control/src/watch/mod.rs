@@ -6,12 +6,16 @@
 //!  (a cluster's API server, next) ────┘
 //! ```
 //!
-//! A source runs by itself and says what it sees as [`Event`]s; the [`Store`] turns those of all sources into "what there
+//! A [`Source`] runs by itself and says what it sees as [`Event`]s; the [`Store`] turns those of all sources into "what there
 //! is now". A source never sees the dataplane, and nothing here judges an object beyond its form.
 
 pub mod files;
+mod follow;
 mod read;
+mod source;
 mod store;
 
+pub use follow::FileSource;
 pub use read::{Reading, read};
+pub use source::{Closed, Outlet, Source};
 pub use store::{Event, SourceId, Store};

@@ -105,6 +105,12 @@ impl Store {
         }
     }
 
+    /// Which sources have had their first full list.
+    #[must_use]
+    pub fn completeness(&self) -> Vec<bool> {
+        self.sources.iter().map(|source| source.current.is_some()).collect()
+    }
+
     /// Whether every source has had its first full list (rule 15).
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -143,14 +143,9 @@ impl About<'_, '_> {
     /// (RFC 1123 subdomain), so that `namespace/name:port` has one reading.
     fn name_is_sound(&mut self) -> bool {
         let meta = self.sourced.object.meta();
-        let sound = |text: &str| {
-            (1..=253).contains(&text.len())
-                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
-        };
-        // A few built-in kinds other than ours allow more; nodes and Services do not.
         let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
         for (what, text) in [("name", Some(meta.name.value.as_str())), ("namespace", namespace)] {
-            if let Some(text) = text.filter(|text| !sound(text)) {
+            if let Some(text) = text.filter(|text| !is_object_name(text)) {
                 let shown: String = text.chars().take(60).collect();
                 self.refuse_with(
                     meta.name.place,
@@ -162,6 +157,13 @@ impl About<'_, '_> {
         }
         true
     }
+}
+
+/// Whether Kubernetes allows this as the name of an object of a kind that we read (RFC 1123, a subdomain; not to the letter:
+/// where dots and dashes stand does not matter to us).
+pub(crate) fn is_object_name(text: &str) -> bool {
+    (1..=253).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte))
 }
 
 /// Why an address can be neither a VIP nor an endpoint: packets to it never cross a wire, or go to many, or anywhere.

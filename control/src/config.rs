@@ -1,0 +1,230 @@
+//! The control process's configuration file: one screen of YAML, read once, at start.
+//!
+//! Every key but `sources` is optional. The comment at each field of [`Config`] gives its default and reason; `configs/` has
+//! working examples.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use levee_api::diagnostic::Diagnostic;
+use levee_api::yaml;
+use serde::Deserialize;
+
+use crate::compile::{Role, View};
+use crate::model::{Origin, Placed, is_object_name};
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    node: Option<Placed<String>>,
+    #[serde(default)]
+    role: Role,
+    sources: Placed<Vec<Source>>,
+    dataplane: Option<Placed<PathBuf>>,
+    socket: Option<Placed<PathBuf>>,
+    socket_group: Option<Placed<String>>,
+    #[serde(default)]
+    service_cidrs: Vec<Placed<String>>,
+    #[serde(default)]
+    load_balancer_class_required: bool,
+}
+
+/// One entry of `sources`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    path: Placed<PathBuf>,
+}
+
+/// A configuration without contradictions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `node`, `role`, `service_cidrs`, `load_balancer_class_required`: whose program is compiled, and how.
+    ///
+    /// `node` is the name of the Node that the dataplane runs on. Default: the host's name, which is the Node's name unless
+    /// the kubelet was told otherwise. `role` is `node` (default) or `balancer`. `service_cidrs` are ranges of ClusterIPs,
+    /// beside those that ServiceCIDR objects give. `load_balancer_class_required` leaves Services of type LoadBalancer
+    /// without a `loadBalancerClass` to somebody else; default false, since most clusters have one implementation.
+    pub view: View,
+    /// `sources`: files and directories of objects, at least one.
+    pub sources: Vec<PathBuf>,
+    /// `dataplane`: its control socket. Default `/run/levee/dataplane.sock`, which is the dataplane's own default.
+    pub dataplane: PathBuf,
+    /// `socket`: where this process tells its status. Default `/run/levee/control.sock`.
+    pub socket: PathBuf,
+    /// `socket_group`: who, besides root, may read from the socket. Default: nobody.
+    pub socket_group: Option<String>,
+}
+
+/// Reads and judges a configuration. `file` names it in diagnostics; `host` is the host's name.
+///
+/// # Errors
+/// Everything that is wrong with it; one diagnostic if it is no YAML of the right form.
+pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnostic>> {
+    let parsed: File = yaml::parse(file, bytes).map_err(|mistake| vec![mistake])?;
+    // One document, so its lines are the file's.
+    let origin = Origin { file: Arc::from(file), lines_before: 0 };
+    let mut mistakes = Vec::new();
+
+    let node = match &parsed.node {
+        Some(node) if is_object_name(&node.value) => node.value.clone(),
+        Some(node) => {
+            let shown: String = node.value.chars().take(60).collect();
+            mistakes.push(
+                origin
+                    .diagnostic(node.place, format!("`{shown}` is no name of a Node"))
+                    .help("expected lower-case letters, digits, `-` and `.`, as `kubectl get nodes` shows it"),
+            );
+            String::new()
+        }
+        None if is_object_name(&host.to_ascii_lowercase()) => host.to_ascii_lowercase(),
+        None => {
+            mistakes.push(
+                Diagnostic::new(
+                    file,
+                    format!("`node` is missing, and the host's name, `{host}`, is no name of a Node"),
+                )
+                .help("add `node:` with the name that `kubectl get nodes` shows"),
+            );
+            String::new()
+        }
+    };
+    let mut service_cidrs = Vec::new();
+    for cidr in &parsed.service_cidrs {
+        match cidr.value.parse::<IpNet>() {
+            Ok(net) if net == net.trunc() => service_cidrs.push(net),
+            Ok(net) => mistakes.push(
+                origin
+                    .diagnostic(cidr.place, format!("`{}` has bits beyond its prefix", cidr.value))
+                    .help(format!("write `{}`", net.trunc())),
+            ),
+            Err(_) => mistakes.push(
+                origin
+                    .diagnostic(cidr.place, format!("`{}` is not an IP prefix", cidr.value))
+                    .help("expected one such as `10.96.0.0/12`; the API server's flag is `--service-cluster-ip-range`"),
+            ),
+        }
+    }
+    if parsed.sources.value.is_empty() {
+        mistakes.push(
+            origin
+                .diagnostic(parsed.sources.place, "`sources` is empty, so there is nothing to watch")
+                .help("add an entry such as `- path: /etc/levee/cluster.d`"),
+        );
+    }
+    let mut sources: Vec<PathBuf> = Vec::new();
+    for source in &parsed.sources.value {
+        if sources.contains(&source.path.value) {
+            let message = format!("`{}` is here for the second time", source.path.value.display());
+            mistakes.push(origin.diagnostic(source.path.place, message).help("remove one of the two"));
+        } else if source.path.value.as_os_str().is_empty() {
+            mistakes.push(origin.diagnostic(source.path.place, "an empty path").help("name a file or a directory"));
+        } else {
+            sources.push(source.path.value.clone());
+        }
+    }
+    let mut socket = |socket: &Option<Placed<PathBuf>>, default: &str| {
+        let Some(Placed { value, place }) = socket else { return PathBuf::from(default) };
+        // `sun_path` has 108 bytes, the last of them 0 (unix(7)).
+        if value.as_os_str().is_empty() || value.as_os_str().len() > 107 {
+            mistakes
+                .push(origin.diagnostic(*place, "the path of a socket has 1 to 107 bytes").help("choose another one"));
+        }
+        value.clone()
+    };
+    let dataplane = socket(&parsed.dataplane, "/run/levee/dataplane.sock");
+    let own = socket(&parsed.socket, "/run/levee/control.sock");
+    if dataplane == own {
+        let place = parsed.socket.as_ref().or(parsed.dataplane.as_ref()).and_then(|socket| socket.place);
+        mistakes.push(
+            origin
+                .diagnostic(place, "`socket` and `dataplane` are the same path")
+                .help("`dataplane` is where the dataplane listens; `socket` is where this process does"),
+        );
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    Ok(Config {
+        view: View { node, role: parsed.role, service_cidrs, class_required: parsed.load_balancer_class_required },
+        sources,
+        dataplane,
+        socket: own,
+        socket_group: parsed.socket_group.map(|group| group.value),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn told(yaml: &str) -> String {
+        let mistakes = read("control.yaml", yaml.as_bytes(), "host").expect_err(yaml);
+        mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn sources_alone_are_enough() {
+        let config = read("control.yaml", b"sources: [{path: /etc/levee/cluster.d}]\n", "Node-7").expect("good");
+        assert_eq!((config.view.node.as_str(), config.view.role), ("node-7", Role::Node));
+        assert_eq!(config.dataplane, PathBuf::from("/run/levee/dataplane.sock"));
+        assert_eq!(config.socket, PathBuf::from("/run/levee/control.sock"));
+    }
+
+    #[test]
+    fn the_shipped_examples_are_good() {
+        for (name, text) in [
+            ("control-node.yaml", include_str!("../../configs/control-node.yaml")),
+            ("control-balancer.yaml", include_str!("../../configs/control-balancer.yaml")),
+        ] {
+            let config = read(name, text.as_bytes(), "host").unwrap_or_else(|mistakes| panic!("{}", mistakes[0]));
+            assert_eq!(config.view.role == Role::Balancer, name.contains("balancer"));
+        }
+    }
+
+    #[test]
+    fn a_host_without_a_usable_name_needs_one() {
+        let mistakes = read("control.yaml", b"sources: [{path: /a}]\n", "(none)").expect_err("no name");
+        assert!(
+            mistakes[0].to_string().contains("`node` is missing, and the host's name, `(none)`"),
+            "{}",
+            mistakes[0]
+        );
+    }
+
+    #[test]
+    fn each_mistake_is_told_with_its_place() {
+        let sources = "sources: [{path: /a}]\n";
+        for (yaml, expected) in [
+            ("node: a\n".to_owned(), "the key `sources` is missing"),
+            ("sources: []\n".to_owned(), "control.yaml:1:10: `sources` is empty"),
+            ("sources: [{path: /a}, {path: /a}]\n".to_owned(), "control.yaml:1:30: `/a` is here for the second time"),
+            ("sources: [{pth: /a}]\n".to_owned(), "control.yaml:1:12: unknown key `pth`, expected `path`"),
+            ("sources: [/a]\n".to_owned(), "control.yaml:1:11: wrong type"),
+            (format!("{sources}rol: node\n"), "control.yaml:2:1: unknown key `rol`, expected one of `node`, `role`"),
+            (
+                format!("{sources}role: nod\n"),
+                "control.yaml:2:7: unknown value `nod`, expected one of `node`, `balancer`",
+            ),
+            (format!("{sources}node: a b\n"), "control.yaml:2:7: `a b` is no name of a Node"),
+            (format!("{sources}service_cidrs: [10.96.0.1/12]\n"), "control.yaml:2:17: `10.96.0.1/12` has bits beyond"),
+            (format!("{sources}service_cidrs: [10.96.0.0]\n"), "control.yaml:2:17: `10.96.0.0` is not an IP prefix"),
+            (
+                format!("{sources}socket: /run/levee/dataplane.sock\n"),
+                "control.yaml:2:9: `socket` and `dataplane` are the same",
+            ),
+            (
+                format!("{sources}socket: /{}\n", "x".repeat(107)),
+                "control.yaml:2:9: the path of a socket has 1 to 107 bytes",
+            ),
+            (format!("{sources}load_balancer_class_required: 1\n"), "control.yaml:2:31: "),
+            (format!("{sources}---\n{sources}"), "control.yaml:2:1: a second document"),
+        ] {
+            let told = told(&yaml);
+            assert!(told.contains(expected), "{yaml}\n--- told:\n{told}\n--- expected:\n{expected}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The daemon: sources in, programs out, and a socket that tells how it stands.
+//!
+//! ```text
+//!   sources ──events──► Store ──(burst over?)──► validate ──► compile ──► Sync ──► Transport
+//!                                                   │                       │
+//!                                                   ▼                       ▼
+//!                                          Standing, read by the status socket
+//! ```
+//!
+//! One thread turns the loop; sources read on their own. Bad input changes nothing but the standing: the program that was
+//! compiled last goes on being wanted, and the dataplane goes on running it.
+
+mod socket;
+mod standing;
+mod status;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use levee_api::diagnostic::Diagnostic;
+use tokio::sync::mpsc;
+
+use crate::compile::compile;
+use crate::config::Config;
+use crate::model::{ValidatedCluster, validate};
+use crate::notice::Notice;
+use crate::program::{Link, Outcome, Settings, Step, Sync, Transport};
+use crate::watch::{Event, FileSource, Outlet, Source, SourceId, Store};
+
+pub use socket::BindError;
+pub use status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
+
+use standing::{Compiled, Standing};
+
+/// A burst of events is over when none has come for so long …
+const QUIET: Duration = Duration::from_millis(10);
+
+/// … or when it has lasted so long (rule 16).
+const BURST: Duration = Duration::from_millis(200);
+
+/// Batches of events that wait to be taken in before sources wait themselves.
+const BACKLOG: usize = 64;
+
+/// How long a request that is under way may take to end when the process is told to.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Diagnostics and notices of one kind that are logged at a time; the status has them all.
+const LOGGED: usize = 20;
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No status socket.
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    /// A source has no thread to run on.
+    #[error("source {name}: cannot start: {source}")]
+    Source {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The runtime refuses the socket.
+    #[error("the status socket: {0}")]
+    Serve(#[source] io::Error),
+}
+
+/// Runs until `stop` is done. `ready` is called once, when the status socket answers and every source has said something,
+/// good or bad: a daemon that waits for its input to be mended is up.
+///
+/// # Errors
+/// It cannot start; see [`Error`]. Once it runs, nothing ends it but `stop`.
+pub async fn run(
+    config: &Config,
+    transport: impl Transport,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let sources: Vec<Box<dyn Source>> =
+        config.sources.iter().map(|path| Box::new(FileSource::new(path)) as Box<dyn Source>).collect();
+    let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
+    let standing = Arc::new(Standing::new(config, names));
+
+    let listening = socket::bind(&config.socket, config.socket_group.as_deref())?;
+    let server = socket::serve(&listening, status::router(Arc::clone(&standing))).map_err(Error::Serve)?;
+
+    let (events, mut inlet) = mpsc::channel(BACKLOG);
+    let count = sources.len();
+    for (id, source) in sources.into_iter().enumerate() {
+        let name = source.name();
+        source.start(Outlet::new(id, events.clone())).map_err(|source| Error::Source { name, source })?;
+    }
+
+    let mut turn = Turn {
+        config,
+        store: Store::new(count),
+        heard: vec![false; count],
+        sync: Sync::new(Settings::default()),
+        standing,
+        burst: None,
+        mistakes_told: BTreeSet::new(),
+        notices_told: BTreeSet::new(),
+        link: Link::Unknown,
+    };
+    let mut ready = Some(ready);
+    let mut stop = pin!(stop);
+    let mut server = pin!(server);
+    let mut under_way: Option<Pin<Box<dyn Future<Output = Outcome>>>> = None;
+    loop {
+        let now = Instant::now();
+        turn.compile_if_due(now);
+        if turn.has_heard_all()
+            && let Some(ready) = ready.take()
+        {
+            ready();
+        }
+        let until = match turn.sync.step(now) {
+            Step::Send(request) => {
+                under_way = Some(Box::pin(transport.carry(request)));
+                None
+            }
+            Step::WaitUntil(until) => Some(until),
+            Step::WaitForAnswer => None,
+        };
+        turn.publish();
+        let wake = until.into_iter().chain(turn.compile_at()).min();
+        tokio::select! {
+            Some((source, batch)) = inlet.recv() => turn.take_in(source, batch, Instant::now()),
+            outcome = answer(&mut under_way) => {
+                under_way = None;
+                turn.sync.finished(Instant::now(), outcome);
+                turn.log_link();
+            }
+            () = sleep_until(wake) => {}
+            () = &mut server => {}
+            () = &mut stop => break,
+        }
+    }
+    if let Some(request) = under_way {
+        // Better that the dataplane's answer finds us; but it keeps its word without us, too.
+        let _ = tokio::time::timeout(DRAIN, request).await;
+    }
+    Ok(())
+}
+
+/// What is under way, or for ever.
+async fn answer(under_way: &mut Option<Pin<Box<dyn Future<Output = Outcome>>>>) -> Outcome {
+    match under_way {
+        Some(request) => request.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the loop turns.
+struct Turn<'c> {
+    config: &'c Config,
+    store: Store,
+    /// Which sources have said something, and it was taken in.
+    heard: Vec<bool>,
+    sync: Sync,
+    standing: Arc<Standing>,
+    /// First and last event that has not been compiled yet.
+    burst: Option<(Instant, Instant)>,
+    /// What was logged about the input, so that it is logged once.
+    mistakes_told: BTreeSet<String>,
+    notices_told: BTreeSet<String>,
+    link: Link,
+}
+
+impl Turn<'_> {
+    fn has_heard_all(&self) -> bool {
+        self.burst.is_none() && self.heard.iter().all(|heard| *heard)
+    }
+
+    fn take_in(&mut self, source: SourceId, events: Vec<Event>, now: Instant) {
+        if let Some(heard) = self.heard.get_mut(source) {
+            *heard = true;
+        }
+        let mut changed = false;
+        for event in events {
+            changed |= self.store.handle(source, event);
+        }
+        if changed {
+            let first = self.burst.map_or(now, |(first, _)| first);
+            self.burst = Some((first, now));
+        }
+    }
+
+    fn compile_at(&self) -> Option<Instant> {
+        self.burst.map(|(first, last)| (last + QUIET).min(first + BURST))
+    }
+
+    fn compile_if_due(&mut self, now: Instant) {
+        if self.compile_at().is_none_or(|at| at > now) {
+            return;
+        }
+        self.burst = None;
+        // A source that fails keeps what it said last, and does not hold up the others.
+        let mut mistakes = self.store.failures();
+        if self.store.is_complete() {
+            let validation = validate(self.store.objects(), self.store.notices());
+            if validation.refused.is_empty() {
+                self.accept(&validation.cluster);
+            }
+            mistakes.extend(validation.refused);
+        }
+        log_news("bad input; the last good state stays", &mistakes, &mut self.mistakes_told);
+        self.standing.judged(mistakes, self.store.completeness());
+    }
+
+    fn accept(&mut self, cluster: &ValidatedCluster) {
+        let (program, notices) = compile(cluster, &self.config.view);
+        log_news("notice", &notices, &mut self.notices_told);
+        let (services, vips) = (program.services.len(), program.vips.len());
+        self.standing.compiled(Compiled::of(&program, notices));
+        if self.sync.want(program) {
+            tracing::info!(services, vips, "compiled; the dataplane will be told");
+        }
+    }
+
+    fn log_link(&mut self) {
+        if *self.sync.link() == self.link {
+            return;
+        }
+        self.link = self.sync.link().clone();
+        match &self.link {
+            Link::Unknown => {}
+            Link::InStep => tracing::info!(generation = self.sync.generation(), "the dataplane is in step"),
+            Link::Refused(message) => {
+                tracing::error!("the dataplane refuses the program and runs what it had: {message}")
+            }
+            Link::Unreachable(message) => tracing::warn!("the dataplane cannot be reached: {message}"),
+        }
+    }
+
+    fn publish(&self) {
+        self.standing.dataplane(self.sync.link(), self.sync.generation(), self.sync.is_in_step());
+    }
+}
+
+/// Logs what was not logged the last time.
+fn log_news<T: ToString>(what: &str, news: &[T], told: &mut BTreeSet<String>) {
+    let now: BTreeSet<String> = news.iter().map(ToString::to_string).collect();
+    let fresh: Vec<_> = now.difference(told).collect();
+    for line in fresh.iter().take(LOGGED) {
+        tracing::warn!("{what}: {line}");
+    }
+    if let Some(more) = fresh.len().checked_sub(LOGGED).filter(|more| *more > 0) {
+        tracing::warn!("{what}: and {more} more; the status socket has them all");
+    }
+    *told = now;
+}
+
+/// Everything that is wrong with a configuration's sources, and what is worth telling of them, without running: for
+/// `--check`.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(config: &Config) -> Result<Vec<Notice>, Vec<Diagnostic>> {
+    let paths: Vec<&Path> = config.sources.iter().map(PathBuf::as_path).collect();
+    let cluster = crate::offline::load(&paths)?;
+    Ok(compile(&cluster, &config.view).1)
+}

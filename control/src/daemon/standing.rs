@@ -1,0 +1,150 @@
+//! How the daemon stands: written by its loop, read by the status socket.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use levee_api::diagnostic::Diagnostic;
+use levee_api::program::{Generation, Program};
+
+use super::status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
+use crate::compile::View;
+use crate::config::Config;
+use crate::notice::Notice;
+use crate::program::Link;
+
+/// What became of the input that was accepted last.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    at: Instant,
+    services: usize,
+    vips: usize,
+    backends: usize,
+    notices: Vec<Notice>,
+}
+
+impl Compiled {
+    pub(super) fn of(program: &Program, notices: Vec<Notice>) -> Self {
+        Compiled {
+            at: Instant::now(),
+            services: program.services.len(),
+            vips: program.vips.len(),
+            backends: program.services.iter().map(|service| service.backends.len()).sum(),
+            notices,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    compiled: Option<Compiled>,
+    mistakes: Vec<Diagnostic>,
+    complete: Vec<bool>,
+    link: Link,
+    generation: Option<Generation>,
+    in_step: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Standing {
+    started: Instant,
+    view: View,
+    sources: Vec<String>,
+    socket: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+impl Standing {
+    pub(super) fn new(config: &Config, sources: Vec<String>) -> Self {
+        Standing {
+            started: Instant::now(),
+            view: config.view.clone(),
+            socket: config.dataplane.clone(),
+            inner: Mutex::new(Inner {
+                compiled: None,
+                mistakes: Vec::new(),
+                complete: vec![false; sources.len()],
+                link: Link::Unknown,
+                generation: None,
+                in_step: false,
+            }),
+            sources,
+        }
+    }
+
+    /// Nothing in here can be left half-changed, so a panic elsewhere does not matter.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn compiled(&self, compiled: Compiled) {
+        self.inner().compiled = Some(compiled);
+    }
+
+    pub(super) fn judged(&self, mistakes: Vec<Diagnostic>, complete: Vec<bool>) {
+        let mut inner = self.inner();
+        inner.mistakes = mistakes;
+        inner.complete = complete;
+    }
+
+    pub(super) fn dataplane(&self, link: &Link, generation: Option<Generation>, in_step: bool) {
+        let mut inner = self.inner();
+        if inner.link != *link {
+            inner.link = link.clone();
+        }
+        inner.generation = generation;
+        inner.in_step = in_step;
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let inner = self.inner();
+        let (state, message) = match &inner.link {
+            Link::Unknown => (DataplaneState::Unknown, None),
+            Link::InStep if inner.in_step => (DataplaneState::InStep, None),
+            Link::InStep => (DataplaneState::Behind, None),
+            Link::Refused(message) => (DataplaneState::Refused, Some(message.clone())),
+            Link::Unreachable(message) => (DataplaneState::Unreachable, Some(message.clone())),
+        };
+        let sources: Vec<SourceStatus> = self
+            .sources
+            .iter()
+            .zip(&inner.complete)
+            .map(|(name, complete)| SourceStatus { name: name.clone(), complete: *complete })
+            .collect();
+        let mut problems = Vec::new();
+        if !inner.mistakes.is_empty() {
+            problems.push(format!("the input has {} mistakes; its last good state is in force", inner.mistakes.len()));
+        } else if inner.compiled.is_none() {
+            problems.push("no source has been read completely yet".to_owned());
+        }
+        match (state, &message) {
+            (DataplaneState::Refused, Some(message)) => {
+                problems.push(format!("the dataplane refuses the program: {message}"))
+            }
+            (DataplaneState::Unreachable, Some(message)) => problems.push(format!("no dataplane: {message}")),
+            _ => {}
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            node: self.view.node.clone(),
+            role: self.view.role,
+            health: Health { healthy: problems.is_empty(), problems },
+            sources,
+            compiled_seconds_ago: inner.compiled.as_ref().map(|compiled| compiled.at.elapsed().as_secs()),
+            services: inner.compiled.as_ref().map_or(0, |compiled| compiled.services),
+            vips: inner.compiled.as_ref().map_or(0, |compiled| compiled.vips),
+            backends: inner.compiled.as_ref().map_or(0, |compiled| compiled.backends),
+            mistakes: inner.mistakes.clone(),
+            notices: inner.compiled.as_ref().map_or_else(Vec::new, |compiled| compiled.notices.clone()),
+            dataplane: Dataplane {
+                socket: self.socket.display().to_string(),
+                state,
+                generation: inner.generation,
+                message,
+            },
+        }
+    }
+}

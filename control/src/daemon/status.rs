@@ -1,0 +1,112 @@
+//! What the daemon says about itself: `GET /v1/status` and `GET /v1/health` on its socket.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use levee_api::diagnostic::Diagnostic;
+use levee_api::program::Generation;
+use levee_api::report::Problem;
+use serde::{Deserialize, Serialize};
+
+use super::standing::Standing;
+use crate::compile::Role;
+use crate::notice::Notice;
+
+pub use levee_api::report::Health;
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the binary.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since start.
+    pub uptime_seconds: u64,
+    /// Whose program is compiled.
+    pub node: String,
+    /// What that dataplane does.
+    pub role: Role,
+    /// Input is good, and the dataplane takes what it is told.
+    pub health: Health,
+    /// Where objects come from.
+    pub sources: Vec<SourceStatus>,
+    /// Seconds since input was accepted last; absent before the first time.
+    pub compiled_seconds_ago: Option<u64>,
+    /// Services compiled then, one for each port and family.
+    pub services: usize,
+    /// Addresses that are levee's alone.
+    pub vips: usize,
+    /// Backends, over all services.
+    pub backends: usize,
+    /// What is wrong with the input since then; empty when its newest state is in force.
+    pub mistakes: Vec<Diagnostic>,
+    /// What is worth telling about the input that is in force.
+    pub notices: Vec<Notice>,
+    /// How the dataplane stands.
+    pub dataplane: Dataplane,
+}
+
+/// One source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// A path.
+    pub name: String,
+    /// Whether it was read completely at least once.
+    pub complete: bool,
+}
+
+/// The dataplane, as this process sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dataplane {
+    /// Its control socket.
+    pub socket: String,
+    /// How it stands.
+    pub state: DataplaneState,
+    /// The generation that it runs, as far as is known.
+    pub generation: Option<Generation>,
+    /// Why it is refused or unreachable.
+    pub message: Option<String>,
+}
+
+/// How the dataplane stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataplaneState {
+    /// Not asked yet.
+    Unknown,
+    /// It runs what was compiled last.
+    InStep,
+    /// It is being told.
+    Behind,
+    /// It does not take what was compiled last.
+    Refused,
+    /// It cannot be reached.
+    Unreachable,
+}
+
+pub(super) fn router(standing: Arc<Standing>) -> Router {
+    let refuse =
+        |status: StatusCode, error: &str| (status, Json(Problem { error: error.to_owned(), generation: None }));
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/health", get(health))
+        .fallback(async move || refuse(StatusCode::NOT_FOUND, "no such path; there are /v1/status and /v1/health"))
+        .method_not_allowed_fallback(async move || {
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "this socket only tells; use GET")
+        })
+        .with_state(standing)
+}
+
+async fn status(State(standing): State<Arc<Standing>>) -> Json<Status> {
+    Json(standing.status())
+}
+
+async fn health(State(standing): State<Arc<Standing>>) -> (StatusCode, Json<Health>) {
+    let health = standing.status().health;
+    let code = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(health))
+}

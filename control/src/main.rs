@@ -1,0 +1,135 @@
+//! The daemon `levee-control`: see the library's documentation, and `configs/` for examples of its configuration.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use levee_api::diagnostic::Diagnostic;
+use levee_control::config::{self, Config};
+use levee_control::daemon;
+use levee_control::program::UnixTransport;
+use levee_control::watch::files;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Bad input: configuration or objects.
+const BAD_INPUT: u8 = 2;
+/// The system does not let it run.
+const FAILED: u8 = 1;
+
+/// Turns cluster state into a program, and keeps a dataplane running it.
+#[derive(Debug, Parser)]
+#[command(name = "levee-control", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/levee/control.yaml")]
+    config: PathBuf,
+    /// Check the configuration and everything that its sources hold, say what is wrong, and end: status 0 or 2.
+    #[arg(long)]
+    check: bool,
+    /// How logs are written. Which are: environment variable LEVEE_LOG, `info` by default.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match read(&arguments.config) {
+        Ok(config) => config,
+        Err(mistakes) => return refuse(&mistakes),
+    };
+    if arguments.check {
+        return check(&arguments.config, &config);
+    }
+    start_log(arguments.log);
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let bytes = files::read_bytes(path).map_err(|error| vec![files::unreadable(path, &error)])?;
+    // The kernel's own word; a host without a name is told so by `node`'s check.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    config::read(&path.display().to_string(), &bytes, host.trim())
+}
+
+fn check(path: &Path, config: &Config) -> ExitCode {
+    match daemon::check(config) {
+        Ok(notices) => {
+            for notice in notices {
+                println!("notice: {notice}");
+            }
+            println!("{}: good", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) => refuse(&mistakes),
+    }
+}
+
+fn refuse(mistakes: &[Diagnostic]) -> ExitCode {
+    for mistake in mistakes {
+        eprintln!("{mistake}");
+    }
+    ExitCode::from(BAD_INPUT)
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("LEVEE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        // The configuration is read at start; objects are followed. A stray SIGHUP should not end a daemon.
+        let mut hang_up = signal(SignalKind::hangup())?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node = config.view.node,
+            role = %config.view.role,
+            dataplane = %config.dataplane.display(),
+            "levee-control starts"
+        );
+        let stop = async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hang_up.recv() => tracing::info!("SIGHUP changes nothing: sources are followed by themselves"),
+                }
+            }
+            tracing::info!("levee-control stops; the dataplane goes on with what it has");
+            tell(NotifyState::Stopping);
+        };
+        let ready = || tell(NotifyState::Ready);
+        daemon::run(config, UnixTransport::new(&config.dataplane), ready, stop).await?;
+        Ok(())
+    })
+}
+
+/// Tells systemd, if it listens.
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "systemd does not listen");
+    }
+}
