@@ -60,6 +60,17 @@ status:
       address: 172.16.0.1
 ";
 
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: p
+spec:
+  nodeName: n1
+status:
+  podIP: 10.244.1.7
+";
+
 const POOL: &str = "\
 apiVersion: levee.dev/v1alpha1
 kind: AddressPool
@@ -102,7 +113,7 @@ fn with(text: &str, from: &str, to: &str) -> String {
 
 #[test]
 fn the_samples_are_good() {
-    for text in [GOOD, SERVICE, SLICE, NODE, POOL] {
+    for text in [GOOD, SERVICE, SLICE, NODE, POD, POOL] {
         assert_eq!(told(text), [], "{text}");
     }
 }
@@ -192,6 +203,13 @@ fn wrong_addresses() {
             "c.yaml:12:17: EndpointSlice default/web-1: `169.254.169.254` is a link-local",
         ),
         (NODE, "10.244.1.0/24", "10.244.1.0", "c.yaml:6:14: `10.244.1.0` is not an IP prefix"),
+        (NODE, "10.244.1.0/24", "0.0.0.0/0", "c.yaml:6:14: Node n1: its pods' prefix `0.0.0.0/0` is the whole world"),
+        (
+            POD,
+            "10.244.1.7",
+            "127.0.0.1",
+            "c.yaml:8:10: Pod default/p: `127.0.0.1` is a loopback address and cannot be a pod's",
+        ),
         (NODE, "172.16.0.1", "n1", "c.yaml:10:16: Node n1: `n1` is not an IP address"),
         (
             POOL,

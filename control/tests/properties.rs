@@ -110,7 +110,7 @@ fn bytes<'a>(objects: impl IntoIterator<Item = &'a Sourced>, view: &View) -> Vec
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn any_order_of_the_same_objects_ends_in_the_same_bytes(

@@ -9,6 +9,10 @@ use super::{Context, LOAD_BALANCER_CLASS, Role};
 use crate::model::{EndpointSlice, External, ObjectName, Service, ServicePort, TrafficPolicy};
 use crate::notice::Notice;
 
+/// The dataplane numbers a service's backends with 16 bits and refuses a program with more of them, so one Service out of all
+/// proportion would hold up the others.
+const MOST_BACKENDS: usize = 65_534;
+
 /// What one Service adds to a program.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CompiledService {
@@ -49,7 +53,15 @@ pub fn service<'a>(
             let endpoints = gather(port, *family, slices.clone());
             // Rule 21: an address or a node port that the Service has, whether or not this dataplane serves it.
             let external = port.node_port.is_some() || !object.load_balancer_ips.is_empty() || object.has_external_ips;
-            let selection = select(&endpoints, port.protocol, object, external, context);
+            let mut selection = select(&endpoints, port.protocol, object, external, context);
+            if selection.backends.len() > MOST_BACKENDS {
+                work.notice(format!(
+                    "port {} has {} endpoints of {family}; the first {MOST_BACKENDS} by address are used",
+                    port.port,
+                    selection.backends.len()
+                ));
+                selection.backends.truncate(MOST_BACKENDS);
+            }
             let mut modes = Modes { work: &mut work, asked, port, family: *family, backends: &selection.backends };
             let (internal_mode, external_mode) = modes.on_a_balancer();
 

@@ -285,3 +285,20 @@ fn a_node_that_is_not_there_is_told() {
     let compiled = on_node(&web("type: NodePort"));
     assert!(compiled.tells("Service default/web", "node ports are not served here"));
 }
+
+#[test]
+fn a_service_out_of_all_proportion_does_not_hold_up_the_others() {
+    let addresses: Vec<String> =
+        (0..65_600u32).map(|n| format!("10.{}.{}.{}", 100 + n / 65_025, n / 255 % 255, n % 255 + 1)).collect();
+    let endpoints: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let compiled = on_node(&(web("") + &slice("s", &endpoints)));
+    assert_eq!(compiled.service("default/web:http").backends.len(), 65_534);
+    assert!(compiled.tells("Service default/web", "the first 65534 by address are used"));
+}
+
+#[test]
+fn sctp_ports_are_left_out_and_told() {
+    let compiled = on_node(&web("ports: [{name: http, port: 80}, {name: s, port: 81, protocol: SCTP}]"));
+    assert_eq!(compiled.program.services.len(), 1);
+    assert!(compiled.tells("Service default/web", "port 81 is SCTP"));
+}

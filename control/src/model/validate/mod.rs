@@ -57,7 +57,7 @@ pub fn validate<'a>(objects: impl IntoIterator<Item = &'a Sourced>, notices: Vec
                 }
             }
             Object::Pod(object) => {
-                if let Some(pod) = node::validate_pod(object) {
+                if let Some(pod) = node::validate_pod(object, &mut about) {
                     cluster.pods.insert(name, pod);
                 }
             }
