@@ -113,7 +113,7 @@ impl Error {
                 "give the process CAP_NET_ADMIN, and read and write on /dev/net/tun"
             }
             ("ioctl(TUNSETIFF)", libc::EBUSY) => "a TAP device of this name is open elsewhere: choose another name",
-            ("mmap(MAP_HUGETLB)", libc::ENOMEM) => {
+            ("mmap(MAP_HUGETLB)" | "mmap(memfd)", libc::ENOMEM) => {
                 "reserve huge pages: `sysctl vm.nr_hugepages=N`, or allow falling back to normal ones"
             }
             (_, libc::EPERM) => "give the process CAP_NET_ADMIN",

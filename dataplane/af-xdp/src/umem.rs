@@ -569,6 +569,27 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_are_what_was_asked_for_or_said_not_to_be() {
+        for memfd in [false, true] {
+            let config = UmemConfig { frames: 1500, memfd, ..small() };
+            let (umem, mut pool) = Umem::new(UmemConfig { huge_pages: HugePages::Prefer, ..config }).unwrap();
+            let mut frame = pool.take().unwrap();
+            umem.write(&mut frame, b"works either way").unwrap();
+            pool.give(frame).unwrap();
+            let reserved = umem.huge_pages();
+            drop((umem, pool));
+            match Umem::new(UmemConfig { huge_pages: HugePages::Require, ..config }) {
+                Ok((umem, _)) => assert!(umem.huge_pages()),
+                Err(error) => {
+                    assert!(!reserved, "there were some a moment ago: {error}");
+                    assert!(error.to_string().contains("vm.nr_hugepages"), "{error}");
+                }
+            }
+            assert!(!Umem::new(config).unwrap().0.huge_pages());
+        }
+    }
+
+    #[test]
     fn a_successor_sees_the_same_bytes() {
         let config = UmemConfig { memfd: true, ..small() };
         let (umem, mut pool) = Umem::new(config).unwrap();

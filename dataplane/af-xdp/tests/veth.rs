@@ -569,3 +569,41 @@ fn maps_hold_what_they_are_given() {
         assert!(HashMap::<4, 4>::from_fd(fd()).is_err() && XskMap::from_fd(fd()).is_err());
     });
 }
+
+/// Takes all capabilities from this thread, for good.
+fn drop_capabilities() {
+    // `struct __user_cap_header_struct` (version 3, this thread) and two `__user_cap_data_struct`.
+    let (header, none) = ([0x2008_0522u32, 0], [0u32; 6]);
+    // SAFETY: both have the sizes of the kernel's structures, which are only read.
+    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    assert_eq!(done, 0, "capset: {}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn once_open_nothing_needs_a_capability() {
+    in_namespace(|| {
+        veth("left", "right", "");
+        let (umem, mut pool) = umem(8192);
+        let mut left = tap(&umem, &mut pool, "left");
+        let mut right = tap(&umem, &mut pool, "right");
+        let hash = af_xdp::xdp::HashMap::<4, 1>::new("hash", 8).unwrap();
+
+        drop_capabilities();
+        let error = Socket::open(&umem, &SocketConfig::new(1, 0)).expect_err("opened without a capability");
+        assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
+        let error = XskMap::new("sockets", 1).expect_err("made without a capability");
+        assert!(error.to_string().contains("CAP_BPF"), "{error}");
+
+        let mut frames = numbered(&umem, &mut pool, 0..100, 60);
+        send_all(&mut right.socket, &mut frames, &mut pool);
+        let mut received = Vec::new();
+        receive_until(&mut left.socket, &mut received, |frames| frames.len() == 100);
+        left.socket.fill(&mut pool);
+        assert_eq!(left.socket.statistics().unwrap(), Statistics::default());
+        hash.insert(b"left", &[1]).unwrap();
+        assert!(hash.remove(b"left").unwrap());
+        left.map.remove(0).unwrap();
+        left.map.insert(0, &left.socket).unwrap();
+        pool.give_all(&mut received);
+    });
+}
