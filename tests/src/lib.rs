@@ -17,6 +17,8 @@
 //! | [`Node`], [`Pod`] | a cluster node before or after levee, and what runs on it |
 //! | [`Host`] | a station with one wire: a balancer or a client |
 //! | [`Tap`], [`Census`] | every frame on every wire, heard and sorted |
+//! | [`inject`] | frames that no well-behaved kernel sends |
+//! | [`Scene`] | a fabric of nodes with levee on each |
 //! | [`traffic`] | TCP and UDP echo, HTTP servers, curl |
 //! | [`cluster`] | Nodes, Services and EndpointSlices as YAML |
 //! | [`levee`] | the daemons under test: configuration, start, questions |
@@ -28,10 +30,12 @@ mod census;
 pub mod cluster;
 mod daemon;
 mod fabric;
+pub mod inject;
 mod lab;
 pub mod levee;
 mod namespace;
 mod node;
+pub mod scene;
 mod tap;
 pub mod traffic;
 
@@ -41,4 +45,5 @@ pub use fabric::{Fabric, Wire};
 pub use lab::Lab;
 pub use namespace::Namespace;
 pub use node::{ArpPayload, Host, Node, Pod, Uplink};
+pub use scene::Scene;
 pub use tap::{Captured, Direction, Tap};

@@ -41,7 +41,12 @@ const CRATES: &[Crate] = &[
 
 fn metadata() -> Metadata {
     let mut command = MetadataCommand::new();
-    command.manifest_path(root().join("Cargo.toml")).other_options(["--offline".to_owned(), "--locked".to_owned()]);
+    command.manifest_path(root().join("Cargo.toml")).other_options([
+        "--offline".to_owned(),
+        "--locked".to_owned(),
+        // Without what other systems would need, which was never downloaded.
+        format!("--filter-platform={}-unknown-linux-gnu", std::env::consts::ARCH),
+    ]);
     command.exec().unwrap_or_else(|error| panic!("cargo metadata: {error}"))
 }
 

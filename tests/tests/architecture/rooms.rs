@@ -146,12 +146,18 @@ const DETERMINISTIC: &[&[&str]] = PACKET_WAY;
 /// The dataplane's socket: for those who program it.
 const TRANSPORT: &[&str] = &["hyper", "hyper_util", "std::os::unix::net", "tokio::net"];
 
+const KUBERNETES: &[&str] = &["kube", "k8s_openapi"];
+
 const CONTROL: &[Room] = &[
     Room { name: "notice", uses: &[], never: DETERMINISTIC },
     Room { name: "model", uses: &["notice"], never: DETERMINISTIC },
     Room { name: "compile", uses: &["model", "notice"], never: DETERMINISTIC },
     Room { name: "watch", uses: &["model", "notice"], never: &[TRANSPORT] },
-    Room { name: "offline", uses: &["compile", "model", "notice", "watch"], never: &[TRANSPORT] },
+    Room { name: "offline", uses: &["compile", "config", "model", "notice", "watch"], never: &[TRANSPORT] },
+    Room { name: "config", uses: &["compile", "model"], never: DETERMINISTIC },
+    // Knows no object: it brings a program to a dataplane, whatever it was compiled from.
+    Room { name: "program", uses: &[], never: &[KUBERNETES, CHANCE] },
+    Room { name: "daemon", uses: &["*"], never: &[KUBERNETES] },
 ];
 
 /// Rooms whose every file holds the packet path's lints.

@@ -1,0 +1,323 @@
+//! The demo: a fabric that floods, levee that stops it, and a balancer in front of real HTTP servers.
+//!
+//! `scripts/demo` builds and runs it. Everything it says was measured while it ran; the verdict is drawn from the same
+//! figures as the table, and the exit status is the verdict.
+
+use std::fmt::Display;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use levee_tests::cluster::{Cluster, Endpoint, Service, State};
+use levee_tests::levee::{Control, Dataplane, Ports, Role, Take, at};
+use levee_tests::scene::routes;
+use levee_tests::traffic::{Curl, EchoServer, Nginx, Outcome, Tally, connect_many};
+use levee_tests::{ArpPayload, Census, Fabric, Host, Lab, Node, Uplink};
+
+const NAME: &str = "levee-demo";
+const NODES: u8 = 8;
+/// Nodes 1 to 3 have a pod each; 1 and 2 talk, all three serve.
+const PODS: u8 = 3;
+const CONNECTIONS: usize = 100;
+const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
+const VIP_OF_NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 251);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    let keep = match std::env::args().skip(1).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--keep"] => true,
+        ["--down"] => {
+            Lab::tear_down(NAME);
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!(
+                "usage: demo [--keep | --down]\n  --keep  leave the lab up, to look around\n  --down  take down one that was kept"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        eprintln!(
+            "\nthe demo cannot go on: {message}\n  ({})",
+            panic.location().map_or(String::new(), ToString::to_string)
+        );
+    }));
+    match catch_unwind(AssertUnwindSafe(|| run(keep))) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) | Err(_) => ExitCode::FAILURE,
+        Ok(Err(reason)) => {
+            eprintln!("the demo cannot run here: {reason}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What was measured, with the judgement of each line.
+#[derive(Default)]
+struct Table {
+    lines: Vec<(String, String, String, bool)>,
+}
+
+impl Table {
+    fn add(&mut self, what: impl Display, before: impl Display, after: impl Display, good: bool) {
+        self.lines.push((what.to_string(), before.to_string(), after.to_string(), good));
+    }
+
+    fn print(&self) -> bool {
+        let width = self.lines.iter().map(|line| line.0.chars().count()).max().unwrap_or(0);
+        println!("  {:width$}  {:>18}  {:>24}", "", "before", "with levee");
+        for (what, before, after, good) in &self.lines {
+            println!(
+                "  {what:width$}  {before:>18}  {after:>24}  {}",
+                if *good { "ok" } else { "NOT AS IT SHOULD BE" }
+            );
+        }
+        self.lines.iter().all(|line| line.3)
+    }
+}
+
+fn title(text: &str) {
+    println!("\n\x1b[1m== {text}\x1b[0m");
+}
+
+/// Both directions, and what each bystander heard meanwhile.
+struct Measured {
+    outcomes: [Outcome; 2],
+    bystanders: Vec<(String, Census)>,
+}
+
+fn measure(fabric: &Fabric, nodes: &[Node]) -> Measured {
+    let (one, two) = (&nodes[0].pods()[0], &nodes[1].pods()[0]);
+    let _echoes = [one, two].map(|pod| EchoServer::start(&pod.namespace, 7));
+    let tap = fabric.tap();
+    let outcomes = [(one, two), (two, one)].map(|(client, server)| {
+        let outcome = connect_many(&client.namespace, at(server.address, 7), CONNECTIONS);
+        println!("   {CONNECTIONS} TCP connections {} → {}: {outcome}", client.name, server.name);
+        outcome
+    });
+    let frames = tap.frames();
+    let bystanders: Vec<_> = nodes[2..]
+        .iter()
+        .map(|node| (node.name(), Census::towards(node.wire().mac, &node.wire().port, &frames)))
+        .collect();
+    for (name, census) in &bystanders {
+        println!("   heard by {name}, which has no part in it: {census}");
+    }
+    Measured { outcomes, bystanders }
+}
+
+fn compare(before: &Measured, after: &Measured, table: &mut Table) {
+    for (direction, was, is) in
+        [("→", &before.outcomes[0], &after.outcomes[0]), ("←", &before.outcomes[1], &after.outcomes[1])]
+    {
+        let good = is.succeeded == CONNECTIONS;
+        table.add(format!("TCP connections pod-1-1 {direction} pod-2-1"), was.succeeded, is.succeeded, good);
+    }
+    for ((name, was), (_, is)) in before.bystanders.iter().zip(&after.bystanders) {
+        table.add(
+            format!("unknown unicast heard by {name}"),
+            was.unknown_unicast,
+            is.unknown_unicast,
+            is.unknown_unicast == 0,
+        );
+    }
+    let sum = |measured: &Measured| measured.bystanders.iter().map(|(_, census)| census.arp_broadcast).sum::<usize>();
+    table.add("ARP broadcasts heard by all of them", sum(before), sum(after), sum(after) == 0);
+    // The demo shows nothing unless there was something to stop.
+    let flooded = before.bystanders.iter().all(|(_, census)| census.unknown_unicast >= CONNECTIONS);
+    table.add("the flood was there before", flooded, "", flooded);
+}
+
+/// All that runs once levee does; dropped from the top.
+struct Running {
+    controls: Vec<Control>,
+    dataplanes: Vec<Dataplane>,
+    servers: Vec<Nginx>,
+}
+
+fn run(keep: bool) -> Result<bool, String> {
+    let start = Instant::now();
+    let lab = Lab::named(NAME)?;
+    let mut table = Table::default();
+
+    title("1. Before: each node's bridge rewrites the source MACs of what leaves, and nothing else");
+    let fabric = Fabric::new(&lab);
+    let mut nodes: Vec<_> = (1..=NODES).map(|i| Node::new(&lab, &fabric, i, u8::from(i <= PODS))).collect();
+    for node in &mut nodes {
+        node.connect(Uplink::Bridged(ArpPayload::Left), &[]);
+    }
+    println!(
+        "   {NODES} nodes on one learning bridge; the rule on each: ebtables -t nat -A POSTROUTING -o eth0 -j snat --to-source <node's MAC>"
+    );
+    let before = measure(&fabric, &nodes);
+
+    title("2. After: the same nodes and pods, with levee between each NIC and its pods' bridge");
+    let all = routes(&nodes);
+    for node in &mut nodes {
+        node.connect(Uplink::Levee, &all);
+    }
+    let client = Host::new(&lab, &fabric, "client", 201);
+    let balancer = Host::new(&lab, &fabric, "balancer", 230);
+    balancer.route_to_pods(&all);
+    let cluster = Cluster::new(&lab, &nodes);
+    let mut web = Service { vip: Some(VIP), ..Service::new("web", Ipv4Addr::new(10, 96, 0, 10)) };
+    web.endpoints = nodes.iter().filter_map(|node| node.pods().first().map(|pod| Endpoint::of(node, pod))).collect();
+    cluster.apply(&web);
+    cluster.apply(&Service { vip: Some(VIP_OF_NOBODY), ..Service::new("nobody", Ipv4Addr::new(10, 96, 0, 11)) });
+    let mut running = Running { controls: Vec::new(), dataplanes: Vec::new(), servers: Vec::new() };
+    for node in &nodes {
+        let dataplane = Dataplane::start(node.namespace(), Ports::Node(Take::Owned));
+        running.controls.push(Control::start(node.namespace(), Role::Node, &node.name(), &cluster, &dataplane));
+        running.dataplanes.push(dataplane);
+    }
+    for (node, dataplane) in nodes.iter().zip(&running.dataplanes) {
+        let others: Vec<_> = nodes.iter().map(Node::address).filter(|address| *address != node.address()).collect();
+        dataplane.wait_for_neighbours(&others);
+    }
+    println!(
+        "   levee-dataplane and levee-control run on {} nodes, programmed from {}",
+        nodes.len(),
+        cluster.directory().display()
+    );
+    let after = measure(&fabric, &nodes);
+    compare(&before, &after, &mut table);
+
+    title("3. A balancer with a VIP in front of three HTTP servers on three nodes");
+    for pod in nodes.iter().flat_map(Node::pods) {
+        running.servers.push(Nginx::start(&pod.namespace, &pod.name, 8080));
+    }
+    let dataplane = Dataplane::start(&balancer.namespace, Ports::Balancer(Take::Owned));
+    let control = Control::start(&balancer.namespace, Role::Balancer, "balancer", &cluster, &dataplane);
+    balance(&client, &dataplane, &cluster, &mut web, &mut table);
+
+    title("4. What the running system says");
+    for line in
+        ["status", "vip list", "backend list", &format!("explain --packet 'tcp {}:40000 > {VIP}:80'", client.address)]
+    {
+        show(control.cli(), line, &mut table);
+    }
+
+    title("What was measured");
+    let good = table.print();
+    let seconds = start.elapsed().as_secs();
+    println!(
+        "\n{}: {}",
+        if good { "OK" } else { "FAILED" },
+        if good {
+            format!("no bystander heard a frame that was not its own, and no request failed ({seconds} s)")
+        } else {
+            format!("something is not as it should be: see the table ({seconds} s)")
+        }
+    );
+    if keep {
+        lab.keep();
+        println!("\nThe lab stays up. Look around:");
+        println!("  ip netns list | grep {NAME}");
+        println!("  ip netns exec {} curl http://{VIP}/", client.namespace.name());
+        println!(
+            "  export LEVEE_SOCKET={} LEVEE_CONTROL_SOCKET={}",
+            dataplane.socket().display(),
+            control.socket().display()
+        );
+        println!("  {} flow list", levee_tests::levee::binary("levee").display());
+        println!("  edit {}/web.yaml and watch: levee vip list --watch", cluster.directory().display());
+        println!("Take it down: ./scripts/demo --down");
+    }
+    running.controls.push(control);
+    running.dataplanes.push(dataplane);
+    drop(running);
+    Ok(good)
+}
+
+/// Part 3: requests, a backend that leaves under load, and what is refused.
+fn balance(client: &Host, dataplane: &Dataplane, cluster: &Cluster, web: &mut Service, table: &mut Table) {
+    let server = at(VIP, 80);
+    let tally = Curl::many(&client.namespace, server, 4, 250);
+    println!("   1,000 requests to http://{VIP}/ by 4 curl processes: {tally}");
+    table.add("of 1,000 requests to the VIP answered", "", tally.answered(), tally.answered() == 1000);
+    let spread: Vec<_> = tally.by_server.values().map(ToString::to_string).collect();
+    table.add("shared by three servers", "", spread.join(" + "), tally.by_server.len() == 3);
+
+    let load: Vec<_> = (0..4).map(|_| Curl::start(&client.namespace, server, 500)).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    let leaving = web.endpoints[0].clone();
+    println!(
+        "   2,000 more, and meanwhile {} is marked as terminating in web.yaml, then taken out of it",
+        leaving.address
+    );
+    web.endpoints[0].state = State::Terminating;
+    follow(dataplane, cluster, web);
+    std::thread::sleep(Duration::from_millis(300));
+    web.endpoints.remove(0);
+    follow(dataplane, cluster, web);
+    let mut total = Tally::default();
+    for curl in load {
+        total.merge(curl.finish());
+    }
+    println!("   they ended: {total}");
+    table.add("of 2,000 while a backend was taken out, failed", "", total.failures.len(), total.answered() == 2000);
+    let tally = Curl::many(&client.namespace, server, 2, 100);
+    println!("   200 after that: {tally}");
+    table.add("servers after that", "", tally.by_server.len(), tally.answered() == 200 && tally.by_server.len() == 2);
+
+    let ping = client.namespace.try_run(&format!("ping -n -c 3 -i 0.1 -W 1 {VIP}"));
+    let summary =
+        String::from_utf8_lossy(&ping.stdout).lines().find(|line| line.contains("received")).map(str::to_owned);
+    println!("   ping {VIP}: {}", summary.as_deref().unwrap_or("no answer"));
+    table.add("the VIP answers pings", "", if ping.status.success() { "yes" } else { "no" }, ping.status.success());
+    for (what, server) in
+        [("a port that the VIP has not", at(VIP, 4711)), ("a Service without endpoints", at(VIP_OF_NOBODY, 80))]
+    {
+        let (end, time) = refused(client, server);
+        println!("   {what} ({server}): {end} after {:.1} ms", time.as_secs_f64() * 1e3);
+        let good = end == "refused" && time < Duration::from_millis(500);
+        table.add(format!("{what} is"), "", format!("{end} ({:.1} ms)", time.as_secs_f64() * 1e3), good);
+    }
+}
+
+/// Writes the Service, and waits until the balancer's workers run what it says.
+fn follow(dataplane: &Dataplane, cluster: &Cluster, web: &Service) {
+    let generation = dataplane.get("/v1/status")["generation"].as_u64().unwrap_or(0);
+    cluster.apply(web);
+    let end = Instant::now() + PATIENCE;
+    while dataplane.get("/v1/status")["generation"].as_u64() <= Some(generation) {
+        assert!(Instant::now() < end, "the balancer has not followed web.yaml within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn refused(client: &Host, server: SocketAddr) -> (&'static str, Duration) {
+    let start = Instant::now();
+    let result = client.namespace.enter(|| TcpStream::connect_timeout(&server, Duration::from_secs(3)));
+    let end = match result.map_err(|error| error.kind()) {
+        Ok(_) => "accepted",
+        Err(ErrorKind::ConnectionRefused) => "refused",
+        Err(_) => "not answered",
+    };
+    (end, start.elapsed())
+}
+
+/// Runs a command of the CLI and shows what it says.
+fn show(mut command: Command, line: &str, table: &mut Table) {
+    println!("\n   $ levee {line}");
+    // The one quoted word that a line may have.
+    let mut words: Vec<String> = Vec::new();
+    for (at, part) in line.split('\'').enumerate() {
+        if at % 2 == 1 { words.push(part.to_owned()) } else { words.extend(part.split_whitespace().map(str::to_owned)) }
+    }
+    let output = command.args(&words).output().expect("levee can be run");
+    for line in String::from_utf8_lossy(&output.stdout).lines().chain(String::from_utf8_lossy(&output.stderr).lines()) {
+        println!("   {line}");
+    }
+    table.add(
+        format!("levee {}", words[0]),
+        "",
+        if output.status.success() { "answers" } else { "fails" },
+        output.status.success(),
+    );
+}

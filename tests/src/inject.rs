@@ -1,0 +1,68 @@
+//! Frames that no well-behaved kernel sends, from a station's interface.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use levee_api::net::Mac;
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
+
+use crate::namespace::Namespace;
+
+/// Sends any bytes as a frame out of one interface.
+pub struct Injector {
+    socket: OwnedFd,
+    interface: LinkAddr,
+}
+
+impl Injector {
+    /// On an interface of a namespace.
+    ///
+    /// # Panics
+    /// If there is no such interface.
+    #[must_use]
+    pub fn new(namespace: &Namespace, interface: &str) -> Injector {
+        namespace.enter(|| {
+            // Without a protocol it sends only, and hears nothing.
+            let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
+                .expect("root gets a packet socket");
+            let interface = getifaddrs()
+                .expect("the kernel lists its interfaces")
+                .filter(|entry| entry.interface_name == interface)
+                .find_map(|entry| entry.address.and_then(|address| address.as_link_addr().copied()))
+                .unwrap_or_else(|| panic!("{} has no interface {interface}", namespace.name()));
+            Injector { socket, interface }
+        })
+    }
+
+    /// Sends one frame.
+    ///
+    /// # Panics
+    /// If the kernel refuses it.
+    pub fn send(&self, frame: &[u8]) {
+        loop {
+            match sendto(self.socket.as_raw_fd(), frame, &self.interface, MsgFlags::empty()) {
+                Ok(_) => return,
+                // The queue of the interface is full for a moment.
+                Err(Errno::ENOBUFS | Errno::EINTR) => std::thread::yield_now(),
+                Err(error) => panic!("cannot send {} bytes: {error}", frame.len()),
+            }
+        }
+    }
+}
+
+/// An ARP request to everybody (RFC 826): who has `target`, tell `sender`. A sender 0.0.0.0 makes it a probe (RFC 5227).
+#[must_use]
+pub fn arp_request(source: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(42);
+    frame.extend(Mac::BROADCAST.0);
+    frame.extend(source.0);
+    // EtherType ARP; Ethernet, IPv4, their lengths; request.
+    frame.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(source.0);
+    frame.extend(sender.octets());
+    frame.extend(Mac::ZERO.0);
+    frame.extend(target.octets());
+    frame
+}
