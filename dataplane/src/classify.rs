@@ -206,8 +206,8 @@ fn vip(ip: &Ip) -> Class {
     match ip.transport {
         Transport::Icmp(icmp) if icmp.kind == ECHO_REQUEST && icmp.code == 0 => Class::Ping,
         Transport::Icmp(_) => Class::Ends(Reason::VipIcmp),
-        Transport::Tcp(_) | Transport::Udp(_) => Class::ClosedPort,
-        Transport::Sctp(_) | Transport::Other => Class::Ends(Reason::VipProtocol),
+        Transport::Tcp(_) | Transport::Udp(_) | Transport::Sctp(_) => Class::ClosedPort,
+        Transport::Other => Class::Ends(Reason::VipProtocol),
     }
 }
 

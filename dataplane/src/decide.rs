@@ -140,7 +140,7 @@ fn reject(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
         // RFC 9293, 3.5.2: a reset is never answered with a reset.
         Transport::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0 => dropped(Reason::NoReplyAllowed),
         Transport::Tcp(_) => limited(ip, scene, memory, |mac| Reply::TcpReset { mac }),
-        Transport::Udp(_) => limited(ip, scene, memory, |mac| Reply::PortUnreachable { mac }),
+        Transport::Udp(_) | Transport::Sctp(_) => limited(ip, scene, memory, |mac| Reply::PortUnreachable { mac }),
         _ => dropped(Reason::VipProtocol),
     }
 }

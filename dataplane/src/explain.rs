@@ -17,6 +17,7 @@ use crate::flows::{Flow, Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::{Fragment, Headers, Icmp, Ip, Network, Ports, Tcp, Transport, Udp, Vlans, tcp_flags};
 use crate::limits::Limit;
+use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::verdict::{Endpoint, PortId, Reply, Verdict};
 
@@ -46,8 +47,13 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         Class::Service(frontend) => tables.services.get(frontend.service).map(|service| (service, frontend.pool)),
         _ => None,
     };
-    let flow = memory.flows.page(0, 1).0.next().map(|(_, flow)| *flow);
-    let (verdict, reason) = fate(&decision, &class);
+    let (verdict, reason) = match fate(&decision, &class) {
+        // Where only owned addresses are taken from the fabric, the others never come here: the kernel has them.
+        (Fate::Drop, reason) if from == Role::Uplink && reason == Reason::NotOwned.name() => (Fate::Pass, "kernel"),
+        ends => ends,
+    };
+    // What was chosen for a packet that ends otherwise, it does not get.
+    let flow = memory.flows.page(0, 1).0.next().map(|(_, flow)| *flow).filter(|_| verdict == Fate::Forward);
     Ok(Explanation {
         packet: packet.to_string(),
         from,
@@ -56,9 +62,12 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         service: service.map(|(service, _)| service.name.to_string()),
         candidates: service.map_or_else(Vec::new, |(service, pool)| {
             let candidates = service.backends.iter().filter(|backend| backend.is_in(pool));
-            candidates.map(|backend| text(backend.endpoint)).collect()
+            let mut candidates: Vec<_> = candidates.map(|backend| text(backend.endpoint)).collect();
+            // As texts: so that whoever reads them can tell that they are sorted.
+            candidates.sort_unstable();
+            candidates
         }),
-        backend: flow.filter(|_| verdict == Fate::Forward).map(|flow| text(flow.backend())),
+        backend: flow.map(|flow| text(flow.backend())),
         mode: flow.map(|flow| flow.mode()),
         client_address_kept: flow.map(|flow| flow.mode() != Mode::Nat),
     })
@@ -226,7 +235,7 @@ mod tests {
         assert_eq!(fate("tcp 192.0.2.7:40000 > 10.96.0.1:81"), (Fate::Reject, "closed_port".into()));
         assert_eq!(fate("udp 192.0.2.7:40000 > 10.96.0.1:80"), (Fate::Reject, "closed_port".into()));
         assert_eq!(fate("icmp 192.0.2.7 > 10.96.0.1"), (Fate::Hairpin, "ping".into()));
-        assert_eq!(fate("tcp 192.0.2.7:40000 > 203.0.113.1:80"), (Fate::Drop, "not_owned".into()));
+        assert_eq!(fate("tcp 192.0.2.7:40000 > 203.0.113.1:80"), (Fate::Pass, "kernel".into()));
         assert!(explain(&empty, &Question { packet: "tcp".into(), from: None }).is_err());
     }
 }

@@ -483,6 +483,8 @@ impl Master {
         let alone = vips.chain(pods).chain(snat).filter(|address| address.is_ipv4() && !self.kernel.contains(address));
         steered.owned.extend(alone.map(IpNet::from));
         steered.owned.extend(self.local.prefixes.iter().filter(|net| net.addr().is_ipv4()).copied());
+        // Only who gets them can drop what is sent to a service address that nobody has; the kernel would route it back out.
+        steered.owned.extend(self.service_ranges.iter().filter(|net| net.addr().is_ipv4()).copied());
         let inside = |address: &IpAddr| steered.owned.iter().any(|net| net.contains(address));
         steered.kernel = self.kernel.iter().filter(|address| inside(address)).copied().collect();
         for range in &self.setup.snat {
