@@ -19,9 +19,9 @@ pub(crate) enum Failure {
     /// What was given is wrong: status 2.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Input(Vec<Diagnostic>),
-    /// What was given is wrong, and all has been said about it: status 2.
+    /// All has been said about it already: this status.
     #[error("")]
-    Told,
+    Told(u8),
     /// Standard output could not be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
@@ -43,13 +43,14 @@ impl Failure {
         match &self {
             // `levee flow list | head`: whoever reads has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-            Failure::Told => {}
+            Failure::Told(_) => {}
             Failure::Input(_) => eprintln!("{self}"),
             Failure::Daemon { .. } | Failure::Output(_) => eprintln!("levee: {self}"),
         }
         match self {
             Failure::Daemon { .. } | Failure::Output(_) => ExitCode::from(1),
-            Failure::Input(_) | Failure::Told => ExitCode::from(2),
+            Failure::Input(_) => ExitCode::from(2),
+            Failure::Told(status) => ExitCode::from(status),
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn run(format: Format, paths: &[PathBuf]) -> Result<(), Failure> {
     let findings = check(paths);
     if !format.is_for_people() {
         value(&mut io::stdout().lock(), format, &findings)?;
-        return if findings.ok { Ok(()) } else { Err(Failure::Told) };
+        return if findings.ok { Ok(()) } else { Err(Failure::Told(2)) };
     }
     let mut stdout = io::stdout().lock();
     let wrong: BTreeSet<&str> = findings.mistakes.iter().map(|mistake| mistake.file.as_str()).collect();
