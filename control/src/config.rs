@@ -1,9 +1,12 @@
-//! The control process's configuration file: one screen of YAML, read once, at start.
+//! The control process's configuration file: one screen of YAML.
+//!
+//! A running daemon follows it: what it says of the view (`node`, `role`, `service_cidrs`, …) is in force at once; sources and
+//! sockets are opened at start, and a change of them waits for a restart.
 //!
 //! Every key but `sources` is optional. The comment at each field of [`Config`] gives its default and reason; `configs/` has
 //! working examples.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -13,6 +16,7 @@ use serde::Deserialize;
 
 use crate::compile::{Role, View};
 use crate::model::{Origin, Placed, is_object_name};
+use crate::watch::files;
 
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
@@ -56,6 +60,34 @@ pub struct Config {
     pub socket: PathBuf,
     /// `socket_group`: who, besides root, may read from the socket. Default: nobody.
     pub socket_group: Option<String>,
+}
+
+impl Config {
+    /// The keys in which another configuration differs and that count at start only.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
+        let Config { view: _, sources, dataplane, socket, socket_group } = self;
+        [
+            ("sources", *sources != other.sources),
+            ("dataplane", *dataplane != other.dataplane),
+            ("socket", *socket != other.socket),
+            ("socket_group", *socket_group != other.socket_group),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+/// Reads and judges a configuration file, on this host.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let bytes = files::read_bytes(path).map_err(|error| vec![files::unreadable(path, &error)])?;
+    // The kernel's own word; a host without a name is told of it where it matters.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    read(&path.display().to_string(), &bytes, host.trim())
 }
 
 /// Reads and judges a configuration. `file` names it in diagnostics; `host` is the host's name.

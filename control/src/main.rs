@@ -8,7 +8,6 @@ use levee_api::diagnostic::Diagnostic;
 use levee_control::config::{self, Config};
 use levee_control::daemon;
 use levee_control::program::UnixTransport;
-use levee_control::watch::files;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -43,7 +42,7 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match read(&arguments.config) {
+    let config = match config::load(&arguments.config) {
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes),
     };
@@ -51,20 +50,13 @@ fn main() -> ExitCode {
         return check(&arguments.config, &config);
     }
     start_log(arguments.log);
-    match run(&config) {
+    match run(&arguments.config, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::from(FAILED)
         }
     }
-}
-
-fn read(path: &Path) -> Result<Config, Vec<Diagnostic>> {
-    let bytes = files::read_bytes(path).map_err(|error| vec![files::unreadable(path, &error)])?;
-    // The kernel's own word; a host without a name is told so by `node`'s check.
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    config::read(&path.display().to_string(), &bytes, host.trim())
 }
 
 fn check(path: &Path, config: &Config) -> ExitCode {
@@ -96,12 +88,12 @@ fn start_log(format: LogFormat) {
     }
 }
 
-fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+fn run(path: &Path, config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        // The configuration is read at start; objects are followed. A stray SIGHUP should not end a daemon.
+        // Files are followed. A stray SIGHUP should not end a daemon.
         let mut hang_up = signal(SignalKind::hangup())?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -115,14 +107,15 @@ fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
                 tokio::select! {
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
-                    _ = hang_up.recv() => tracing::info!("SIGHUP changes nothing: sources are followed by themselves"),
+                    _ = hang_up.recv() => tracing::info!("SIGHUP changes nothing: files are followed by themselves"),
                 }
             }
             tracing::info!("levee-control stops; the dataplane goes on with what it has");
             tell(NotifyState::Stopping);
         };
         let ready = || tell(NotifyState::Ready);
-        daemon::run(config, UnixTransport::new(&config.dataplane), ready, stop).await?;
+        let transport = UnixTransport::new(&config.dataplane);
+        daemon::run(path, config, transport, ready, stop).await?;
         Ok(())
     })
 }

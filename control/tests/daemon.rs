@@ -328,6 +328,31 @@ fn bad_input_changes_nothing_and_is_told() {
 }
 
 #[test]
+fn the_configuration_is_followed_too() {
+    let place = Place::new();
+    let dataplane = place.dataplane(1);
+    let control = place.control();
+    eventually("the first program", || dataplane.backends() == ALL);
+    let prefixes = || dataplane.program().local.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(prefixes(), ["10.244.1.0/24"]);
+    let config = fs::read_to_string(place.path("control.yaml")).unwrap();
+    place.write("control.yaml", &config.replace("node: node-1", "node: node-2"));
+    eventually("the other node's program", || prefixes() == ["10.244.2.0/24"]);
+    assert_eq!(control.status().unwrap().node, "node-2");
+    place.write("control.yaml", &config.replace("node: node-1", "nod: node-1"));
+    eventually("the mistake", || {
+        control.status().unwrap().mistakes.iter().any(|mistake| mistake.to_string().contains("unknown key `nod`"))
+    });
+    // Objects are followed meanwhile, and the last good configuration is in force.
+    place.write("cluster.d/cluster.yaml", &without_node_3());
+    eventually("the change", || dataplane.backends() == ALL[..2]);
+    assert_eq!(prefixes(), ["10.244.2.0/24"]);
+    place.write("control.yaml", &config);
+    eventually("the first configuration", || prefixes() == ["10.244.1.0/24"]);
+    eventually("healthy", || control.status().unwrap().health.healthy);
+}
+
+#[test]
 fn either_side_may_be_restarted() {
     let place = Place::new();
     // Control first: it waits for the dataplane.

@@ -26,11 +26,11 @@ use levee_api::diagnostic::Diagnostic;
 use tokio::sync::mpsc;
 
 use crate::compile::compile;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::model::{ValidatedCluster, validate};
 use crate::notice::Notice;
 use crate::program::{Link, Outcome, Settings, Step, Sync, Transport};
-use crate::watch::{Event, FileSource, Outlet, Source, SourceId, Store};
+use crate::watch::{Closed, Event, FileSource, Outlet, Source, SourceId, Store, follow};
 
 pub use socket::BindError;
 pub use status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
@@ -72,12 +72,13 @@ pub enum Error {
 }
 
 /// Runs until `stop` is done. `ready` is called once, when the status socket answers and every source has said something,
-/// good or bad: a daemon that waits for its input to be mended is up.
+/// good or bad: a daemon that waits for its input to be mended is up. `path` is the configuration's file, which is followed.
 ///
 /// # Errors
 /// It cannot start; see [`Error`]. Once it runs, nothing ends it but `stop`.
 pub async fn run(
-    config: &Config,
+    path: &Path,
+    config: Config,
     transport: impl Transport,
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
@@ -85,7 +86,7 @@ pub async fn run(
     let sources: Vec<Box<dyn Source>> =
         config.sources.iter().map(|path| Box::new(FileSource::new(path)) as Box<dyn Source>).collect();
     let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
-    let standing = Arc::new(Standing::new(config, names));
+    let standing = Arc::new(Standing::new(&config, names));
 
     let listening = socket::bind(&config.socket, config.socket_group.as_deref())?;
     let server = socket::serve(&listening, status::router(Arc::clone(&standing))).map_err(Error::Serve)?;
@@ -97,8 +98,19 @@ pub async fn run(
         source.start(Outlet::new(id, events.clone())).map_err(|source| Error::Source { name, source })?;
     }
 
+    let (configs, mut new_configs) = mpsc::channel(1);
+    let followed = path.to_owned();
+    std::thread::Builder::new()
+        .name("watch-config".to_owned())
+        .spawn(move || {
+            let say = |config| configs.blocking_send(config).map_err(|_| Closed);
+            follow(&followed, || configs.is_closed(), config::load, say);
+        })
+        .map_err(|source| Error::Source { name: path.display().to_string(), source })?;
+
     let mut turn = Turn {
         config,
+        config_mistakes: Vec::new(),
         store: Store::new(count),
         heard: vec![false; count],
         sync: Sync::new(Settings::default()),
@@ -131,6 +143,7 @@ pub async fn run(
         turn.publish();
         let wake = until.into_iter().chain(turn.compile_at()).min();
         tokio::select! {
+            Some(config) = new_configs.recv() => turn.reconfigure(config, Instant::now()),
             Some((source, batch)) = inlet.recv() => turn.take_in(source, batch, Instant::now()),
             outcome = answer(&mut under_way) => {
                 under_way = None;
@@ -165,8 +178,9 @@ async fn sleep_until(wake: Option<Instant>) {
 }
 
 /// What the loop turns.
-struct Turn<'c> {
-    config: &'c Config,
+struct Turn {
+    config: Config,
+    config_mistakes: Vec<Diagnostic>,
     store: Store,
     /// Which sources have said something, and it was taken in.
     heard: Vec<bool>,
@@ -180,7 +194,7 @@ struct Turn<'c> {
     link: Link,
 }
 
-impl Turn<'_> {
+impl Turn {
     fn has_heard_all(&self) -> bool {
         self.burst.is_none() && self.heard.iter().all(|heard| *heard)
     }
@@ -199,6 +213,26 @@ impl Turn<'_> {
         }
     }
 
+    /// The configuration's file has changed, or was read for the first time.
+    fn reconfigure(&mut self, config: Result<Config, Vec<Diagnostic>>, now: Instant) {
+        match config {
+            Ok(config) => {
+                self.config_mistakes.clear();
+                let waiting = self.config.needs_restart(&config);
+                if !waiting.is_empty() {
+                    tracing::warn!("changes of {} count after a restart", waiting.join(", "));
+                }
+                if self.config.view != config.view {
+                    tracing::info!(node = config.view.node, role = %config.view.role, "the configuration has changed");
+                    self.config.view = config.view;
+                    self.standing.reconfigured(&self.config.view);
+                }
+            }
+            Err(mistakes) => self.config_mistakes = mistakes,
+        }
+        self.burst.get_or_insert((now, now));
+    }
+
     fn compile_at(&self) -> Option<Instant> {
         self.burst.map(|(first, last)| (last + QUIET).min(first + BURST))
     }
@@ -209,7 +243,8 @@ impl Turn<'_> {
         }
         self.burst = None;
         // A source that fails keeps what it said last, and does not hold up the others.
-        let mut mistakes = self.store.failures();
+        let mut mistakes = self.config_mistakes.clone();
+        mistakes.extend(self.store.failures());
         if self.store.is_complete() {
             let validation = validate(self.store.objects(), self.store.notices());
             if validation.refused.is_empty() {

@@ -37,6 +37,7 @@ impl Compiled {
 
 #[derive(Debug)]
 struct Inner {
+    view: View,
     compiled: Option<Compiled>,
     mistakes: Vec<Diagnostic>,
     complete: Vec<bool>,
@@ -49,7 +50,6 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Standing {
     started: Instant,
-    view: View,
     sources: Vec<String>,
     socket: PathBuf,
     inner: Mutex<Inner>,
@@ -59,9 +59,9 @@ impl Standing {
     pub(super) fn new(config: &Config, sources: Vec<String>) -> Self {
         Standing {
             started: Instant::now(),
-            view: config.view.clone(),
             socket: config.dataplane.clone(),
             inner: Mutex::new(Inner {
+                view: config.view.clone(),
                 compiled: None,
                 mistakes: Vec::new(),
                 complete: vec![false; sources.len()],
@@ -76,6 +76,10 @@ impl Standing {
     /// Nothing in here can be left half-changed, so a panic elsewhere does not matter.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn reconfigured(&self, view: &View) {
+        self.inner().view = view.clone();
     }
 
     pub(super) fn compiled(&self, compiled: Compiled) {
@@ -129,8 +133,8 @@ impl Standing {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            node: self.view.node.clone(),
-            role: self.view.role,
+            node: inner.view.node.clone(),
+            role: inner.view.role,
             health: Health { healthy: problems.is_empty(), problems },
             sources,
             compiled_seconds_ago: inner.compiled.as_ref().map(|compiled| compiled.at.elapsed().as_secs()),

@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::files::{self, Fingerprint};
-use super::{Event, Outlet, Source};
+use super::{Closed, Event, Outlet, Source};
 
 /// A change is read when nothing has changed for so long: an editor or a copy writes in several steps.
 const QUIET: Duration = Duration::from_millis(100);
@@ -65,16 +65,23 @@ impl Source for FileSource {
     }
 
     fn start(self: Box<Self>, outlet: Outlet) -> io::Result<()> {
-        std::thread::Builder::new().name("watch".to_owned()).spawn(move || follow(&self.path, &outlet))?;
+        std::thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || follow(&self.path, || outlet.is_closed(), list, |events| outlet.say(events)))?;
         Ok(())
     }
 }
 
-/// Runs until nobody listens any more.
-fn follow(path: &Path, outlet: &Outlet) {
+/// Reads a path at first and whenever it has changed, and says what it read, until nobody listens any more.
+pub(crate) fn follow<T>(
+    path: &Path,
+    is_closed: impl Fn() -> bool,
+    read: impl Fn(&Path) -> T,
+    say: impl Fn(T) -> Result<(), Closed>,
+) {
     let alarm = Alarm::new();
     let mut seen: Option<Fingerprint> = None;
-    loop {
+    while !is_closed() {
         // Before looking, so that no change falls between.
         alarm.watch(path);
         let mut now = Fingerprint::of(path);
@@ -82,21 +89,18 @@ fn follow(path: &Path, outlet: &Outlet) {
             if seen.is_some() {
                 now = settled(path, now, &alarm);
             }
-            let events = list(path);
+            let content = read(path);
             // Read while it was changing: what was read may be half of the old and half of the new.
             if Fingerprint::of(path) != now {
                 std::thread::sleep(QUIET);
                 continue;
             }
-            if outlet.say(events).is_err() {
+            if say(content).is_err() {
                 return;
             }
             seen = Some(now);
         }
         alarm.wait(LOOK);
-        if outlet.is_closed() {
-            return;
-        }
     }
 }
 

@@ -16,6 +16,7 @@ mod source;
 mod store;
 
 pub use follow::FileSource;
+pub(crate) use follow::follow;
 pub use read::{Reading, read};
 pub use source::{Closed, Outlet, Source};
 pub use store::{Event, SourceId, Store};
