@@ -374,6 +374,29 @@ fn one_thing_at_a_time() {
 }
 
 #[test]
+fn two_capabilities_load_it_and_none_changes_it() {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    if steering(&SteeringSet::default()).is_none() {
+        return;
+    }
+    let only = |set: CapabilitySet| {
+        let sets = CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };
+        set_capabilities(None, sets).unwrap();
+    };
+    // In a thread of its own, because capabilities are a thread's and do not come back.
+    let thread = std::thread::spawn(move || {
+        only(CapabilitySet::BPF | CapabilitySet::NET_ADMIN);
+        let mut steering = Steering::new(1, true).unwrap();
+        only(CapabilitySet::empty());
+        assert!(Steering::new(1, false).is_err(), "the capabilities were not dropped");
+        steering.apply(&example()).unwrap();
+        steering.apply(&SteeringSet::default()).unwrap();
+        assert_eq!(steering.counts().unwrap().taken(), 0);
+    });
+    thread.join().unwrap();
+}
+
+#[test]
 fn the_program_is_small() {
     let Some(steering) = steering(&SteeringSet::default()) else { return };
     let code = program::assemble(&steering.maps).unwrap();
