@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod announce;
+pub mod boot;
 pub mod classify;
 pub mod config;
 pub mod counters;
@@ -21,6 +22,7 @@ pub mod parse;
 pub mod port;
 pub mod reason;
 pub mod rewrite;
+pub mod run;
 pub mod running;
 pub mod tables;
 pub mod verdict;

@@ -33,6 +33,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) memory: Memory,
     pub(super) busy_poll: Option<BusyPoll>,
+    #[serde(default)]
+    pub(super) idle: Idle,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +75,17 @@ pub enum Attach {
     Native,
     /// In the network stack: slow, works with any driver.
     Skb,
+}
+
+/// What a worker does while no frame comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Idle {
+    /// Sleep until one does.
+    #[default]
+    Sleep,
+    /// Look again at once.
+    Poll,
 }
 
 /// Which frames of an interface are levee's.

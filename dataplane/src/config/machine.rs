@@ -1,5 +1,7 @@
 //! What a configuration needs of the machine: interfaces with queues, and cores.
 
+use std::net::IpAddr;
+
 use levee_api::diagnostic::Diagnostic;
 use levee_api::net::Mac;
 
@@ -34,6 +36,8 @@ pub struct Interface {
     pub queues: u32,
     /// Administratively up, with carrier.
     pub up: bool,
+    /// Addresses, in the kernel's order: the first is the one that it would send from.
+    pub addresses: Vec<IpAddr>,
     /// Interface at the other end, if it is a veth whose peer is in the same namespace.
     pub peer: Option<u32>,
 }

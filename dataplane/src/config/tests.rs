@@ -18,6 +18,7 @@ fn machine() -> Machine {
         mtu: 1500,
         queues,
         up: true,
+        addresses: Vec::new(),
         peer: None,
     };
     Machine {
@@ -68,6 +69,7 @@ flows: {capacity: 4096}
 timeouts: {tcp_syn: 1s, tcp_established: 5h, tcp_closing: 3s, tcp_closed: 4s, udp: 2min}
 memory: {frames: 16384, frame_size: 4096, huge_pages: true}
 busy_poll: {microseconds: 30, budget: 32}
+idle: poll
 ";
     let config = read("dataplane.yaml", yaml.as_bytes()).unwrap();
     let queues: Vec<_> = config.ports[0].queues.as_ref().unwrap().iter().map(|queue| queue.value).collect();
@@ -84,6 +86,7 @@ busy_poll: {microseconds: 30, budget: 32}
     assert_eq!(config.memory, Memory { frames: Some(16384), frame_size: 4096, huge_pages: true });
     assert_eq!(config.busy_poll, Some(BusyPoll { microseconds: 30, budget: 32 }));
     assert_eq!(config.program_uids, [1000]);
+    assert_eq!(config.idle, Idle::Poll);
     assert_eq!(config.socket_group.unwrap().value, "adm");
 }
 

@@ -78,6 +78,7 @@ impl Checker<'_> {
                 microseconds: self.number("busy_poll.microseconds", busy.microseconds, 20, 1..=1_000_000),
                 budget: self.number("busy_poll.budget", busy.budget, 64, 1..=4096),
             }),
+            idle: raw.idle,
         }
     }
 

@@ -14,7 +14,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::RouteMessage;
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 
-use super::view::{View, read_link};
+use super::view::{View, read_address, read_link};
 use super::wanted::Wanted;
 use super::{Asked, Key, PortNames, Update};
 use crate::config::Interface;
@@ -290,8 +290,17 @@ pub async fn interfaces(queues: impl Fn(&str) -> u32) -> io::Result<Vec<Interfac
             mac: facts.mac,
             mtu: facts.mtu,
             up: facts.up,
+            addresses: Vec::new(),
             peer: facts.peer,
         });
+    }
+    let mut addresses = std::pin::pin!(ask.address().get().execute());
+    while let Some(address) = addresses.next().await {
+        let address = address.map_err(io::Error::other)?;
+        let of = interfaces.iter_mut().find(|interface| interface.index == address.header.index);
+        if let (Some(of), Some(address)) = (of, read_address(&address)) {
+            of.addresses.push(address);
+        }
     }
     Ok(interfaces)
 }

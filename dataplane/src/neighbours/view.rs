@@ -160,18 +160,7 @@ impl View {
     }
 
     fn address(&mut self, message: &AddressMessage, there: bool) {
-        // Behind a point-to-point peer, IFA_LOCAL is ours and IFA_ADDRESS the other's; IPv6 has IFA_ADDRESS alone.
-        let local = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(address) => Some(*address),
-            _ => None,
-        });
-        let address = local.or_else(|| {
-            message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(address) => Some(*address),
-                _ => None,
-            })
-        });
-        let Some(address) = address else { return };
+        let Some(address) = read_address(message) else { return };
         let key = (address, message.header.index);
         self.changed.addresses |= if there { self.addresses.insert(key) } else { self.addresses.remove(&key) };
         // With an address go the routes that prefer it, silently.
@@ -294,6 +283,21 @@ impl View {
             updates.push(Update::Neighbour { key, mac, state });
         }
     }
+}
+
+/// The address of ours that a message is about. Behind a point-to-point peer, IFA_LOCAL is ours and IFA_ADDRESS the other's; IPv6 has
+/// IFA_ADDRESS alone.
+pub(super) fn read_address(message: &AddressMessage) -> Option<IpAddr> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })
 }
 
 /// A link's attributes, as far as levee reads them.

@@ -108,6 +108,12 @@ impl Shared {
         })
     }
 
+    /// The alarm clock of a worker, by index.
+    #[must_use]
+    pub fn waker(&self, worker: usize) -> Option<Waker> {
+        self.wakers.get(worker).cloned()
+    }
+
     /// Frames that are between workers now: handed over and not yet taken, or spare.
     #[must_use]
     pub fn frames(&self) -> usize {

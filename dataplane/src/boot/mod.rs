@@ -1,0 +1,357 @@
+//! Everything that takes rights: devices, memory, XDP programs, sockets. [`boot`] yields one value; [`run`](crate::run::run) needs
+//! none of the rights any more, but for the neighbours' thread, which keeps CAP_NET_ADMIN.
+//!
+//! ```text
+//!  Config, Machine ─► memory (memfd) ─► sockets ─► fill rings ─► maps ─► TAP ─► attach ─► Booted
+//! ```
+//!
+//! The order is the one in which no frame is dropped: rings are filled and sockets are in the maps before the program is attached.
+//! Everything in [`Booted`] is a descriptor or plain data, so that another process could be handed it; whatever it made goes with
+//! it: the XDP links detach, the TAP devices vanish, the offloads are put back.
+
+mod machine;
+mod offload;
+pub mod rights;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use af_xdp::tap::TapDevice;
+use af_xdp::xdp::{self, LinkMode};
+use af_xdp::{FramePool, FrameSize, HugePages, RingSizes, Socket, SocketConfig, Umem, UmemConfig};
+use levee_api::net::{Mac, PortRange, Role};
+
+use crate::config::{self, Attach, Config, Interface, Machine, Mode, Take};
+use crate::director::{Steer, Steering};
+use crate::intake::{self, Listening};
+use crate::port::steer::{self, SteeringSet};
+use crate::port::xdp::{ToKernel, XdpPort};
+use crate::running::{PortFacts, QueueFacts};
+use crate::tables;
+use crate::tables::master::Steered;
+use crate::tables::snat::SnatRange;
+use crate::verdict::PortId;
+
+pub use machine::look;
+pub use offload::Offloads;
+
+/// Frames per queue, where `memory.frames` does not say: its fill, rx and tx rings full, and as many again in the worker's hands,
+/// waiting for next hops or on their way between workers.
+const FRAMES_PER_QUEUE: u32 = 8192;
+
+/// Entries of each ring, at most: 2,048 frames are 1.4 ms of a flood of 64-byte frames at 1.5 million a second, longer than a turn of
+/// a worker's loop ever takes.
+const RING: u32 = 2048;
+
+/// Default SNAT ports: above Linux's default `ip_local_port_range`.
+const SNAT_PORTS: PortRange = PortRange { first: 61000, last: 65535 };
+
+/// Why there is no dataplane: what was tried, on what, why not, and what helps.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// AF_XDP, XDP or a device.
+    #[error("{what}: {source}{}", .source.help().map(|help| format!("\n  help: {help}")).unwrap_or_default())]
+    Device {
+        /// Which port, or what else.
+        what: String,
+        /// Why not.
+        source: af_xdp::Error,
+    },
+    /// The control socket.
+    #[error(transparent)]
+    Socket(#[from] intake::BindError),
+    /// The rest of the system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// What a dataplane runs on.
+pub struct Booted {
+    /// Frames' memory.
+    pub umem: Arc<Umem>,
+    /// By worker: queues, each with its port, and frames.
+    pub workers: Vec<(Vec<(PortId, XdpPort)>, FramePool)>,
+    /// Ports as tables have them.
+    pub ports: Vec<tables::Port>,
+    /// Ports as reports have them.
+    pub facts: Vec<PortFacts>,
+    /// Which frames are taken.
+    pub steering: Steering,
+    /// The attachments; frames come until they are dropped.
+    pub links: Vec<xdp::Link>,
+    /// Source addresses for `nat`.
+    pub snat: Vec<SnatRange>,
+    /// The control socket.
+    pub listening: Listening,
+    /// Offloads that were switched off.
+    pub offloads: Offloads,
+}
+
+/// A TAP device that frames are passed to.
+#[derive(Debug)]
+struct Tap(TapDevice);
+
+impl ToKernel for Tap {
+    fn write(&self, frame: &[u8]) -> bool {
+        // A frame that the device refuses is as lost as one for which it has no room.
+        self.0.write(frame).unwrap_or(false)
+    }
+}
+
+/// The maps of one port, as the director steers them.
+struct PortSteering {
+    interface: String,
+    steering: steer::Steering,
+    take: steer::Take,
+}
+
+impl Steer for PortSteering {
+    fn steer(&mut self, wanted: &Steered) -> Result<(), String> {
+        let set = SteeringSet {
+            take: self.take,
+            own: wanted.owned.clone(),
+            // On an address of the kernel's inside an owned prefix, too, only levee's ports are taken.
+            share: wanted.shared.union(&wanted.kernel).copied().collect(),
+            ports: wanted.ports.clone(),
+        };
+        self.steering.apply(&set).map_err(|error| format!("{}: steering: {error}", self.interface))
+    }
+}
+
+/// Opens everything. The configuration has been found good [`against`](Config::against) the machine.
+///
+/// # Errors
+/// See [`BootError`]; what was opened until then is closed again.
+pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
+    // First, so that a second daemon with the same configuration stops here and harms nothing.
+    let group = config.socket_group.as_ref().map(|group| group.value.as_str());
+    let listening = intake::bind(&config.socket, group)?;
+    rights::raise_memory_limit();
+    let mut offloads = Offloads::default();
+
+    let plan = Plan::new(config, machine);
+    let (umem, mut pool) = memory(config, &plan)?;
+    let workers = config.workers.len();
+    let mut lanes: Vec<(Vec<(PortId, XdpPort)>, FramePool)> =
+        (0..workers).map(|_| (Vec::new(), FramePool::empty(&umem))).collect();
+    let per_queue = pool.free() / plan.queues().max(1);
+
+    let mut booted = Assembled::default();
+    for port in &plan.ports {
+        let tap = match port.config.take {
+            Take::All => Some(Arc::new(Tap(tap(port)?))),
+            Take::Owned => None,
+        };
+        let mut steering =
+            port.tell(steer::Steering::new(port.interface.queues, port.interface.mtu > SINGLE_BUFFER_MTU))?;
+        let mut queues = Vec::new();
+        let mut mode = "zero-copy";
+        for (queue, worker) in &port.queues {
+            let mut socket = port.tell(Socket::open(&umem, &socket_config(config, port, *queue, per_queue)))?;
+            let Some((lane, frames)) = lanes.get_mut(*worker) else { continue };
+            // Every frame of the pool is split off it, so this cannot fail for another UMEM's.
+            let _ = frames.merge(pool.split(per_queue));
+            socket.fill(frames);
+            port.tell(steering.insert_socket(*queue, &socket))?;
+            if !socket.zero_copy() {
+                mode = "copy";
+            }
+            let kernel = tap.clone().map(|tap| tap as Arc<dyn ToKernel>);
+            let lane_port = XdpPort::new(socket, kernel);
+            queues.push(QueueFacts {
+                queue: *queue,
+                worker: *worker,
+                observer: lane_port.socket().observer(),
+                traffic: Arc::clone(lane_port.traffic()),
+            });
+            lane.push((port.id, lane_port));
+        }
+        let take = match (port.config.take, port.config.role) {
+            (Take::Owned, _) => steer::Take::Owned,
+            (Take::All, Role::Uplink) => steer::Take::Ipv4,
+            (Take::All, Role::Pods) => steer::Take::All,
+        };
+        port.tell(steering.set_take(take))?;
+        offloads.finish_checksums_towards(port.interface, machine);
+        let link = port.tell(steering.attach(port.interface.index, attach(port.config.attach)))?;
+        let attached = match link.mode() {
+            LinkMode::Native => "native",
+            LinkMode::Generic => "skb",
+        };
+        tracing::info!(interface = port.interface.name, role = %port.config.role, mode, attached, take = %port.config.take, queues = queues.len(), "port");
+        booted.add(port, link, tap.is_some(), PortSteering { interface: port.interface.name.clone(), steering, take });
+        booted.facts.push(PortFacts {
+            interface: port.interface.name.clone(),
+            ifindex: port.interface.index,
+            role: port.config.role,
+            take: port.config.take,
+            mode,
+            attached,
+            queues,
+        });
+    }
+    Ok(Booted {
+        umem,
+        workers: lanes,
+        ports: booted.ports,
+        facts: booted.facts,
+        steering: Steering::new(booted.steering),
+        links: booted.links,
+        snat: snat(config, machine),
+        listening,
+        offloads,
+    })
+}
+
+/// Frames of a larger MTU come in several buffers; the program must say that it knows (net/core/dev.c, ERANGE): a page less the kernel's
+/// headroom (256), its `skb_shared_info` (320) and the Ethernet header with two tags (22).
+const SINGLE_BUFFER_MTU: u32 = 4096 - 256 - 320 - 22;
+
+#[derive(Default)]
+struct Assembled {
+    ports: Vec<tables::Port>,
+    facts: Vec<PortFacts>,
+    steering: Vec<Box<dyn Steer>>,
+    links: Vec<xdp::Link>,
+}
+
+impl Assembled {
+    fn add(&mut self, port: &PlannedPort<'_>, link: xdp::Link, passes: bool, steering: PortSteering) {
+        self.ports.push(tables::Port {
+            name: port.interface.name.as_str().into(),
+            role: port.config.role,
+            mac: port.interface.mac.unwrap_or(Mac::ZERO),
+            passes,
+        });
+        self.links.push(link);
+        self.steering.push(Box::new(steering));
+    }
+}
+
+/// Which worker serves which queue.
+struct Plan<'a> {
+    ports: Vec<PlannedPort<'a>>,
+}
+
+struct PlannedPort<'a> {
+    id: PortId,
+    config: &'a config::Port,
+    interface: &'a Interface,
+    /// Queue, worker.
+    queues: Vec<(u32, usize)>,
+}
+
+impl<'a> Plan<'a> {
+    /// Deals the queues out to the workers in turn, port by port.
+    fn new(config: &'a Config, machine: &'a Machine) -> Self {
+        let mut turn = (0..config.workers.len()).cycle();
+        let ports = config.ports.iter().zip(0..).filter_map(|(port, id)| {
+            let interface = machine.interface(&port.interface.value)?;
+            let queues = match &port.queues {
+                Some(listed) => listed.iter().map(|queue| queue.value).collect(),
+                None => (0..interface.queues).collect::<Vec<u32>>(),
+            };
+            let queues = queues.into_iter().zip(turn.by_ref()).collect();
+            Some(PlannedPort { id: PortId(id), config: port, interface, queues })
+        });
+        Plan { ports: ports.collect() }
+    }
+
+    fn queues(&self) -> usize {
+        self.ports.iter().map(|port| port.queues.len()).sum()
+    }
+}
+
+impl PlannedPort<'_> {
+    fn tell<T>(&self, outcome: Result<T, af_xdp::Error>) -> Result<T, BootError> {
+        outcome.map_err(|source| BootError::Device { what: format!("port {}", self.interface.name), source })
+    }
+}
+
+fn memory(config: &Config, plan: &Plan<'_>) -> Result<(Arc<Umem>, FramePool), BootError> {
+    let queues = u32::try_from(plan.queues()).unwrap_or(u32::MAX);
+    let frames = config.memory.frames.unwrap_or_else(|| queues.saturating_mul(FRAMES_PER_QUEUE));
+    let memory = UmemConfig {
+        frames,
+        frame_size: if config.memory.frame_size == 4096 { FrameSize::Bytes4096 } else { FrameSize::Bytes2048 },
+        huge_pages: if config.memory.huge_pages { HugePages::Require } else { HugePages::No },
+        memfd: true,
+        ..UmemConfig::default()
+    };
+    Umem::new(memory).map_err(|source| BootError::Device { what: format!("memory for {frames} frames"), source })
+}
+
+fn socket_config(config: &Config, port: &PlannedPort<'_>, queue: u32, frames: usize) -> SocketConfig {
+    // With few frames, rings of a quarter of them each, so that all three that take frames can be full.
+    let size = u32::try_from(frames / 4).unwrap_or(RING).clamp(64, RING);
+    let size = if size.is_power_of_two() { size } else { size.next_power_of_two() / 2 };
+    SocketConfig {
+        rings: RingSizes { fill: size, rx: size, tx: size, completion: size },
+        mode: match port.config.mode {
+            Mode::Auto => af_xdp::Mode::Auto,
+            Mode::ZeroCopy => af_xdp::Mode::ZeroCopy,
+            Mode::Copy => af_xdp::Mode::Copy,
+        },
+        busy_poll: config.busy_poll.map(|busy| af_xdp::BusyPoll { micros: busy.microseconds, budget: busy.budget }),
+        tx_budget: Some(size.min(256)),
+        ..SocketConfig::new(port.interface.index, queue)
+    }
+}
+
+fn attach(attach: Attach) -> xdp::Attach {
+    match attach {
+        Attach::Auto => xdp::Attach::NativeOrGeneric,
+        Attach::Native => xdp::Attach::Native,
+        Attach::Skb => xdp::Attach::Generic,
+    }
+}
+
+/// A way to the kernel, with the port's MAC and MTU.
+fn tap(port: &PlannedPort<'_>) -> Result<TapDevice, BootError> {
+    let tap = port.tell(TapDevice::create("levee-tap%d"))?;
+    let name = tap.name().to_owned();
+    // What comes in here came in on another interface, and is answered there: the kernel must not mind, must not answer ARP a second
+    // time, and has no other business here (Documentation/networking/ip-sysctl.rst). What it sends here nevertheless, nobody reads.
+    // Best effort: IPv6 may not be there.
+    let settings = [("ipv4", "rp_filter", "2"), ("ipv4", "arp_ignore", "8"), ("ipv6", "disable_ipv6", "1")];
+    for (family, key, value) in settings {
+        if let Err(error) = std::fs::write(format!("/proc/sys/net/{family}/conf/{name}/{key}"), value) {
+            tracing::debug!(%error, name, key, "could not be set");
+        }
+    }
+    if let Some(mac) = port.interface.mac {
+        port.tell(tap.set_mac(mac.0))?;
+    }
+    port.tell(tap.set_mtu(u16::try_from(port.interface.mtu).unwrap_or(u16::MAX)))?;
+    port.tell(tap.set_up())?;
+    Ok(tap)
+}
+
+/// What `snat` says, or the first uplink's first IPv4 address.
+fn snat(config: &Config, machine: &Machine) -> Vec<SnatRange> {
+    let listed: Vec<SnatRange> =
+        config.snat.iter().map(|snat| SnatRange { address: snat.address.into(), ports: snat.ports }).collect();
+    if !listed.is_empty() {
+        return listed;
+    }
+    let uplinks = config.ports.iter().filter(|port| port.role == Role::Uplink);
+    let mut addresses =
+        uplinks.filter_map(|port| machine.interface(&port.interface.value)).flat_map(|port| &port.addresses);
+    match addresses.find(|address| matches!(address, IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_link_local())) {
+        Some(address) => {
+            tracing::info!(%address, ports = %SNAT_PORTS, "`snat` is the uplink's own address");
+            vec![SnatRange { address: (*address).into(), ports: SNAT_PORTS }]
+        }
+        None => {
+            tracing::warn!(
+                "no uplink has an IPv4 address and `snat` is not set: services that need `nat` will drop (no_snat_address)"
+            );
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The threads of a dataplane, from the first frame to the last.
+//!
+//! | thread | does | rights |
+//! |---|---|---|
+//! | main | control socket, signals | none |
+//! | `worker-N`, one a core | frames | none |
+//! | `director` | program, tables, steering, announcements | none |
+//! | `neighbours` | netlink; keeps and puts back what was changed in the kernel | CAP_NET_ADMIN |
+//!
+//! **The end.** Told to stop, it detaches the XDP programs first, so that the kernel has the next frame; then workers send what is
+//! decided and end; then the kernel gets its neighbour table and offloads back; then open requests are answered.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::boot::{Booted, rights};
+use crate::config::{self, Config};
+use crate::decide::Memory;
+use crate::director::{self, Director, Message, Shares};
+use crate::events::{Events, Kind};
+use crate::flows::affinity::Affinities;
+use crate::flows::{Flows, Millis, Timeouts};
+use crate::hash::Key;
+use crate::intake::{self, rights::Policy};
+use crate::limits::Limit;
+use crate::mem::publication;
+use crate::neighbours::{self, PortNames};
+use crate::running::Running;
+use crate::tables::master::{Master, Setup};
+use crate::verdict::PortId;
+use crate::worker::{Idle, Parts, Shared, Worker};
+
+/// Changes that may wait for the director. A Kubernetes control process sends one at a time; the neighbours' thread waits.
+const INBOX: usize = 256;
+
+/// Notices of workers that may wait; they repeat what matters.
+const NOTICES: usize = 1024;
+
+/// Runs a dataplane until `stop`, and says whether it ended because it was told to.
+///
+/// # Errors
+/// No threads, no memory for flows. What runs ends with the process.
+pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>) -> io::Result<Outcome> {
+    let started = Instant::now();
+    let events = Events::default();
+    let halt = Arc::new(AtomicBool::new(false));
+    let (inbox_sender, inbox) = bounded::<Message>(INBOX);
+    let (notice_sender, notices) = bounded(NOTICES);
+    let (ended_sender, mut ended) = mpsc::channel::<String>(8);
+
+    // The neighbours' thread is the only one that is started before rights are given up.
+    let names = port_names(config);
+    let (asking, asked) = neighbours::asking();
+    let (stop_neighbours, neighbours_stopped) = oneshot::channel::<()>();
+    let kernel = inbox_sender.clone();
+    let offloads = booted.offloads;
+    let neighbours = spawn("neighbours", Ended::new("neighbours", &ended_sender), move || {
+        rights::keep_net_admin()?;
+        // Switched on again here, where there is the right to.
+        let _offloads = offloads;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tell = move |updates| drop(kernel.send(Message::Kernel(updates)));
+        runtime.block_on(neighbours::run(names, asked, tell, async { drop(neighbours_stopped.await) }))
+    })?;
+    rights::drop_all()?;
+
+    let multicast = config.multicast.iter().map(|group| (*group).into()).collect();
+    let setup = Setup { ports: booted.ports, snat: booted.snat, multicast, workers: config.workers.len() };
+    let master = Master::new(setup);
+    let (publisher, readers) = publication::channel(master.snapshot(), booted.workers.len());
+    let shared = Shared::new(booted.workers.len(), &booted.umem)?;
+    let senders = senders(config.ports.len(), &booted.workers);
+
+    let mut handles = Vec::new();
+    let mut worker_threads = Vec::new();
+    let workers = booted.workers.into_iter().zip(readers).zip(&config.workers).enumerate();
+    for (index, (((lanes, pool), tables), core)) in workers {
+        let Some(waker) = shared.waker(index) else { continue };
+        let idle = match config.idle {
+            config::Idle::Sleep => Idle::sleep(waker),
+            config::Idle::Poll => Idle::spin(waker),
+        };
+        let (worker, handle) = Worker::new(Parts {
+            worker: index,
+            senders: senders.iter().map(|of_port| of_port.get(index % of_port.len().max(1)).copied()).collect(),
+            lanes,
+            pool,
+            memory: memory(config)?,
+            tables,
+            shared: shared.clone(),
+            notices: notice_sender.clone(),
+            idle,
+            epoch: started,
+        });
+        handles.push(handle);
+        let name = format!("worker-{index}");
+        let ended = Ended::new(&name, &ended_sender);
+        let (halt, core, events) = (Arc::clone(&halt), core.value, events.clone());
+        worker_threads.push(spawn(&name, ended, move || {
+            work(worker, core, &halt, &events);
+            Ok(())
+        })?);
+    }
+
+    let shares = Arc::new(Shares::default());
+    let director = Director::new(director::Parts {
+        master,
+        publisher,
+        handles: handles.clone(),
+        steering: booted.steering,
+        asking,
+        announce_interval: config.announce_interval,
+        shares: Arc::clone(&shares),
+        events: events.clone(),
+    });
+    let director = spawn("director", Ended::new("director", &ended_sender), move || {
+        director.run(&inbox, &notices);
+        Ok(())
+    })?;
+
+    let subject = Arc::new(Running {
+        inbox: inbox_sender.clone(),
+        handles,
+        cores: config.workers.iter().map(|core| core.value).collect(),
+        shares,
+        ports: booted.facts,
+        events: events.clone(),
+        started,
+        timeouts: timeouts(config),
+    });
+    let own_uid = rustix::process::geteuid().as_raw();
+    let policy = Policy::new(own_uid, config.program_uids.clone());
+    events.record(
+        Kind::Started,
+        format!("levee-dataplane {} runs, process {}", env!("CARGO_PKG_VERSION"), std::process::id()),
+    );
+    ready();
+
+    let mut outcome = Outcome::Stopped;
+    let listener = booted.listening.listener()?;
+    let links = booted.links;
+    intake::serve(listener, subject, policy, async {
+        tokio::select! {
+            () = stop => {}
+            Some(thread) = ended.recv() => outcome = Outcome::Failed(thread),
+        }
+        stopping();
+        events.record(Kind::Stopping, "detaching, and sending what is decided");
+        let end = move || {
+            drop(links);
+            halt.store(true, Ordering::Relaxed);
+            for thread in worker_threads {
+                join(thread);
+            }
+            // The director may have ended, or be full of work; it ends with its inbox in any case.
+            let _ = inbox_sender.send_timeout(Message::Stop, Duration::from_secs(1));
+            drop(stop_neighbours);
+            join(neighbours);
+            join(director);
+        };
+        if tokio::task::spawn_blocking(end).await.is_err() {
+            tracing::error!("the end did not go as it should");
+        }
+    })
+    .await?;
+    drop(booted.listening);
+    Ok(outcome)
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was told to.
+    Stopped,
+    /// This thread ended by itself.
+    Failed(String),
+}
+
+/// Says that a thread ended, however it did.
+struct Ended {
+    name: String,
+    sender: mpsc::Sender<String>,
+}
+
+impl Ended {
+    fn new(name: &str, sender: &mpsc::Sender<String>) -> Self {
+        Ended { name: name.to_owned(), sender: sender.clone() }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Full: enough threads have ended to be noticed. Closed: nobody minds any more.
+        let _ = self.sender.try_send(std::mem::take(&mut self.name));
+    }
+}
+
+fn spawn(
+    name: &str,
+    ended: Ended,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if let Err(error) = work() {
+            tracing::error!(%error, thread = ended.name, "failed");
+        }
+        drop(ended);
+    })
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    if thread.join().is_err() {
+        tracing::error!(name, "panicked");
+    }
+}
+
+fn work<P: crate::port::Port>(mut worker: Worker<P>, core: usize, halt: &AtomicBool, events: &Events) {
+    // By number, from inside: the mask of the process may not have isolated cores.
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    if let Err(error) = sched_setaffinity(None, &cores) {
+        events.record(Kind::Degraded, format!("a worker could not be pinned to core {core}: {error}"));
+    }
+    worker.run(halt);
+}
+
+fn port_names(config: &Config) -> Vec<PortNames> {
+    let ports = config.ports.iter().zip(0..);
+    ports
+        .map(|(port, id)| PortNames {
+            port: PortId(id),
+            interface: port.interface.value.clone(),
+            neighbours: port.neighbours.as_ref().unwrap_or(&port.interface).value.clone(),
+        })
+        .collect()
+}
+
+/// For each port, the workers that have a queue of it.
+fn senders<P>(ports: usize, workers: &[(Vec<(PortId, P)>, af_xdp::FramePool)]) -> Vec<Vec<usize>> {
+    let having = |port| {
+        let with = workers.iter().enumerate().filter(move |(_, (lanes, _))| lanes.iter().any(|(id, _)| *id == port));
+        with.map(|(worker, _)| worker).collect()
+    };
+    (0..ports).map(|port| having(PortId(u8::try_from(port).unwrap_or(u8::MAX)))).collect()
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    // Validated to be at most a week: fits.
+    let millis = |time: Duration| Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX);
+    let times = &config.timeouts;
+    Timeouts {
+        syn: millis(times.tcp_syn),
+        established: millis(times.tcp_established),
+        closing: millis(times.tcp_closing),
+        closed: millis(times.tcp_closed),
+        udp: millis(times.udp),
+    }
+}
+
+fn memory(config: &Config) -> io::Result<Memory> {
+    let capacity = config.flow_capacity as usize;
+    Ok(Memory {
+        flows: Flows::new(capacity, random_key()?, timeouts(config))?,
+        affinities: Affinities::new(capacity / 4, random_key()?)?,
+        arp: Limit::new(config.arp_rate, random_key()?),
+        replies: Limit::new(config.reply_rate, random_key()?),
+        created: 0,
+        untracked: 0,
+    })
+}
+
+fn random_key() -> io::Result<Key> {
+    let mut words = [0u64; 2];
+    for word in &mut words {
+        let mut bytes = [0u8; 8];
+        // Short reads happen only above 256 bytes (getrandom(2)).
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        *word = u64::from_ne_bytes(bytes);
+    }
+    Ok(Key(words))
+}
+
+/// Nobody else waits for these; without systemd they do nothing.
+fn ready() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+fn stopping() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+}
