@@ -4,8 +4,9 @@
 //! cargo run --release -p af-xdp --example bounce -- IFACE [--to IFACE2] [--queue N] [--copy|--zero-copy|--auto] [--seconds N]
 //! ```
 //!
-//! With `--to`, frames go both ways between the two interfaces, in one UMEM, without a copy of ours. It takes the *whole* traffic of the queue for as long as it
-//! runs (the kernel has it back when it ends, however it ends), and a core: it never sleeps. Needs root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF.
+//! With `--to`, frames go both ways between the two interfaces, in one UMEM, without a copy of ours. It takes the
+//! *whole* traffic of the queue for as long as it runs (the kernel has it back when it ends, however it ends), and a
+//! core: it never sleeps. Needs root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF.
 //!
 //! Try it without a network card:
 //!
@@ -92,7 +93,8 @@ fn swap_macs(frame: &mut [u8]) {
     }
 }
 
-/// Takes what a port has received, behind what is still waiting to be sent, and swaps its addresses. Says how many frames were received.
+/// Takes what a port has received, behind what is still waiting to be sent, and swaps its addresses. Says how many
+/// frames were received.
 #[inline]
 fn receive(umem: &Umem, from: &mut Socket, batch: &mut Vec<Frame>) -> u64 {
     let waiting = batch.len();

@@ -1,8 +1,9 @@
 //! What can go wrong while setting up, and what to do about it.
 //!
-//! There are two kinds of trouble in this crate, and only one of them is an [`Error`]. A bad frame or a bad descriptor is a
-//! counter ([`crate::Counters`]): the world goes on. An [`Error`] means that something which was asked for does not exist: it
-//! says which system call failed, on what, with which errno, and what the person who reads it can do.
+//! There are two kinds of trouble in this crate, and only one of them is an [`Error`]. A bad frame or a bad
+//! descriptor is a counter ([`crate::Counters`]): the world goes on. An [`Error`] means that something which was
+//! asked for does not exist: it says which system call failed, on what, with which errno, and what the person who
+//! reads it can do.
 
 use std::fmt;
 use std::io;

@@ -1,7 +1,7 @@
 //! The few settings of a driver that AF_XDP stumbles over, as `ethtool` shows and sets them.
 //!
-//! - On veth, frames of a sender with [`Feature::TransmitChecksum`] reach the socket with an unfinished checksum. Switch it off at the end that sends into
-//!   the socket's interface.
+//! - On veth, frames of a sender with [`Feature::TransmitChecksum`] reach the socket with an unfinished checksum.
+//!   Switch it off at the end that sends into the socket's interface.
 //! - Native XDP on veth wants NAPI on the peer: [`Feature::GenericReceiveOffload`] there, or an XDP program.
 //!
 //! Setting returns what was before, so that it can be put back. Needs CAP_NET_ADMIN; reading needs nothing.
@@ -79,7 +79,8 @@ struct DriverInfo {
     driver: [u8; 32],
     rest: [u8; 160],
 }
-// SAFETY: the kernel's structure for ETHTOOL_GDRVINFO: 196 bytes, of which the driver's name is the first after the command.
+// SAFETY: the kernel's structure for ETHTOOL_GDRVINFO: 196 bytes, of which the driver's name is the first after the
+// command.
 unsafe impl Argument for DriverInfo {}
 
 fn call<T: Argument>(name: &str, argument: &mut T) -> Result<(), Error> {

@@ -9,11 +9,12 @@
 //!   256 bytes that the kernel leaves (XDP_PACKET_HEADROOM) plus the configured headroom
 //! ```
 //!
-//! A [`Frame`] is a token: neither `Clone` nor `Copy`, and only a pool or a ring of this crate can make one. Whoever holds it is the
-//! only one who can reach these bytes, so `&mut Frame` is as good as `&mut` on the chunk: no lock, no reference count, no check at run
-//! time but "is it of this UMEM?". It is 16 bytes, moves between threads, and gives up its chunk in exactly three ways: to a
-//! [`crate::FramePool`], to a socket, or by being dropped. The last one loses the chunk until the UMEM is unmapped. That is safe, but it
-//! is a mistake, so it is counted: [`Frame::leaked`].
+//! A [`Frame`] is a token: neither `Clone` nor `Copy`, and only a pool or a ring of this crate can make one. Whoever
+//! holds it is the only one who can reach these bytes, so `&mut Frame` is as good as `&mut` on the chunk: no lock, no
+//! reference count, no check at run time but "is it of this UMEM?". It is 16 bytes, moves between threads, and gives
+//! up its chunk in exactly three ways: to a [`crate::FramePool`], to a socket, or by being dropped. The last one
+//! loses the chunk until the UMEM is unmapped. That is safe, but it is a mistake, so it is counted:
+//! [`Frame::leaked`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,8 +48,9 @@ impl std::error::Error for OutOfChunk {}
 impl Frame {
     /// Makes the token for a chunk.
     ///
-    /// The caller is a pool or a ring, which holds the only right to this chunk and gives it up hereby; and has checked that `chunk` is
-    /// inside the UMEM and `start + len <= size`. Not `pub`: all soundness of this crate stands on who calls this.
+    /// The caller is a pool or a ring, which holds the only right to this chunk and gives it up hereby; and has
+    /// checked that `chunk` is inside the UMEM and `start + len <= size`. Not `pub`: all soundness of this crate
+    /// stands on who calls this.
     #[inline]
     pub(crate) fn mint(umem: u32, chunk: u32, start: u16, len: u16, size: u16) -> Self {
         debug_assert!(u32::from(start) + u32::from(len) <= u32::from(size));
@@ -121,7 +123,8 @@ impl Frame {
         Ok(())
     }
 
-    /// Frames dropped in this process since its start instead of being given back. Anything but 0 is a mistake in the program.
+    /// Frames dropped in this process since its start instead of being given back. Anything but 0 is a mistake in the
+    /// program.
     #[must_use]
     pub fn leaked() -> u64 {
         LEAKED.load(Ordering::Relaxed)

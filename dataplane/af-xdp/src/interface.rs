@@ -44,8 +44,8 @@ pub fn name(index: u32) -> Result<String, Error> {
 /// [`Error::System`] with ENODEV if there is none of that name.
 pub fn queues(name: &str) -> Result<u32, Error> {
     index(name)?;
-    // A driver that does not say (EOPNOTSUPP) is one that has one queue, or that does not let it be changed; then sysfs knows, if it is
-    // mounted in this network namespace.
+    // A driver that does not say (EOPNOTSUPP) is one that has one queue, or that does not let it be changed; then
+    // sysfs knows, if it is mounted in this network namespace.
     let said = ethtool::receive_queues(name).ok();
     let seen = || {
         let entries = fs::read_dir(PathBuf::from("/sys/class/net").join(name).join("queues")).ok()?;

@@ -36,7 +36,8 @@ pub(crate) fn control(subject: &str) -> Result<OwnedFd, Error> {
 /// Sends a request.
 ///
 /// # Safety
-/// The request's union holds what `code` takes; if that is an address, it leads to what the kernel reads and writes there.
+/// The request's union holds what `code` takes; if that is an address, it leads to what the kernel reads and writes
+/// there.
 pub(crate) unsafe fn send(fd: BorrowedFd<'_>, code: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: a whole ifreq of ours, which is what all these codes take; its contents are the caller's promise.
     let done = unsafe { libc::ioctl(fd.as_raw_fd(), code as libc::Ioctl, &raw mut *request) };

@@ -8,9 +8,10 @@
 //! | know an interface by index, name and queues; its driver's settings | [`interface`], [`ethtool`] |
 //! | hand frames to the kernel's own stack | [`tap`] |
 //!
-//! This crate is the home of `unsafe`: one operation per block, each with the reason why it holds. Its safe face is complete, so that
-//! nothing that is built on it needs any; the two functions that take over the work of another process ([`Umem::adopt`], [`Socket::adopt`])
-//! are unsafe, because only their caller can know that the other has stopped.
+//! This crate is the home of `unsafe`: one operation per block, each with the reason why it holds. Its safe face is
+//! complete, so that nothing that is built on it needs any; the two functions that take over the work of another
+//! process ([`Umem::adopt`], [`Socket::adopt`]) are unsafe, because only their caller can know that the other has
+//! stopped.
 
 // The workspace denies unsafe code; this crate is where it lives.
 #![allow(unsafe_code)]
@@ -21,6 +22,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod config;
 mod error;
 pub mod ethtool;
 mod frame;
@@ -35,9 +37,10 @@ pub mod tap;
 mod umem;
 pub mod xdp;
 
+pub use config::{BusyPoll, Mode, Registration, RingSizes, SocketConfig};
 pub use error::Error;
 pub use frame::{Frame, OutOfChunk};
 pub use pool::FramePool;
 pub use queues::{Counters, Held};
-pub use socket::{BusyPoll, Mode, Observer, Registration, RingSizes, Socket, SocketConfig, Statistics};
+pub use socket::{Observer, Socket, Statistics};
 pub use umem::{FrameSize, HugePages, KERNEL_HEADROOM, Umem, UmemConfig};

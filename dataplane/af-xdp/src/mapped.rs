@@ -1,7 +1,7 @@
 //! Ring memory that the kernel maps for a socket.
 //!
-//! The only place where a ring touches memory that somebody else writes: indices and flags as atomics, slots by raw pointer, and never a Rust
-//! reference to a slot.
+//! The only place where a ring touches memory that somebody else writes: indices and flags as atomics, slots by raw
+//! pointer, and never a Rust reference to a slot.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,7 +65,8 @@ impl<T: Copy> Mapped<T> {
 
     #[inline]
     fn slot(&self, index: u32) -> NonNull<T> {
-        // SAFETY: `new` has checked that `size` slots are inside the mapping, and `size` is a power of two, so the masked index is below it.
+        // SAFETY: `new` has checked that `size` slots are inside the mapping, and `size` is a power of two, so the
+        // masked index is below it.
         unsafe { self.slots.add((index & (self.size - 1)) as usize) }
     }
 }
@@ -111,15 +112,16 @@ impl<T: Copy> Memory for Mapped<T> {
     #[inline]
     fn read(&self, index: u32) -> T {
         let slot = self.slot(index);
-        // SAFETY: inside the mapping and aligned; any bits are a value of `T`; the kernel does not write a slot between publishing it and our
-        // releasing it, and the acquire load of its index came before this.
+        // SAFETY: inside the mapping and aligned; any bits are a value of `T`; the kernel does not write a slot
+        // between publishing it and our releasing it, and the acquire load of its index came before this.
         unsafe { slot.read() }
     }
 
     #[inline]
     fn write(&self, index: u32, item: T) {
         let slot = self.slot(index);
-        // SAFETY: inside the mapping and aligned; the kernel does not read a slot that it has released and that we have not published.
+        // SAFETY: inside the mapping and aligned; the kernel does not read a slot that it has released and that we
+        // have not published.
         unsafe { slot.write(item) };
     }
 }

@@ -1,8 +1,9 @@
 //! Frames that nobody uses at the moment.
 //!
-//! One owner, no lock: each worker has its own pool ([`FramePool::split`]), from which it tops up its sockets' fill rings, and into which completed and
-//! dropped frames go. Frames may come back to another pool than they were taken from (a frame received by one worker and sent by another); each
-//! pool has room for all frames of the UMEM, so nothing is ever allocated after construction.
+//! One owner, no lock: each worker has its own pool ([`FramePool::split`]), from which it tops up its sockets' fill
+//! rings, and into which completed and dropped frames go. Frames may come back to another pool than they were taken
+//! from (a frame received by one worker and sent by another); each pool has room for all frames of the UMEM, so
+//! nothing is ever allocated after construction.
 //!
 //! Last in, first out: the frame given back last is the one most likely still in the cache.
 
@@ -50,8 +51,8 @@ impl FramePool {
         self.free.len()
     }
 
-    /// Takes a frame: empty, its data beginning at [`Umem::data_start`]. `None` if there is none left. Its bytes are those of
-    /// whoever had it last.
+    /// Takes a frame: empty, its data beginning at [`Umem::data_start`]. `None` if there is none left. Its bytes are
+    /// those of whoever had it last.
     #[inline]
     pub fn take(&mut self) -> Option<Frame> {
         self.free.pop().map(|chunk| self.umem.mint_empty(chunk))

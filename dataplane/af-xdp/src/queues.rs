@@ -6,9 +6,10 @@
 //!            complete() <-- [ completion ring ] <-- kernel <-- [ tx ring ] <-- transmit()
 //! ```
 //!
-//! Here, and in the pool, numbers become frames and frames become numbers. The rule that makes it sound: a chunk's number is put into a ring only by who
-//! holds the chunk, who thereby gives it up; and the kernel returns each number once, through the ring that belongs to the one it was
-//! put into. The kernel's word is taken for that; where a frame lies is checked.
+//! Here, and in the pool, numbers become frames and frames become numbers. The rule that makes it sound: a chunk's
+//! number is put into a ring only by who holds the chunk, who thereby gives it up; and the kernel returns each number
+//! once, through the ring that belongs to the one it was put into. The kernel's word is taken for that; where a frame
+//! lies is checked.
 //!
 //! This file knows nothing of sockets: a test plays the kernel on the other ends of the rings.
 
@@ -23,7 +24,8 @@ use crate::umem::Umem;
 /// More of this packet follows in the next descriptor (`XDP_PKT_CONTD`).
 const CONTINUED: u32 = libc::XDP_PKT_CONTD;
 
-/// The least that is a frame: an Ethernet header. The kernel loses the chunk of an empty transmit descriptor without completing it.
+/// The least that is a frame: an Ethernet header. The kernel (6.18, veth) takes shorter ones and drops them without a
+/// word; here they are counted.
 const ETHERNET_HEADER: usize = 14;
 
 /// What a socket has met. Written by its owner only; nothing is ever reset.
@@ -35,7 +37,8 @@ pub struct Counters {
     pub transmitted: u64,
     /// Pieces of packets in several descriptors. They are not delivered; their frames go back to the pool.
     pub pieces: u64,
-    /// Frames shorter than an Ethernet header that were asked to be sent. They are not sent; their frames go back to the pool.
+    /// Frames shorter than an Ethernet header that were asked to be sent. They are not sent; their frames go back to
+    /// the pool.
     pub runts: u64,
     /// Frames of another UMEM that were asked to be sent. They stay with the caller.
     pub foreign: u64,
@@ -54,7 +57,8 @@ pub struct Held {
     pub fill: u32,
     /// Given to be sent, not completed yet.
     pub transmit: u32,
-    /// On their way back to the pool: pieces and runts; the next [`crate::Socket::fill`] or [`crate::Socket::complete`] returns them.
+    /// On their way back to the pool: pieces and runts; the next [`crate::Socket::fill`] or
+    /// [`crate::Socket::complete`] returns them.
     pub returning: u32,
 }
 
@@ -87,7 +91,8 @@ impl<A: Memory<Item = u64>, D: Memory<Item = Desc>> Queues<A, D> {
     pub(crate) fn new(umem: Arc<Umem>, fill: A, completion: A, rx: D, tx: D) -> Self {
         let (fill, mut completion) = (Producer::new(fill), Consumer::new(completion));
         let (mut rx, tx) = (Consumer::new(rx), Producer::new(tx));
-        // What the driver itself holds cannot be seen here: those frames are not counted as held, and are received all the same.
+        // What the driver itself holds cannot be seen here: those frames are not counted as held, and are received
+        // all the same.
         let in_fill = fill.unconsumed() + rx.available(u32::MAX);
         let in_tx = tx.unconsumed() + completion.available(u32::MAX);
         let returning = Vec::with_capacity((rx.size() + tx.size()) as usize);
@@ -197,8 +202,8 @@ impl<A: Memory<Item = u64>, D: Memory<Item = Desc>> Queues<A, D> {
             return 0;
         }
         self.give_back(pool);
-        // What was given and not received yet never exceeds the ring. So a socket never holds more for receiving than its fill ring's
-        // size, however many frames wait in the rx ring, and pools can be sized.
+        // What was given and not received yet never exceeds the ring. So a socket never holds more for receiving than
+        // its fill ring's size, however many frames wait in the rx ring, and pools can be sized.
         let wanted = (self.fill.size() - self.in_fill.min(self.fill.size())).min(pool.free() as u32);
         let count = self.fill.reserve(wanted);
         if count == 0 {
@@ -443,7 +448,8 @@ mod tests {
                         wire.extend(kernel.sent());
                     },
                     _ => for _ in 0..count {
-                        // Out of order, as a driver may; and only while there is room: the kernel reserves the slot before it sends.
+                        // Out of order, as a driver may; and only while there is room: the kernel reserves the slot
+                        // before it sends.
                         if kernel.completion.reserve(1) == 1 && let Some(desc) = wire.pop_back() {
                             kernel.complete(desc.address);
                         }

@@ -1,4 +1,5 @@
-//! One single-producer, single-consumer ring, as the kernel lays it out: two indices, flags, and a power of two of slots.
+//! One single-producer, single-consumer ring, as the kernel lays it out: two indices, flags, and a power of two of
+//! slots.
 //!
 //! ```text
 //!               consumer                producer
@@ -10,9 +11,9 @@
 //!                  rest: the producer's
 //! ```
 //!
-//! Both indices are `u32`, only ever grow, and wrap: all arithmetic on them is wrapping, and "how many" is always a difference. A side keeps its
-//! own index to itself, and a copy of the other's, which it refreshes (one access to a contended cache line) only when the copy says that
-//! there is not enough.
+//! Both indices are `u32`, only ever grow, and wrap: all arithmetic on them is wrapping, and "how many" is always a
+//! difference. A side keeps its own index to itself, and a copy of the other's, which it refreshes (one access to a
+//! contended cache line) only when the copy says that there is not enough.
 //!
 //! **The whole of the synchronisation** is two pairs:
 //!
@@ -21,15 +22,17 @@
 //! | producer fills slots, stores `producer` with *release* | consumer loads `producer` with *acquire* | the slots it reads are filled |
 //! | consumer reads slots, stores `consumer` with *release* | producer loads `consumer` with *acquire* | the slots it fills have been read |
 //!
-//! The code is written once over [`Memory`]: for the kernel's mapped memory in this crate, for plain memory where a test plays the kernel, and
-//! for loom's atomics (`tests/loom.rs`), which tries every interleaving and every value that the orderings permit. Rings carry plain numbers; who may
-//! turn a number into a [`crate::Frame`] is settled one level up.
+//! The code is written once over [`Memory`]: for the kernel's mapped memory in this crate, for plain memory where a
+//! test plays the kernel, and for loom's atomics (`tests/loom.rs`), which tries every interleaving and every value
+//! that the orderings permit. Rings carry plain numbers; who may turn a number into a [`crate::Frame`] is settled one
+//! level up.
 
 use std::sync::atomic::Ordering;
 
 /// The two indices, the flags and the slots of a ring, wherever they are.
 ///
-/// Orderings are arguments, so that the protocol stands in one place ([`Producer`], [`Consumer`]) and a test can break it.
+/// Orderings are arguments, so that the protocol stands in one place ([`Producer`], [`Consumer`]) and a test can
+/// break it.
 pub trait Memory {
     /// What a slot holds.
     type Item: Copy;
@@ -88,12 +91,13 @@ impl<M: Memory> Producer<M> {
     /// Slots that are free as far as this side knows.
     #[inline]
     fn free(&self) -> u32 {
-        // The subtraction wraps with the indices. Should the consumer ever be ahead of us (it cannot), there is nothing free.
+        // The subtraction wraps with the indices. Should the consumer ever be ahead of us (it cannot), there is
+        // nothing free.
         self.size.saturating_sub(self.next.wrapping_sub(self.consumer))
     }
 
-    /// Fills the next slot, not visible to the consumer before [`Producer::publish`]. False, and nothing done, if it was not
-    /// [reserved](Producer::reserve).
+    /// Fills the next slot, not visible to the consumer before [`Producer::publish`]. False, and nothing done, if it
+    /// was not [reserved](Producer::reserve).
     #[inline]
     #[must_use]
     pub fn push(&mut self, item: M::Item) -> bool {
@@ -172,7 +176,8 @@ impl<M: Memory> Consumer<M> {
         self.producer.wrapping_sub(self.next).min(self.size)
     }
 
-    /// Takes the next entry; its slot stays the consumer's until [`Consumer::release`]. `None` if it was not seen by [`Consumer::available`].
+    /// Takes the next entry; its slot stays the consumer's until [`Consumer::release`]. `None` if it was not seen by
+    /// [`Consumer::available`].
     #[inline]
     pub fn pop(&mut self) -> Option<M::Item> {
         if self.full() == 0 {

@@ -12,17 +12,19 @@
 //!               '-- complete() <-- [ completion ring ] <-----'
 //! ```
 //!
-//! All four rings belong to one [`Socket`], which has one owner. Several sockets, on any interfaces and queues, may be bound to one UMEM: a
-//! frame that one has received is sent by another without a copy. A round of a worker is:
+//! All four rings belong to one [`Socket`], which has one owner. Several sockets, on any interfaces and queues, may
+//! be bound to one UMEM: a frame that one has received is sent by another without a copy. A round of a worker is:
 //!
 //! ```text
 //! complete(pool); fill(pool); receive(batch); ...; transmit(batch); kick()
 //! ```
 //!
-//! A socket's memory budget: it holds at most `rings.fill` frames for receiving and `rings.tx` for sending; what is in the program's hands comes on top.
+//! A socket's memory budget: it holds at most `rings.fill` frames for receiving and `rings.tx` for sending; what is
+//! in the program's hands comes on top.
 //!
-//! Closing is asynchronous in the kernel: for some 30 ms after a drop the queue is still busy, and [`Socket::open`] waits for that.
-//! The frames that the kernel has when a socket is dropped are lost to the UMEM, and counted by [`Umem::lost`].
+//! Closing is asynchronous in the kernel: for some 30 ms after a drop the queue is still busy, and [`Socket::open`]
+//! waits for that. The frames that the kernel has when a socket is dropped are lost to the UMEM, and counted by
+//! [`Umem::lost`].
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -31,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use memmap2::MmapOptions;
 
+use crate::config::{Mode, Registration, RingSizes, SocketConfig};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::mapped::{Desc, Mapped};
@@ -44,129 +47,9 @@ const SO_PREFER_BUSY_POLL: libc::c_int = 69;
 const SO_BUSY_POLL_BUDGET: libc::c_int = 70;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
-/// The kernel's own number of frames per `sendto` in copy mode, and the least that may be asked for (`TX_BATCH_SIZE`, net/xdp/xsk.c).
+/// The kernel's own number of frames per `sendto` in copy mode, and the least that may be asked for (`TX_BATCH_SIZE`,
+/// net/xdp/xsk.c).
 const TX_BATCH_SIZE: u32 = 32;
-
-/// How frames get between the driver and the UMEM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Zero-copy if the driver can, else copy. [`Socket::zero_copy`] says which it became.
-    Auto,
-    /// The kernel copies. Every driver can.
-    Copy,
-    /// The NIC reads and writes the UMEM, or an error.
-    ZeroCopy,
-}
-
-/// Whether the UMEM is registered once or once per socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registration {
-    /// Share the registration of another socket of the UMEM (`XDP_SHARED_UMEM`) where that gives the mode that is asked for: a sharing socket
-    /// gets copy or zero-copy, need_wakeup and multi-buffer as the first one has them. Else register anew.
-    Share,
-    /// Register anew. The pages count twice against RLIMIT_MEMLOCK.
-    Own,
-}
-
-/// Number of slots of each ring, powers of two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RingSizes {
-    /// Frames that wait to be filled. Too small: drops in bursts (`rx_fill_ring_empty`). Too large: frames wait out of the cache. Zero-copy drivers
-    /// want at least their hardware ring's size.
-    pub fill: u32,
-    /// Received frames that wait for the program. At least `fill`, or bursts are dropped (`rx_ring_full`).
-    pub rx: u32,
-    /// Frames that wait to be sent.
-    pub tx: u32,
-    /// Frames that have been sent. At least `tx`, or sending stops while it is full.
-    pub completion: u32,
-}
-
-impl Default for RingSizes {
-    /// 2048 each: twice the kernel's usual NAPI backlog, and the size that the kernel's own samples use.
-    fn default() -> Self {
-        RingSizes { fill: 2048, rx: 2048, tx: 2048, completion: 2048 }
-    }
-}
-
-impl RingSizes {
-    fn check(self) -> Result<(), Error> {
-        for (what, size) in [
-            ("fill ring size", self.fill),
-            ("rx ring size", self.rx),
-            ("tx ring size", self.tx),
-            ("completion ring size", self.completion),
-        ] {
-            // The upper limit keeps sums of two rings far from u32's end.
-            if !size.is_power_of_two() || size > 1 << 20 {
-                return Err(Error::invalid(what, format!("expected a power of two up to {}, got {size}", 1 << 20)));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Busy polling: the driver's work is done inside the socket's own calls, on the worker's core, instead of in an interrupt.
-/// Wants `napi_defer_hard_irqs` and `gro_flush_timeout` set on the interface (Documentation/networking/napi.rst).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BusyPoll {
-    /// How long a call may poll, in microseconds (`SO_BUSY_POLL`). 20 is usual.
-    pub micros: u32,
-    /// Most packets per call (`SO_BUSY_POLL_BUDGET`). 64 is usual.
-    pub budget: u32,
-}
-
-/// What a socket should be.
-#[derive(Debug, Clone)]
-pub struct SocketConfig {
-    /// Interface index: [`crate::interface::index`].
-    pub interface: u32,
-    /// Receive and transmit queue, from 0.
-    pub queue: u32,
-    /// Ring sizes. Default 2048 each.
-    pub rings: RingSizes,
-    /// Default [`Mode::Auto`].
-    pub mode: Mode,
-    /// Let the kernel say when it wants to be woken, instead of always waking it (`XDP_USE_NEED_WAKEUP`). Default true.
-    pub need_wakeup: bool,
-    /// Accept packets of several buffers (`XDP_USE_SG`). This crate does not deliver them but counts them ([`Counters::pieces`]), where without
-    /// this the kernel counts them as dropped. Default false.
-    pub multi_buffer: bool,
-    /// Default none.
-    pub busy_poll: Option<BusyPoll>,
-    /// Most frames per `sendto` in copy mode, at least 32 (the kernel's default) and at most `rings.tx`; before Linux 6.17 it is always 32.
-    /// Default 256, with which a kick a batch never gets EAGAIN.
-    pub tx_budget: Option<u32>,
-    /// Default [`Registration::Share`].
-    pub registration: Registration,
-    /// How long to try while the queue is busy, because a former socket is still closing. Default 1 s; up to 31 ms have been seen.
-    pub busy_retry: Duration,
-}
-
-impl SocketConfig {
-    /// The defaults, for one queue of one interface.
-    #[must_use]
-    pub fn new(interface: u32, queue: u32) -> Self {
-        SocketConfig {
-            interface,
-            queue,
-            rings: RingSizes::default(),
-            mode: Mode::Auto,
-            need_wakeup: true,
-            multi_buffer: false,
-            busy_poll: None,
-            tx_budget: Some(256),
-            registration: Registration::Share,
-            busy_retry: Duration::from_secs(1),
-        }
-    }
-
-    fn subject(&self) -> String {
-        let name = crate::interface::name(self.interface);
-        let name = name.unwrap_or_else(|_| format!("interface {}", self.interface));
-        format!("{name} queue {}", self.queue)
-    }
-}
 
 /// What the kernel has counted for a socket (`XDP_STATISTICS`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -202,11 +85,13 @@ pub struct Socket {
 impl Socket {
     /// Makes a socket, registers the UMEM or shares its registration, and binds it.
     ///
-    /// Nothing is received before frames have been given ([`Socket::fill`]), the socket is in the map of an XDP program, and the program is attached; in that
-    /// order no frame is dropped. Needs CAP_NET_RAW; using it afterwards needs nothing.
+    /// Nothing is received before frames have been given ([`Socket::fill`]), the socket is in the map of an XDP
+    /// program, and the program is attached; in that order no frame is dropped. Needs CAP_NET_RAW; using it
+    /// afterwards needs nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for ring sizes that cannot be; [`Error::System`] with the call that failed. EBUSY only after `busy_retry`.
+    /// [`Error::Invalid`] for ring sizes that cannot be; [`Error::System`] with the call that failed. EBUSY only
+    /// after `busy_retry`.
     pub fn open(umem: &Arc<Umem>, config: &SocketConfig) -> Result<Socket, Error> {
         config.rings.check()?;
         umem.with_peers(|peers| {
@@ -220,7 +105,8 @@ impl Socket {
         let taken = |peer: &Peer| peer.mode.interface == config.interface && peer.mode.queue == config.queue;
         let peer = match config.registration {
             Registration::Own => None,
-            // A second socket on one queue would share its rings too, which is not offered; registering anew, it learns that the queue is busy.
+            // A second socket on one queue would share its rings too, which is not offered; registering anew, it
+            // learns that the queue is busy.
             Registration::Share if peers.iter().any(taken) => None,
             Registration::Share => peers.iter().find(|peer| Self::may_share(config, peer)),
         };
@@ -331,15 +217,15 @@ impl Socket {
         })
     }
 
-    /// Takes over a socket that is bound already, such as one that was handed over by another process with its UMEM ([`Umem::adopt`]).
-    /// The rings are taken up where they stand. Needs no capability.
+    /// Takes over a socket that is bound already, such as one that was handed over by another process with its UMEM
+    /// ([`Umem::adopt`]). The rings are taken up where they stand. Needs no capability.
     ///
     /// # Errors
     /// [`Error::System`] if it is not an AF_XDP socket or its rings are smaller than `config.rings`.
     ///
     /// # Safety
-    /// `fd` is bound to the memory of `umem`, its rings have exactly the sizes in `config.rings`, and nobody else uses them any more:
-    /// a frame that comes out of its rings is taken to be nobody else's.
+    /// `fd` is bound to the memory of `umem`, its rings have exactly the sizes in `config.rings`, and nobody else
+    /// uses them any more: a frame that comes out of its rings is taken to be nobody else's.
     pub unsafe fn adopt(fd: OwnedFd, umem: &Arc<Umem>, config: &SocketConfig) -> Result<Socket, Error> {
         config.rings.check()?;
         let queues = map_rings(&fd, umem, config.rings, &config.subject())?;
@@ -399,11 +285,11 @@ impl Socket {
         self.queues.receive(into, max)
     }
 
-    /// Gives frames to the kernel to be sent, from the front of `from`, as many as the ring has room for, and says how many. The rest stay. Call
-    /// [`Socket::kick`] afterwards.
+    /// Gives frames to the kernel to be sent, from the front of `from`, as many as the ring has room for, and says
+    /// how many. The rest stay. Call [`Socket::kick`] afterwards.
     ///
-    /// Frames shorter than an Ethernet header are not sent ([`Counters::runts`]). A frame of another UMEM stays, and what is behind it
-    /// too ([`Counters::foreign`]).
+    /// Frames shorter than an Ethernet header are not sent ([`Counters::runts`]). A frame of another UMEM stays, and
+    /// what is behind it too ([`Counters::foreign`]).
     #[inline]
     pub fn transmit(&mut self, from: &mut Vec<Frame>) -> usize {
         self.queues.transmit(from)
@@ -421,12 +307,12 @@ impl Socket {
         self.queues.complete(pool)
     }
 
-    /// Asks the kernel to send, if there is anything outstanding and it wants to be asked. Call it every round, not only after transmitting: in copy
-    /// mode one call sends at most [`Socket::tx_budget`] frames.
+    /// Asks the kernel to send, if there is anything outstanding and it wants to be asked. Call it every round, not
+    /// only after transmitting: in copy mode one call sends at most [`Socket::tx_budget`] frames.
     ///
     /// # Errors
-    /// [`Error::System`] if the interface is down ([`Error::is_link_down`]) or gone. EAGAIN, EBUSY and ENOBUFS are no errors: the
-    /// kernel has done some of it, and the next call goes on.
+    /// [`Error::System`] if the interface is down ([`Error::is_link_down`]) or gone. EAGAIN, EBUSY and ENOBUFS are no
+    /// errors: the kernel has done some of it, and the next call goes on.
     #[inline]
     pub fn kick(&mut self) -> Result<(), Error> {
         if self.queues.in_tx() == 0 || (self.need_wakeup && self.queues.tx_flags() & libc::XDP_RING_NEED_WAKEUP == 0) {
@@ -439,7 +325,8 @@ impl Socket {
         self.kicked(done, "sendto")
     }
 
-    /// Asks the kernel to go on receiving, if it wants to be asked: with need_wakeup when the fill ring had run empty, and always with busy polling.
+    /// Asks the kernel to go on receiving, if it wants to be asked: with need_wakeup when the fill ring had run
+    /// empty, and always with busy polling.
     ///
     /// # Errors
     /// As [`Socket::kick`].

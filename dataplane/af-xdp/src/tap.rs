@@ -1,8 +1,8 @@
 //! A TAP device: an interface of the kernel whose wire is a file descriptor.
 //!
-//! What a dataplane takes from an interface but the kernel should have goes in by [`TapDevice::write`], and the kernel takes it for received; what the
-//! kernel sends on it comes out by [`TapDevice::read`]. Frames are whole Ethernet frames without FCS and without a header of the device's own.
-//! Neither call ever waits.
+//! What a dataplane takes from an interface but the kernel should have goes in by [`TapDevice::write`], and the
+//! kernel takes it for received; what the kernel sends on it comes out by [`TapDevice::read`]. Frames are whole
+//! Ethernet frames without FCS and without a header of the device's own. Neither call ever waits.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -31,10 +31,12 @@ pub struct TapDevice {
 }
 
 impl TapDevice {
-    /// Makes a device, down, in this thread's network namespace. The name may be a pattern with `%d`. Needs CAP_NET_ADMIN.
+    /// Makes a device, down, in this thread's network namespace. The name may be a pattern with `%d`. Needs
+    /// CAP_NET_ADMIN.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that cannot be; [`Error::System`]: EBUSY if one of that name is open, EPERM without the capability.
+    /// [`Error::Invalid`] for a name that cannot be; [`Error::System`]: EBUSY if one of that name is open, EPERM
+    /// without the capability.
     pub fn create(name: &str) -> Result<TapDevice, Error> {
         let mut request = ioctl::request(name)?;
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun");
@@ -117,7 +119,8 @@ impl TapDevice {
         done.map_err(|source| Error::from_io(call, &self.name, source))
     }
 
-    /// The next frame that the kernel has sent, its length; `None` if there is none. A frame longer than the buffer is cut.
+    /// The next frame that the kernel has sent, its length; `None` if there is none. A frame longer than the buffer
+    /// is cut.
     ///
     /// # Errors
     /// What read(2) says; EIO while the device is down is taken for "none".

@@ -10,11 +10,13 @@
 //!     (yours)    pool      (the kernel's)
 //! ```
 //!
-//! Every chunk is at any time in exactly one hand: a [`Frame`], a [`FramePool`], or a ring of a socket. So that no two hands can ever hold
-//! one chunk, all rights are made once, here: [`Umem::new`] gives the memory and one pool with all its chunks, and never again.
-//! [`Umem::bytes`] and its sisters need the `Frame` to reach the bytes; the UMEM alone shows nothing.
+//! Every chunk is at any time in exactly one hand: a [`Frame`], a [`FramePool`], or a ring of a socket. So that no
+//! two hands can ever hold one chunk, all rights are made once, here: [`Umem::new`] gives the memory and one pool
+//! with all its chunks, and never again. [`Umem::bytes`] and its sisters need the `Frame` to reach the bytes; the
+//! UMEM alone shows nothing.
 //!
-//! It never hands out memory that the kernel may be writing, and never moves or unmaps while a socket or a pool holds it.
+//! It never hands out memory that the kernel may be writing, and never moves or unmaps while a socket or a pool holds
+//! it.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -74,12 +76,13 @@ pub enum HugePages {
 /// What a UMEM should be.
 #[derive(Debug, Clone, Copy)]
 pub struct UmemConfig {
-    /// Number of chunks. For each socket count its fill, rx and tx ring sizes, and add what is in the program's hands. Default 16,384.
+    /// Number of chunks. For each socket count its fill, rx and tx ring sizes, and add what is in the program's
+    /// hands. Default 16,384.
     pub frames: u32,
     /// Size of each. Default 2048.
     pub frame_size: FrameSize,
-    /// Bytes that the kernel leaves free in front of each received frame, beyond [`KERNEL_HEADROOM`]. Default 0: 256 bytes hold every
-    /// encapsulation that is in use.
+    /// Bytes that the kernel leaves free in front of each received frame, beyond [`KERNEL_HEADROOM`]. Default 0: 256
+    /// bytes hold every encapsulation that is in use.
     pub headroom: u16,
     /// Default [`HugePages::Prefer`].
     pub huge_pages: HugePages,
@@ -104,8 +107,8 @@ impl UmemConfig {
         if self.frames == 0 {
             return Err(Error::invalid("UMEM frames", "expected at least 1, got 0"));
         }
-        // The kernel refuses headroom >= chunk - XDP_PACKET_HEADROOM (net/xdp/xdp_umem.c); and a chunk that cannot hold an
-        // Ethernet frame of MTU 1500 with two VLAN tags (1522 bytes) is a trap.
+        // The kernel refuses headroom >= chunk - XDP_PACKET_HEADROOM (net/xdp/xdp_umem.c); and a chunk that cannot
+        // hold an Ethernet frame of MTU 1500 with two VLAN tags (1522 bytes) is a trap.
         let room = self.frame_size.bytes() - KERNEL_HEADROOM;
         let limit = room - 1522;
         if usize::from(self.headroom) > limit {
@@ -148,11 +151,12 @@ pub struct Umem {
 impl Umem {
     /// Maps the memory, and makes the pool that holds every one of its frames.
     ///
-    /// The memory is faulted in here, so that no page fault comes later. It is kept out of core dumps (it is other people's traffic) and out
-    /// of forked children.
+    /// The memory is faulted in here, so that no page fault comes later. It is kept out of core dumps (it is other
+    /// people's traffic) and out of forked children.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a configuration that cannot be; [`Error::System`] if there is no memory (or no huge pages, where they are required).
+    /// [`Error::Invalid`] for a configuration that cannot be; [`Error::System`] if there is no memory (or no huge
+    /// pages, where they are required).
     ///
     /// # Examples
     /// ```
@@ -184,15 +188,15 @@ impl Umem {
 
     /// Maps a UMEM that another process made with [`UmemConfig::memfd`], and a pool that is empty.
     ///
-    /// The chunks belong to whoever held them: the sockets, taken over by [`crate::Socket::adopt`], bring theirs as they receive and complete. What the
-    /// former process held in its own hands is lost to this one.
+    /// The chunks belong to whoever held them: the sockets, taken over by [`crate::Socket::adopt`], bring theirs as
+    /// they receive and complete. What the former process held in its own hands is lost to this one.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the memfd is not sealed against shrinking, or smaller than `config` says.
     ///
     /// # Safety
-    /// Nobody else may touch the memory from now on: neither another process (its maker is dead, or has stopped) nor another
-    /// `Umem` of this one. Otherwise bytes would change under a `&[u8]`.
+    /// Nobody else may touch the memory from now on: neither another process (its maker is dead, or has stopped) nor
+    /// another `Umem` of this one. Otherwise bytes would change under a `&[u8]`.
     pub unsafe fn adopt(memfd: OwnedFd, config: UmemConfig) -> Result<(Arc<Umem>, FramePool), Error> {
         config.check()?;
         let file = File::from(memfd);
@@ -277,7 +281,8 @@ impl Umem {
         self.config.frame_size.bytes()
     }
 
-    /// Where the kernel puts the first byte of a received frame, and where [`Umem::write`] puts it: bytes from the beginning of the chunk.
+    /// Where the kernel puts the first byte of a received frame, and where [`Umem::write`] puts it: bytes from the
+    /// beginning of the chunk.
     #[inline]
     #[must_use]
     pub fn data_start(&self) -> usize {
@@ -322,9 +327,9 @@ impl Umem {
             return &[];
         }
         let data = self.pointer(frame, frame.start());
-        // SAFETY: `pointer` gives the frame's data inside the mapping, `start + len <= size` holds for every frame, the mapping lives as long
-        // as `self`, and nobody writes: the kernel does not have the chunk (a `Frame` exists), and every other
-        // way to it needs `&mut Frame`.
+        // SAFETY: `pointer` gives the frame's data inside the mapping, `start + len <= size` holds for every frame,
+        // the mapping lives as long as `self`, and nobody writes: the kernel does not have the chunk (a `Frame`
+        // exists), and every other way to it needs `&mut Frame`.
         unsafe { std::slice::from_raw_parts(data, frame.len()) }
     }
 
@@ -357,7 +362,8 @@ impl Umem {
     /// Copies `data` into a frame, beginning where the kernel would, and sets its range.
     ///
     /// # Errors
-    /// [`crate::OutOfChunk`] if it is longer than [`Umem::max_frame_len`], or the frame is of another UMEM; then nothing has changed.
+    /// [`crate::OutOfChunk`] if it is longer than [`Umem::max_frame_len`], or the frame is of another UMEM; then
+    /// nothing has changed.
     pub fn write(&self, frame: &mut Frame, data: &[u8]) -> Result<(), crate::OutOfChunk> {
         let start = self.data_start();
         let room = self.chunk_mut(frame).get_mut(start..).and_then(|room| room.get_mut(..data.len()));
@@ -369,8 +375,8 @@ impl Umem {
     #[inline]
     fn pointer(&self, frame: &Frame, offset: usize) -> *mut u8 {
         let address = ((frame.chunk() as usize) << self.config.frame_size.shift()) + offset;
-        // SAFETY: frames are minted with a chunk below `frames`, the mapping holds `frames << shift` bytes, and `offset` is at most the
-        // chunk's size, so the result is inside the mapping or one past its end.
+        // SAFETY: frames are minted with a chunk below `frames`, the mapping holds `frames << shift` bytes, and
+        // `offset` is at most the chunk's size, so the result is inside the mapping or one past its end.
         unsafe { self.memory.as_mut_ptr().add(address) }
     }
 
@@ -420,12 +426,14 @@ impl Umem {
         self.lost.fetch_add(frames, Ordering::Relaxed);
     }
 
-    /// Runs `open` with the sockets that have this memory registered and are still open, and remembers the one it makes.
+    /// Runs `open` with the sockets that have this memory registered and are still open, and remembers the one it
+    /// makes.
     pub(crate) fn with_peers<T>(
         &self,
         open: impl FnOnce(&[Peer]) -> Result<(T, Arc<OwnedFd>, PeerMode), Error>,
     ) -> Result<T, Error> {
-        // Held while binding, so that of two threads only one registers. Nothing in it can be left half done by a panic.
+        // Held while binding, so that of two threads only one registers. Nothing in it can be left half done by a
+        // panic.
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.retain(|(socket, _)| socket.strong_count() > 0);
         let peers: Vec<Peer> =

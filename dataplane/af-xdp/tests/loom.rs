@@ -4,8 +4,9 @@
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p af-xdp --test loom --release
 //! ```
 //!
-//! Loom's `UnsafeCell` notices when a slot is read and written at once, or read without the write having happened before; its atomics return any value
-//! that the orderings allow. Each seeded mistake, one ordering weakened, must be found.
+//! Loom's `UnsafeCell` notices when a slot is read and written at once, or read without the write having happened
+//! before; its atomics return any value that the orderings allow. Each seeded mistake, one ordering weakened, must be
+//! found.
 
 #![cfg(loom)]
 
@@ -88,8 +89,8 @@ impl Memory for Loom {
     }
 }
 
-/// Tries three times to send through two slots, so that a slot may be used twice, across the wrap of the indices, while the other side
-/// tries to receive. No waiting: the number of interleavings stays finite.
+/// Tries three times to send through two slots, so that a slot may be used twice, across the wrap of the indices,
+/// while the other side tries to receive. No waiting: the number of interleavings stays finite.
 fn three_through_two(mistake: Mistake) {
     loom::model(move || {
         let memory = Loom::new(2, u32::MAX, mistake);

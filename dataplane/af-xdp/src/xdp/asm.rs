@@ -18,8 +18,8 @@
 //! # Ok::<(), af_xdp::Error>(())
 //! ```
 //!
-//! It is safe whatever is assembled: the kernel's verifier is the judge. A mistake in the assembling itself (a label that was never bound, a jump
-//! too far) is an error of [`Assembler::finish`].
+//! It is safe whatever is assembled: the kernel's verifier is the judge. A mistake in the assembling itself (a label
+//! that was never bound, a jump too far) is an error of [`Assembler::finish`].
 //!
 //! Source: RFC 9669, "BPF Instruction Set Architecture".
 
@@ -120,7 +120,8 @@ pub struct Label(usize);
 /// An instruction as the kernel takes it: `struct bpf_insn`.
 pub type Instruction = [u8; 8];
 
-/// Instructions that are finished. They name maps by descriptor: those must stay open until the program is loaded, which `'m` sees to.
+/// Instructions that are finished. They name maps by descriptor: those must stay open until the program is loaded,
+/// which `'m` sees to.
 #[derive(Debug, Clone)]
 pub struct Code<'m> {
     pub(super) instructions: Vec<Instruction>,
@@ -249,7 +250,8 @@ impl<'m> Assembler<'m> {
 
     /// `dst =` a map, as the first argument of a helper.
     pub fn load_map(&mut self, dst: Reg, map: BorrowedFd<'m>) {
-        // A 64-bit immediate in two instructions, whose source register says that it is a map's descriptor (BPF_PSEUDO_MAP_FD).
+        // A 64-bit immediate in two instructions, whose source register says that it is a map's descriptor
+        // (BPF_PSEUDO_MAP_FD).
         self.emit(0x18, dst as u8, 1, 0, map.as_raw_fd());
         self.emit(0, 0, 0, 0, 0);
     }

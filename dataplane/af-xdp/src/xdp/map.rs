@@ -1,8 +1,8 @@
 //! Maps: tables that the program in the kernel reads and the process writes.
 //!
-//! Keys and values are arrays of bytes, whose lengths are part of the type: the kernel reads and writes exactly as many, so a map taken over from elsewhere
-//! ([`Array::from_fd`] and its sisters) is first asked for its own sizes. Numbers in them are in the machine's order, addresses in the network's, as
-//! the program expects them.
+//! Keys and values are arrays of bytes, whose lengths are part of the type: the kernel reads and writes exactly as
+//! many, so a map taken over from elsewhere ([`Array::from_fd`] and its sisters) is first asked for its own sizes.
+//! Numbers in them are in the machine's order, addresses in the network's, as the program expects them.
 
 use std::io;
 use std::net::IpAddr;
@@ -76,11 +76,13 @@ impl<const K: usize, const V: usize> Map<K, V> {
     }
 
     /// # Safety
-    /// `value` leads to what the command reads or writes there: a value for lookup (times the CPUs, if per CPU) and update, a key for next key.
+    /// `value` leads to what the command reads or writes there: a value for lookup (times the CPUs, if per CPU) and
+    /// update, a key for next key.
     unsafe fn call(&self, command: Command, key: Option<&[u8; K]>, value: u64, flags: u64) -> io::Result<()> {
         let key = key.map_or(0, |key| key.as_ptr() as u64);
         let mut attr = Element { map_fd: self.fd.as_raw_fd() as u32, pad: 0, key, value, flags };
-        // SAFETY: the command's own structure; the map's keys are of K bytes, by `create` or `from_fd`; the value is the caller's promise.
+        // SAFETY: the command's own structure; the map's keys are of K bytes, by `create` or `from_fd`; the value is
+        // the caller's promise.
         unsafe { syscall::call(command, &mut attr) }.map(drop)
     }
 
@@ -90,7 +92,8 @@ impl<const K: usize, const V: usize> Map<K, V> {
 
     fn get(&self, key: &[u8; K]) -> Result<Option<[u8; V]>, Error> {
         let mut value = [0; V];
-        // SAFETY: the map's values are of V bytes, by `create` or `from_fd`, and it is not a per-CPU map, whose lookup is its own.
+        // SAFETY: the map's values are of V bytes, by `create` or `from_fd`, and it is not a per-CPU map, whose
+        // lookup is its own.
         match unsafe { self.call(Command::MapLookup, Some(key), value.as_mut_ptr() as u64, 0) } {
             Ok(()) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -285,8 +288,8 @@ impl<const K: usize, const V: usize> HashMap<K, V> {
 
 /// Values by IP prefix; a lookup finds the longest that contains the address.
 ///
-/// `K` is 4 more than the address's length: 8 for IPv4, 20 for IPv6 (`struct bpf_lpm_trie_key_u8`: the prefix length in the machine's order, then the
-/// address in the network's).
+/// `K` is 4 more than the address's length: 8 for IPv4, 20 for IPv6 (`struct bpf_lpm_trie_key_u8`: the prefix length
+/// in the machine's order, then the address in the network's).
 #[derive(Debug)]
 pub struct LpmTrie<const K: usize, const V: usize> {
     map: Map<K, V>,

@@ -5,11 +5,13 @@
 //!                             `-- XDP_PASS ----------------> the kernel's own stack
 //! ```
 //!
-//! A program is written with the [`asm::Assembler`], refers to maps ([`XskMap`], [`Array`], [`HashMap`], [`LpmTrie`], [`Counters`]), is loaded
-//! ([`Program::load`]), tried on bytes ([`Program::test_run`]), and attached to an interface ([`Program::attach`]) by a bpf_link, which goes away
-//! with the process: when it dies, the kernel has its traffic back. No compiler, no libbpf, no C.
+//! A program is written with the [`asm::Assembler`], refers to maps ([`XskMap`], [`Array`], [`HashMap`], [`LpmTrie`],
+//! [`Counters`]), is loaded ([`Program::load`]), tried on bytes ([`Program::test_run`]), and attached to an interface
+//! ([`Program::attach`]) by a bpf_link, which goes away with the process: when it dies, the kernel has its traffic
+//! back. No compiler, no libbpf, no C.
 //!
-//! One program and one [`XskMap`] per interface: a redirect goes by the receive queue's number, and those are the same on every interface.
+//! One program and one [`XskMap`] per interface: a redirect goes by the receive queue's number, and those are the
+//! same on every interface.
 
 pub mod asm;
 mod map;

@@ -101,10 +101,12 @@ impl fmt::Display for LinkMode {
 pub struct TestRun {
     /// How often. Default 1.
     pub repeat: u32,
-    /// Interface index and queue that the frame seems to come from. Default: the loopback's of the network namespace, queue 0.
+    /// Interface index and queue that the frame seems to come from. Default: the loopback's of the network namespace,
+    /// queue 0.
     pub from: Option<(u32, u32)>,
-    /// Really send and redirect the frames (`BPF_F_TEST_XDP_LIVE_FRAMES`). With a large `repeat` (2^20; the set-up is dear) a generator of
-    /// millions of frames per second. The program must write all of the frame each time: pages come back with what the receiver left in them.
+    /// Really send and redirect the frames (`BPF_F_TEST_XDP_LIVE_FRAMES`). With a large `repeat` (2^20; the set-up is
+    /// dear) a generator of millions of frames per second. The program must write all of the frame each time: pages
+    /// come back with what the receiver left in them.
     pub live_frames: bool,
 }
 
@@ -133,8 +135,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Has the kernel verify and compile a program. With `frags` it may be attached where frames are of several buffers (MTU 9000), of which it sees
-    /// the first.
+    /// Has the kernel verify and compile a program. With `frags` it may be attached where frames are of several
+    /// buffers (MTU 9000), of which it sees the first.
     ///
     /// Needs CAP_BPF and CAP_NET_ADMIN, and CAP_PERFMON for accesses at variable offsets.
     ///
@@ -151,7 +153,8 @@ impl Program {
             expected_attach_type: BPF_XDP,
             ..ProgramLoad::default()
         };
-        // SAFETY: the command's own structure; `insns` leads to `insn_cnt` instructions and `license` to a C string, both only read.
+        // SAFETY: the command's own structure; `insns` leads to `insn_cnt` instructions and `license` to a C string,
+        // both only read.
         if let Ok(fd) = unsafe { syscall::call_fd(Command::ProgramLoad, &mut attr) } {
             return Ok(Program { fd, name: name.to_owned() });
         }
@@ -175,7 +178,8 @@ impl Program {
         }
     }
 
-    /// Takes over a program that is loaded already. If it is not an XDP program, the kernel will say so when it is used.
+    /// Takes over a program that is loaded already. If it is not an XDP program, the kernel will say so when it is
+    /// used.
     #[must_use]
     pub fn from_fd(fd: OwnedFd) -> Program {
         let name = format!("fd {}", fd.as_raw_fd());
@@ -204,7 +208,8 @@ impl Program {
             flags: if how.live_frames { BPF_F_TEST_XDP_LIVE_FRAMES } else { 0 },
             ..syscall::TestRun::default()
         };
-        // SAFETY: the command's own structure; its addresses lead to as many bytes of ours as the sizes beside them say, and only `data_out` is written.
+        // SAFETY: the command's own structure; its addresses lead to as many bytes of ours as the sizes beside them
+        // say, and only `data_out` is written.
         let done = unsafe { syscall::call(Command::ProgramTestRun, &mut attr) };
         done.map_err(|source| {
             let subject = format!("program {} on a frame of {} bytes", self.name, frame.len());
@@ -216,10 +221,12 @@ impl Program {
 
     /// Attaches it to an interface of this network namespace, until the [`Link`] is dropped or the process ends.
     ///
-    /// Fill the fill ring and put the socket into the map before: what is redirected into nothing goes to the kernel. Needs CAP_NET_ADMIN.
+    /// Fill the fill ring and put the socket into the map before: what is redirected into nothing goes to the kernel.
+    /// Needs CAP_NET_ADMIN.
     ///
     /// # Errors
-    /// [`Error::System`]: ERANGE if the MTU is too large for a program without frags, EBUSY or EEXIST if something is attached.
+    /// [`Error::System`]: ERANGE if the MTU is too large for a program without frags, EBUSY or EEXIST if something is
+    /// attached.
     pub fn attach(&self, interface: u32, how: Attach) -> Result<Link, Error> {
         let native = match how {
             Attach::Generic => None,
@@ -254,7 +261,8 @@ impl AsFd for Program {
     }
 }
 
-/// A program's attachment to an interface. It ends when this is dropped, unless the descriptor was handed to another process as well.
+/// A program's attachment to an interface. It ends when this is dropped, unless the descriptor was handed to another
+/// process as well.
 #[derive(Debug)]
 #[must_use = "the program is detached when its link is dropped"]
 pub struct Link {

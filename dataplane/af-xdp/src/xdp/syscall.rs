@@ -1,7 +1,7 @@
 //! bpf(2): one call, a structure per command.
 //!
-//! The layouts are those of `union bpf_attr`, include/uapi/linux/bpf.h. The kernel takes a shorter structure than its own, the rest being zero, so
-//! each has only the fields that are used here.
+//! The layouts are those of `union bpf_attr`, include/uapi/linux/bpf.h. The kernel takes a shorter structure than its
+//! own, the rest being zero, so each has only the fields that are used here.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -103,10 +103,12 @@ pub(super) struct LinkCreate {
 /// The call. The kernel may write results into the structure.
 ///
 /// # Safety
-/// `T` is the structure of the command, and every address in it leads to as much memory as the command reads or writes there.
+/// `T` is the structure of the command, and every address in it leads to as much memory as the command reads or
+/// writes there.
 pub(super) unsafe fn call<T>(command: Command, attr: &mut T) -> io::Result<i32> {
     let size = size_of::<T>() as libc::c_uint;
-    // SAFETY: `attr` is a whole structure of ours, which the kernel reads and writes up to `size`; the rest is the caller's promise.
+    // SAFETY: `attr` is a whole structure of ours, which the kernel reads and writes up to `size`; the rest is the
+    // caller's promise.
     let done = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, &raw mut *attr, size) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done as i32) }
 }

@@ -1,4 +1,5 @@
-//! A network namespace per test, without a name: it goes away with the thread that made it, whatever happens to the test.
+//! A network namespace per test, without a name: it goes away with the thread that made it, whatever happens to the
+//! test.
 
 #![allow(unsafe_code, dead_code, unreachable_pub)]
 

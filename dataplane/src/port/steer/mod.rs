@@ -10,12 +10,12 @@
 //! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports |
 //! | everything else | nothing: `XDP_PASS`, as if levee were not there |
 //!
-//! ARP and ND replies to the kernel's own questions are "everything else", and so are fragments behind the first and ICMP on shared addresses. A frame that
-//! is too short for what it says it is passes too: the kernel has counters for those. Where there is no socket for the queue, because levee is
-//! starting or has died, the kernel gets the frame.
+//! ARP and ND replies to the kernel's own questions are "everything else", and so are fragments behind the first and
+//! ICMP on shared addresses. A frame that is too short for what it says it is passes too: the kernel has counters for
+//! those. Where there is no socket for the queue, because levee is starting or has died, the kernel gets the frame.
 //!
-//! One [`Steering`] per interface: program, maps and counters are its own. What it should do is a [`SteeringSet`]; [`Steering::apply`] finds the difference from
-//! what it does. Nothing here is on the packet's way in user space.
+//! One [`Steering`] per interface: program, maps and counters are its own. What it should do is a [`SteeringSet`];
+//! [`Steering::apply`] finds the difference from what it does. Nothing here is on the packet's way in user space.
 
 mod program;
 #[cfg(test)]
@@ -36,13 +36,14 @@ use program::Maps;
 const HOST_OWNED: u8 = 1;
 const HOST_SHARED: u8 = 2;
 
-/// Most whole addresses per family: one per VIP (25,000 Services is the design's measure, and room). The kernel takes memory only for those that are there.
+/// Most whole addresses per family: one per VIP (25,000 Services is the design's measure, and room). The kernel takes
+/// memory only for those that are there.
 const HOSTS: u32 = 1 << 17;
 /// Most prefixes per family: pod ranges and address pools.
 const PREFIXES: u32 = 1 << 14;
 
-/// Why the program took or passed a frame. Each frame is counted in exactly one class; a taken frame for which there was no socket is
-/// counted as [`Class::NoSocket`] besides.
+/// Why the program took or passed a frame. Each frame is counted in exactly one class; a taken frame for which there
+/// was no socket is counted as [`Class::NoSocket`] besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i32)]
 pub enum Class {
@@ -237,10 +238,11 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// Makes maps for an interface with that many receive queues, and loads the program over them. It passes everything until it is told otherwise.
+    /// Makes maps for an interface with that many receive queues, and loads the program over them. It passes
+    /// everything until it is told otherwise.
     ///
-    /// `frags` for interfaces whose MTU needs several buffers a packet (9000). Needs CAP_BPF and CAP_NET_ADMIN; all but [`Steering::attach`] works without them
-    /// afterwards.
+    /// `frags` for interfaces whose MTU needs several buffers a packet (9000). Needs CAP_BPF and CAP_NET_ADMIN; all
+    /// but [`Steering::attach`] works without them afterwards.
     ///
     /// # Errors
     /// [`Error::System`] with what is missing.
@@ -367,8 +369,8 @@ impl Steering {
         self.apply(&wanted)
     }
 
-    /// Does exactly this from now on, by the difference from what it does. What is added comes first and what is taken away last, so that a frame
-    /// that is levee's before and after is never the kernel's in between.
+    /// Does exactly this from now on, by the difference from what it does. What is added comes first and what is
+    /// taken away last, so that a frame that is levee's before and after is never the kernel's in between.
     ///
     /// # Errors
     /// [`Error::System`]; what was done until then stays done, and the next call goes on from there.

@@ -17,12 +17,14 @@
 //!  pass: count, XDP_PASS
 //! ```
 //!
-//! "Ours" is asked of two maps: whole addresses in a hash table (many: the VIPs), which also says "shared", and then prefixes in a trie (few: the pods'). The
-//! most exact entry wins: a node's own address inside an owned prefix can be shared.
+//! "Ours" is asked of two maps: whole addresses in a hash table (many: the VIPs), which also says "shared", and then
+//! prefixes in a trie (few: the pods'). The most exact entry wins: a node's own address inside an owned prefix can be
+//! shared.
 //!
-//! It is written without an access at a variable offset (an IPv4 header's length is one of eleven constants, each with its own branch), so
-//! that it can be loaded without CAP_PERFMON. It is longer than the hundred instructions at which one would usually turn to C, because a compiler on the user's
-//! machine, or an object file in ours that nobody can read, would be dearer; `tests.rs` tries every path on frames.
+//! It is written without an access at a variable offset (an IPv4 header's length is one of eleven constants, each
+//! with its own branch), so that it can be loaded without CAP_PERFMON. It is longer than the hundred instructions at
+//! which one would usually turn to C, because a compiler on the user's machine, or an object file in ours that nobody
+//! can read, would be dearer; `tests.rs` tries every path on frames.
 
 use std::os::fd::AsFd;
 
@@ -66,7 +68,8 @@ const END: Reg = Reg::R8;
 /// EtherType, then the protocol's bit, then the class.
 const SCRATCH: Reg = Reg::R9;
 
-// Keys on the stack, offsets from R10. A trie's key is the prefix length and then the address, so a hash table's key is the end of it.
+// Keys on the stack, offsets from R10. A trie's key is the prefix length and then the address, so a hash table's key
+// is the end of it.
 const TRIE4: i16 = -8;
 const HOST4: i16 = -4;
 const TRIE6: i16 = -32;
@@ -238,7 +241,8 @@ impl Builder<'_> {
         self.asm.add(AT, 40);
         self.asm.jump(ports);
 
-        // Neighbour solicitation and advertisement (RFC 4861, 4.3 and 4.4): whose the target is, wherever it was sent to.
+        // Neighbour solicitation and advertisement (RFC 4861, 4.3 and 4.4): whose the target is, wherever it was sent
+        // to.
         self.asm.bind(discovery);
         let (solicited, ours, not_ours) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.need(64, not_ours);
@@ -259,7 +263,8 @@ impl Builder<'_> {
         self.take(Class::Address6);
     }
 
-    /// TCP, UDP and SCTP have the destination port at the same place (RFC 9293, 768, 9260). SCRATCH is the protocol's bit.
+    /// TCP, UDP and SCTP have the destination port at the same place (RFC 9293, 768, 9260). SCRATCH is the protocol's
+    /// bit.
     fn ports(&mut self, here: Label) {
         self.asm.bind(here);
         let (short, not_ours) = (self.asm.label(), self.asm.label());

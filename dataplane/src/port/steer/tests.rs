@@ -8,6 +8,7 @@ use af_xdp::xdp::{Action, TestRun};
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacket};
 use etherparse::{EtherType, IpNumber, PacketBuilder, PacketBuilderStep, VlanId};
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::*;
 
@@ -62,7 +63,8 @@ fn steering(set: &SteeringSet) -> Option<Steering> {
     }
 }
 
-/// What the program decides on a frame. There is no socket, so what it takes is passed in the end, and counted as such too.
+/// What the program decides on a frame. There is no socket, so what it takes is passed in the end, and counted as
+/// such too.
 #[track_caller]
 fn decide(steering: &Steering, frame: &[u8]) -> Class {
     let before = steering.counts().unwrap();
@@ -374,6 +376,27 @@ fn one_thing_at_a_time() {
 }
 
 #[test]
+fn what_is_ours_goes_to_the_socket_of_its_queue() {
+    let Some(steering) = steering(&example()) else { return };
+    // In a thread with a network namespace of its own, on that one's loopback.
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let (umem, _pool) = af_xdp::Umem::new(af_xdp::UmemConfig { frames: 64, ..Default::default() }).unwrap();
+        let loopback = af_xdp::interface::index("lo").unwrap();
+        let socket = Socket::open(&umem, &af_xdp::SocketConfig::new(loopback, 0)).unwrap();
+        steering.insert_socket(0, &socket).unwrap();
+        for (name, frame, class) in cases() {
+            let expected = if class.is_taken() { Action::Redirect } else { Action::Pass };
+            let how = TestRun { from: Some((loopback, 0)), ..TestRun::default() };
+            assert_eq!(steering.program.test_run(&frame, how).unwrap().action, expected, "{name}");
+        }
+        assert_eq!(steering.counts().unwrap().get(Class::NoSocket), 0);
+        assert!(steering.insert_socket(1, &socket).is_err(), "there is no queue 1");
+    });
+    thread.join().unwrap();
+}
+
+#[test]
 fn two_capabilities_load_it_and_none_changes_it() {
     use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
     if steering(&SteeringSet::default()).is_none() {
@@ -408,7 +431,9 @@ proptest! {
 
     /// Frames damaged anywhere, against the second implementation.
     #[test]
-    fn damaged_frames(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
+    fn damaged_frames(
+        changes in prop::collection::vec((any::<Index>(), any::<Index>(), any::<u8>()), 1..12)
+    ) {
         let Some(steering) = steering(&example()) else { return Ok(()) };
         for (name, whole, _) in cases() {
             let mut frame = whole.clone();
@@ -428,7 +453,8 @@ proptest! {
             (0..8u8, any::<[bool; 4]>(), any::<[bool; 3]>(), any::<[bool; 3]>()), 1..6)
     ) {
         let Some(mut steering) = steering(&SteeringSet::default()) else { return Ok(()) };
-        let own = ["10.244.1.0/24", "192.0.2.0/24", "192.0.2.1/32", "2001:db8::/32"].map(|text| text.parse::<IpNet>().unwrap());
+        let own = ["10.244.1.0/24", "192.0.2.0/24", "192.0.2.1/32", "2001:db8::/32"];
+        let own = own.map(|text| text.parse::<IpNet>().unwrap());
         let share = [IpAddr::from(NODE), IpAddr::from(POD), IpAddr::from(node6())];
         let ports = ["1-1023", "80", "30000-65535"].map(|text| (Protocol::Tcp, text.parse::<PortRange>().unwrap()));
         for (rare, owned, shared, taken) in sets {
