@@ -105,15 +105,14 @@ impl Error {
             ("bpf(BPF_PROG_LOAD)", libc::EACCES) => {
                 "the verifier refused an access (give CAP_PERFMON if the log speaks of variable offset), see its log"
             }
-            (call, libc::EPERM) if call.starts_with("bpf(") => {
-                "give the process CAP_BPF and CAP_NET_ADMIN; on kernels before 5.11 also a larger RLIMIT_MEMLOCK"
-            }
+            (call, libc::EPERM) if call.starts_with("bpf(") => "give the process CAP_BPF and CAP_NET_ADMIN",
             ("bpf(BPF_MAP_UPDATE_ELEM)", libc::E2BIG | libc::ENOSPC) => "the map is full: create it with more entries",
             ("open(/dev/net/tun)", libc::ENOENT | libc::ENODEV) => "load the module: `modprobe tun`",
             ("open(/dev/net/tun)" | "ioctl(TUNSETIFF)", libc::EPERM | libc::EACCES) => {
                 "give the process CAP_NET_ADMIN, and read and write on /dev/net/tun"
             }
             ("ioctl(TUNSETIFF)", libc::EBUSY) => "a TAP device of this name is open elsewhere: choose another name",
+            ("madvise(MADV_POPULATE_WRITE)", libc::EINVAL) => "use Linux 5.14 or later",
             ("mmap(MAP_HUGETLB)" | "mmap(memfd)", libc::ENOMEM) => {
                 "reserve huge pages: `sysctl vm.nr_hugepages=N`, or allow falling back to normal ones"
             }

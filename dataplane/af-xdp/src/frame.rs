@@ -16,6 +16,36 @@
 //! loses the chunk until the UMEM is unmapped. That is safe, but it is a mistake, so it is counted:
 //! [`Frame::leaked`].
 
+//!
+//! What must not compile, does not. A frame cannot be given back twice:
+//!
+//! ```compile_fail,E0382
+//! # fn twice(pool: &mut af_xdp::FramePool, frame: af_xdp::Frame) {
+//! let _ = pool.give(frame);
+//! let _ = pool.give(frame);
+//! # }
+//! ```
+//!
+//! nor doubled, nor read while it is written, nor made out of nothing:
+//!
+//! ```compile_fail,E0599
+//! # fn doubled(frame: &af_xdp::Frame) {
+//! let twin: af_xdp::Frame = frame.clone();
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0502
+//! # fn both(umem: &af_xdp::Umem, frame: &mut af_xdp::Frame) {
+//! let reader = umem.bytes(frame);
+//! umem.bytes_mut(frame)[0] = 1;
+//! println!("{reader:?}");
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! let forged = af_xdp::Frame { umem: 1, chunk: 0, start: 0, len: 60, size: 2048 };
+//! ```
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Frames dropped in this process instead of being given back. One number for the process: a frame does not know

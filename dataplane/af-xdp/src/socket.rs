@@ -143,19 +143,6 @@ impl Socket {
     }
 
     fn bind(umem: &Arc<Umem>, config: &SocketConfig, peer: Option<&Peer>) -> Result<Socket, Error> {
-        let deadline = Instant::now() + config.busy_retry;
-        loop {
-            // A fresh socket each time: one whose bind has failed keeps half of what it was given.
-            match Self::try_bind(umem, config, peer) {
-                Err(error) if error.errno() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                other => return other,
-            }
-        }
-    }
-
-    fn try_bind(umem: &Arc<Umem>, config: &SocketConfig, peer: Option<&Peer>) -> Result<Socket, Error> {
         let subject = || config.subject();
         // SAFETY: makes a descriptor; no memory is involved.
         let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -203,7 +190,13 @@ impl Socket {
             }
         }
         let queues = map_rings(&fd, umem, rings, &config.subject())?;
-        bind_fd(&fd, config, peer)?;
+        let deadline = Instant::now() + config.busy_retry;
+        while let Err(error) = bind_fd(&fd, config, peer) {
+            if error.errno() != Some(libc::EBUSY) || Instant::now() >= deadline {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let zero_copy = granted_zero_copy(&fd, &config.subject())?;
         Ok(Socket {
             queues,

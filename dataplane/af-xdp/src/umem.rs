@@ -497,6 +497,17 @@ mod tests {
     }
 
     #[test]
+    fn everything_moves_between_threads_and_memory_is_shared() {
+        fn moves<T: Send>() {}
+        fn is_shared<T: Sync>() {}
+        moves::<Frame>();
+        moves::<FramePool>();
+        moves::<crate::Socket>();
+        moves::<Arc<Umem>>();
+        is_shared::<Umem>();
+    }
+
+    #[test]
     fn every_chunk_is_its_own() {
         for frame_size in [FrameSize::Bytes2048, FrameSize::Bytes4096] {
             let (umem, mut pool) = Umem::new(UmemConfig { frame_size, ..small() }).unwrap();

@@ -570,12 +570,13 @@ fn maps_hold_what_they_are_given() {
     });
 }
 
-/// Takes all capabilities from this thread, for good.
-fn drop_capabilities() {
-    // `struct __user_cap_header_struct` (version 3, this thread) and two `__user_cap_data_struct`.
-    let (header, none) = ([0x2008_0522u32, 0], [0u32; 6]);
+/// Takes all capabilities but these (of the first 32) from this thread, for good.
+fn keep_capabilities(kept: u32) {
+    // `struct __user_cap_header_struct` (version 3, this thread) and two `__user_cap_data_struct`: effective,
+    // permitted, inheritable.
+    let (header, data) = ([0x2008_0522u32, 0], [kept, kept, 0, 0, 0, 0]);
     // SAFETY: both have the sizes of the kernel's structures, which are only read.
-    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
     assert_eq!(done, 0, "capset: {}", std::io::Error::last_os_error());
 }
 
@@ -588,7 +589,7 @@ fn once_open_nothing_needs_a_capability() {
         let mut right = tap(&umem, &mut pool, "right");
         let hash = af_xdp::xdp::HashMap::<4, 1>::new("hash", 8).unwrap();
 
-        drop_capabilities();
+        keep_capabilities(0);
         let error = Socket::open(&umem, &SocketConfig::new(1, 0)).expect_err("opened without a capability");
         assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
         let error = XskMap::new("sockets", 1).expect_err("made without a capability");
@@ -605,5 +606,66 @@ fn once_open_nothing_needs_a_capability() {
         left.map.remove(0).unwrap();
         left.map.insert(0, &left.socket).unwrap();
         pool.give_all(&mut received);
+    });
+}
+
+#[test]
+fn every_kind_of_memory_and_waking_carries_frames() {
+    use af_xdp::{BusyPoll, FrameSize, HugePages};
+    in_namespace(|| {
+        veth("left", "right", "");
+        let left = interface::index("left").unwrap();
+        let memories = [
+            (FrameSize::Bytes2048, HugePages::No, 0, false),
+            (FrameSize::Bytes4096, HugePages::Prefer, 128, false),
+            (FrameSize::Bytes2048, HugePages::Prefer, 64, true),
+        ];
+        for (frame_size, huge_pages, headroom, memfd) in memories {
+            let (umem, mut pool) =
+                af_xdp::Umem::new(UmemConfig { frames: 6000, frame_size, headroom, huge_pages, memfd }).unwrap();
+            let mut right = tap(&umem, &mut pool, "right");
+            for (need_wakeup, busy_poll) in
+                [(true, None), (false, None), (true, Some(BusyPoll { micros: 20, budget: 64 }))]
+            {
+                let mut config = SocketConfig::new(left, 0);
+                config.rings = RingSizes { fill: 64, rx: 64, tx: 64, completion: 64 };
+                (config.need_wakeup, config.busy_poll) = (need_wakeup, busy_poll);
+                let mut socket = Socket::open(&umem, &config).unwrap();
+                socket.fill(&mut pool);
+                let _attached = redirect(&socket, left, false);
+                // Several times round rings of 64, and back with every frame as long as it may be.
+                for round in 0..4 {
+                    let mut frames = numbered(&umem, &mut pool, round * 50..round * 50 + 50, 1500);
+                    send_all(&mut right.socket, &mut frames, &mut pool);
+                    let mut received = Vec::new();
+                    receive_until(&mut socket, &mut received, |frames| frames.len() == 50);
+                    assert!(received.iter().all(|frame| frame.start() == 256 + usize::from(headroom)));
+                    assert_eq!(number(&umem, &received[49]), Some(round * 50 + 49));
+                    send_all(&mut socket, &mut received, &mut pool);
+                    receive_until(&mut right.socket, &mut received, |frames| frames.len() == 50);
+                    assert_eq!(number(&umem, &received[0]), Some(round * 50));
+                    pool.give_all(&mut received);
+                    right.socket.fill(&mut pool);
+                    socket.fill(&mut pool);
+                }
+                assert_conserved(&umem, pool.free(), 0, &[&socket, &right.socket]);
+            }
+        }
+    });
+}
+
+#[test]
+fn too_little_lockable_memory_is_said_so() {
+    in_namespace(|| {
+        veth("left", "right", "");
+        let (umem, _pool) = umem(1024);
+        // Root's CAP_IPC_LOCK would lift the limit. In `cargo test` other tests share the limit, and have the capability.
+        let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
+        // SAFETY: reads the structure.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) }, 0);
+        keep_capabilities(1 << 13); // CAP_NET_RAW
+        let text = Socket::open(&umem, &SocketConfig::new(interface::index("left").unwrap(), 0)).expect_err("opened");
+        let text = text.to_string();
+        assert!(text.contains("1024 frames of 2048 bytes (2 MiB)") && text.contains("RLIMIT_MEMLOCK"), "{text}");
     });
 }
