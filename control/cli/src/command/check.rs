@@ -80,6 +80,11 @@ fn check(paths: &[PathBuf]) -> Findings {
             let Input { name, bytes } = &input;
             match kind {
                 Some(Kind::Dataplane) => findings.mistakes.extend(levee_dataplane::config::check(name, bytes)),
+                // Any host will do: whether this one's name could be a Node's is not the file's fault.
+                Some(Kind::Control) => {
+                    let judged = levee_control::config::read(name, bytes, "localhost");
+                    findings.mistakes.extend(judged.err().unwrap_or_default());
+                }
                 Some(Kind::Program) => findings.mistakes.extend(program::judge(name, bytes).err().unwrap_or_default()),
                 Some(Kind::Kubernetes) | None => {}
             }

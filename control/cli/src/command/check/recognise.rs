@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Kubernetes,
     /// The dataplane's configuration.
     Dataplane,
+    /// The control process's configuration.
+    Control,
     /// A program, as `levee program get` prints it.
     Program,
 }
@@ -26,13 +28,14 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Kind::Kubernetes => "Kubernetes objects",
             Kind::Dataplane => "dataplane configuration",
+            Kind::Control => "control configuration",
             Kind::Program => "program",
         })
     }
 }
 
 /// Keys at the top of each kind. A test holds them against what the readers themselves say that they expect.
-const KEYS: [(Kind, &[&str]); 3] = [
+const KEYS: [(Kind, &[&str]); 4] = [
     (Kind::Kubernetes, &["apiVersion", "kind", "metadata", "spec", "status", "items"]),
     (
         Kind::Dataplane,
@@ -51,6 +54,20 @@ const KEYS: [(Kind, &[&str]); 3] = [
             "timeouts",
             "memory",
             "busy_poll",
+            "idle",
+        ],
+    ),
+    (
+        Kind::Control,
+        &[
+            "node",
+            "role",
+            "sources",
+            "dataplane",
+            "socket",
+            "socket_group",
+            "service_cidrs",
+            "load_balancer_class_required",
         ],
     ),
     (Kind::Program, &["generation", "local", "service_ranges", "vips", "services"]),
@@ -98,8 +115,8 @@ fn unknown(file: &str, keys: &[String]) -> Diagnostic {
         ),
     };
     Diagnostic::new(file, found).help(
-        "expected Kubernetes objects (`apiVersion`, `kind`), a dataplane configuration (`ports`, `workers`), or a program \
-         (`generation`, `services`)",
+        "expected Kubernetes objects (`apiVersion`, `kind`), a dataplane configuration (`ports`, `workers`), a control \
+         configuration (`sources`), or a program (`generation`, `services`)",
     )
 }
 
@@ -141,6 +158,7 @@ mod tests {
     fn content_says_what_a_file_is() {
         assert_eq!(kind("kind: Service\napiVersion: v1"), Some(Kind::Kubernetes));
         assert_eq!(kind("ports: []\nworkers: [1]\nservices: []"), Some(Kind::Dataplane));
+        assert_eq!(kind("socket: /a\nsources: []"), Some(Kind::Control));
         assert_eq!(kind("{\"generation\": 1, \"services\": []}"), Some(Kind::Program));
         assert_eq!(kind("[1, 2"), None);
         // A document that cannot be read does not hide what the others are.
@@ -165,6 +183,8 @@ mod tests {
         let keys = |kind| KEYS.iter().find(|(other, _)| *other == kind).expect("there").1.to_vec();
         let dataplane = levee_dataplane::config::check("f", b"nothing_like_it: 1");
         assert_eq!(expected(&dataplane[0].message), keys(Kind::Dataplane));
+        let control = levee_control::config::read("f", b"nothing_like_it: 1", "host").expect_err("unknown");
+        assert_eq!(expected(&control[0].message), keys(Kind::Control));
         let program = yaml::parse::<levee_api::program::Program>("f", b"nothing_like_it: 1").expect_err("unknown");
         assert_eq!(expected(&program.message), keys(Kind::Program));
     }
