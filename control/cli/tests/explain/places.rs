@@ -1,0 +1,105 @@
+//! No rule in particular: every kind of address of an ordinary Service, asked from everywhere.
+
+use crate::asked::*;
+
+#[test]
+fn a_cluster_ip_is_balanced_wherever_the_packet_comes_from() {
+    let node = on_node("plain_cluster_ip", "node-1");
+    // The way back of this node's pods passes here, so they are seen as they are.
+    node.tcp(POD, "10.96.0.10:80").from_pod_reaches(WEB, &ALL);
+    node.tcp(FAR_POD, "10.96.0.10:80").forwards("uplink", WEB, "nat", &ALL);
+    node.tcp(OUTSIDE, "10.96.0.10:80").forwards("uplink", WEB, "nat", &ALL);
+    on_balancer("plain_cluster_ip").tcp(OUTSIDE, "10.96.0.10:80").forwards("uplink", WEB, "nat", &ALL);
+}
+
+#[test]
+fn a_load_balancer_address_is_balanced_wherever_the_packet_comes_from() {
+    let node = on_node("load_balancer", "node-1");
+    node.tcp(POD, "192.0.2.80:80").from_pod_reaches(WEB, &ALL);
+    node.tcp(FAR_POD, "192.0.2.80:80").forwards("uplink", WEB, "nat", &ALL);
+    node.tcp(OUTSIDE, "192.0.2.80:80").forwards("uplink", WEB, "nat", &ALL);
+    let balancer = on_balancer("load_balancer");
+    balancer.tcp(OUTSIDE, "192.0.2.80:80").forwards("uplink", WEB, "nat", &ALL);
+    balancer.tcp(FAR_POD, "192.0.2.80:80").forwards("uplink", WEB, "nat", &ALL);
+}
+
+#[test]
+fn a_node_port_is_balanced_on_the_nodes_own_address_alone() {
+    let node = on_node("load_balancer", "node-1");
+    node.tcp(OUTSIDE, "172.16.0.1:30080").forwards("uplink", WEB, "nat", &ALL);
+    node.tcp(FAR_POD, "172.16.0.1:30080").forwards("uplink", WEB, "nat", &ALL);
+    node.tcp(POD, "172.16.0.1:30080").from_pod_reaches(WEB, &ALL);
+    // Another node's address is that node's business; the port is not one of the Service's addresses.
+    node.tcp(POD, "172.16.0.2:30080").is_plain("pods");
+    node.tcp(OUTSIDE, "172.16.0.2:30080").passes("uplink");
+    node.tcp(POD, "10.96.0.10:30080").is_closed("pods");
+    // A balancer serves no node ports.
+    on_balancer("load_balancer").tcp(OUTSIDE, "172.16.0.1:30080").passes("uplink");
+}
+
+#[test]
+fn the_rest_of_a_nodes_address_is_the_kernels() {
+    let node = on_node("load_balancer", "node-1");
+    for source in [OUTSIDE, FAR_POD] {
+        node.tcp(source, "172.16.0.1:22").passes("uplink");
+        // Same number, other protocol.
+        node.udp(source, "172.16.0.1:30080").passes("uplink");
+        node.ping(source, "172.16.0.1").passes("uplink");
+    }
+    node.tcp(POD, "172.16.0.1:22").passes("pods");
+    node.ping(POD, "172.16.0.1").passes("pods");
+}
+
+#[test]
+fn what_is_no_service_goes_its_way() {
+    let node = on_node("load_balancer", "node-1");
+    // Out into the world, to a pod of another node, and to pods here.
+    node.tcp(POD, "203.0.113.1:443").is_plain("pods");
+    node.tcp(POD, "10.244.2.10:8080").is_plain("pods");
+    node.ping(POD, "10.244.2.10").is_plain("pods");
+    node.tcp(OUTSIDE, "10.244.1.10:8080").is_plain("uplink");
+    node.udp(FAR_POD, "10.244.1.10:53").is_plain("uplink");
+    // What is for nobody here, the kernel has.
+    node.tcp(OUTSIDE, "203.0.113.1:443").passes("uplink");
+    node.tcp(OUTSIDE, "10.244.2.10:8080").passes("uplink");
+    let balancer = on_balancer("load_balancer");
+    balancer.tcp(OUTSIDE, "203.0.113.1:443").passes("uplink");
+    balancer.tcp(OUTSIDE, "10.244.1.10:8080").passes("uplink");
+}
+
+#[test]
+fn an_address_of_two_services_is_told_apart_by_port_and_protocol() {
+    for place in [on_node("shared_address", "node-3"), on_balancer("shared_address")] {
+        place.tcp(OUTSIDE, "192.0.2.80:80").forwards("uplink", WEB, "nat", &["10.244.1.10:8080"]);
+        place.udp(OUTSIDE, "192.0.2.80:53").forwards("uplink", "default/dns:dns", "nat", &["10.244.2.10:5353"]);
+        place.tcp(OUTSIDE, "192.0.2.80:53").forwards("uplink", "default/dns:dns-tcp", "nat", &["10.244.2.10:5353"]);
+        place.udp(OUTSIDE, "192.0.2.80:80").is_closed("uplink");
+        // Their ClusterIPs are not shared.
+        place.tcp(OUTSIDE, "10.96.0.53:80").is_closed("uplink");
+    }
+}
+
+#[test]
+fn endpoints_on_the_hosts_own_network_are_endpoints() {
+    let servers = ["172.16.0.2:6443", "172.16.0.3:6443"];
+    let node = on_node("host_network", "node-1");
+    node.tcp(POD, "10.96.0.1:443").from_pod_reaches("default/kubernetes:https", &servers);
+}
+
+#[test]
+fn the_same_question_has_the_same_answer_everywhere() {
+    // Tables are built from the backends alone: nodes and balancers agree, so a failover moves nothing.
+    let client = "198.51.100.7";
+    let chosen: Vec<_> = (0..8)
+        .map(|number| {
+            let packet = format!("tcp {client}:{} > 192.0.2.80:80", 40_000 + number);
+            let on = |place: Place| place.ask(&packet, &[]).backend().to_owned();
+            let here = on(on_balancer("load_balancer"));
+            assert_eq!(on(on_node("load_balancer", "node-1")), here);
+            assert_eq!(on(on_node("load_balancer", "node-3")), here);
+            here
+        })
+        .collect();
+    // And connections of one client spread.
+    assert!(chosen.iter().any(|backend| *backend != chosen[0]), "{chosen:?}");
+}
