@@ -1,8 +1,8 @@
 //! IPv6 (RFC 8200), down the chain of its extension headers.
 
-use super::transport;
+use super::{Link, transport};
 use crate::address::Address;
-use crate::headers::{Fragment, Ip, Transport};
+use crate::headers::{Fragment, Headers, Ip, Network, Transport};
 use crate::reason::Reason;
 use crate::wire::icmp;
 use crate::wire::ipv6::{
@@ -13,8 +13,9 @@ use crate::wire::ipv6::{
 /// chain is an attack on whoever follows it.
 const MAX_EXTENSIONS: usize = 5;
 
-/// A packet that starts at byte `l3` of its frame; `packet` goes on to the end of the frame.
-pub(super) fn parse(packet: &[u8], l3: u16) -> Result<Ip, Reason> {
+/// `packet` starts with the header and goes on to the end of the frame.
+#[inline(always)]
+pub(super) fn parse(packet: &[u8], link: Link<'_>) -> Result<Headers, Reason> {
     let header = Ipv6Header::new_checked(packet).ok_or(Reason::Runt)?;
     if header.version() != 6 {
         return Err(Reason::Ipv6Malformed);
@@ -26,23 +27,26 @@ pub(super) fn parse(packet: &[u8], l3: u16) -> Result<Ip, Reason> {
         return Err(Reason::Ipv6Malformed);
     }
 
-    let chain = walk(header.next_header(), payload)?;
+    let mut chain = Chain { next: header.next_header(), rest: payload, fragment: Fragment::Whole, in_transit: false };
+    if next::is_extension(chain.next) {
+        chain = walk(chain)?;
+    }
     let transport = if chain.in_transit {
         Transport::Other
     } else {
-        transport::parse(chain.next, icmp::PROTOCOL_V6, chain.fragment, chain.rest)?
+        transport::parse(chain.next, icmp::PROTOCOL_V6, chain.fragment, chain.rest, |transport| transport)?
     };
-    Ok(Ip {
+    Ok(link.carrying(Network::Ip(Ip {
         source,
         destination,
         protocol: chain.next,
         ttl: header.hop_limit(),
         tos: header.traffic_class(),
         fragment: chain.fragment,
-        l4: l3 + (end - chain.rest.len()) as u16,
-        end: l3 + end as u16,
+        l4: link.l3 + (end - chain.rest.len()) as u16,
+        end: link.l3 + end as u16,
         transport,
-    })
+    })))
 }
 
 /// Where the walk along a chain of extension headers ended.
@@ -55,8 +59,8 @@ struct Chain<'a> {
     in_transit: bool,
 }
 
-fn walk(first: u8, payload: &[u8]) -> Result<Chain<'_>, Reason> {
-    let mut chain = Chain { next: first, rest: payload, fragment: Fragment::Whole, in_transit: false };
+#[inline(never)]
+fn walk(mut chain: Chain<'_>) -> Result<Chain<'_>, Reason> {
     let mut walked = 0;
     while chain.fragment != Fragment::Later && next::is_extension(chain.next) {
         if walked == MAX_EXTENSIONS || (walked > 0 && chain.next == next::HOP_BY_HOP) {

@@ -38,28 +38,45 @@ use crate::wire::ethernet::{self, EthernetHeader, TAG_LEN, VlanTag, ethertype};
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Headers, Reason> {
     let length = u16::try_from(frame.len()).map_err(|_| Reason::Giant)?;
-    let link = EthernetHeader::new_checked(frame).ok_or(Reason::Runt)?;
-    let source = Mac(link.source());
-    if !source.is_station() {
+    let ethernet = EthernetHeader::new_checked(frame).ok_or(Reason::Runt)?;
+    if !Mac(ethernet.source()).is_station() {
         return Err(Reason::SourceMacInvalid);
     }
-
-    let mut ethertype = link.ethertype();
-    let mut l3 = ethernet::LEN as u16;
-    let mut vlans = Vlans::default();
-    if ethertype::is_vlan(ethertype) {
-        (vlans, ethertype) = tags(frame)?;
-        l3 += u16::from(vlans.count) * TAG_LEN as u16;
+    let ethertype = ethernet.ethertype();
+    let mut link = Link { ethernet, vlans: Vlans::default(), ethertype, l3: ethernet::LEN as u16, length };
+    if ethertype::is_vlan(link.ethertype) {
+        (link.vlans, link.ethertype) = tags(frame)?;
+        link.l3 += u16::from(link.vlans.count) * TAG_LEN as u16;
     }
 
-    let packet = frame.get(usize::from(l3)..).ok_or(Reason::Runt)?;
-    let network = match ethertype {
-        ethertype::IPV4 => Network::Ip(ipv4::parse(packet, l3)?),
-        ethertype::IPV6 => Network::Ip(ipv6::parse(packet, l3)?),
-        ethertype::ARP => Network::Arp(arp(packet)?),
-        _ => Network::Other,
-    };
-    Ok(Headers { destination: Mac(link.destination()), source, vlans, ethertype, l3, length, network })
+    let packet = frame.get(usize::from(link.l3)..).ok_or(Reason::Runt)?;
+    match link.ethertype {
+        ethertype::IPV4 => ipv4::parse(packet, link),
+        ethertype::IPV6 => ipv6::parse(packet, link),
+        ethertype::ARP => arp(packet, link),
+        _ => Ok(link.carrying(Network::Other)),
+    }
+}
+
+/// The link layer, which each network layer completes to [`Headers`] by itself: built once, where they are wanted. Handed
+/// from stage to stage they would be copied, and a copy of what was just written in small pieces stalls a core for longer
+/// than all the reading takes.
+#[derive(Clone, Copy)]
+struct Link<'a> {
+    ethernet: EthernetHeader<&'a [u8; ethernet::LEN]>,
+    vlans: Vlans,
+    ethertype: u16,
+    l3: u16,
+    length: u16,
+}
+
+impl Link<'_> {
+    #[inline(always)]
+    fn carrying(self, network: Network) -> Headers {
+        let Link { ethernet, vlans, ethertype, l3, length } = self;
+        let (destination, source) = (Mac(ethernet.destination()), Mac(ethernet.source()));
+        Headers { destination, source, vlans, ethertype, l3, length, network }
+    }
 }
 
 /// The tags of a tagged frame, and the EtherType behind them.
@@ -81,7 +98,8 @@ fn tags(frame: &[u8]) -> Result<(Vlans, u16), Reason> {
 }
 
 /// An ARP packet (RFC 826). Bytes behind it are padding.
-fn arp(packet: &[u8]) -> Result<Arp, Reason> {
+#[inline(always)]
+fn arp(packet: &[u8], link: Link<'_>) -> Result<Headers, Reason> {
     let arp = ArpPacket::new_checked(packet).ok_or(Reason::Runt)?;
     let form = (arp.hardware(), arp.protocol(), arp.hardware_len(), arp.protocol_len());
     if form != (arp::ETHERNET, ethertype::IPV4, 6, 4) {
@@ -92,11 +110,11 @@ fn arp(packet: &[u8]) -> Result<Arp, Reason> {
         arp::REPLY => ArpOperation::Reply,
         _ => return Err(Reason::ArpMalformed),
     };
-    Ok(Arp {
+    Ok(link.carrying(Network::Arp(Arp {
         operation,
         sender_mac: Mac(arp.sender_mac()),
         sender: Address::v4(arp.sender()),
         target_mac: Mac(arp.target_mac()),
         target: Address::v4(arp.target()),
-    })
+    })))
 }

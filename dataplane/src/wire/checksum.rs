@@ -19,16 +19,7 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        // In any byte order the sum comes out right, but for being in that order (RFC 1071, 2 (B)): so native 32-bit
-        // loads into 64 bits, which the compiler makes vectors of. 2^32 words would have to come before it overflows.
-        let (words, rest) = bytes.as_chunks::<4>();
-        let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-        let mut tail = [0; 4];
-        for (to, from) in tail.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        sum += u64::from(u32::from_ne_bytes(tail));
-        Sum(u64::from(u16::from_be(fold(sum))))
+        Sum(u64::from(u16::from_be(fold(native(bytes)))))
     }
 
     /// The sum of the pseudo header of TCP and UDP over IPv4 (RFC 9293, 3.1): addresses, zero, protocol, length in bytes
@@ -67,6 +58,14 @@ impl Sum {
     pub const fn checksum(self) -> u16 {
         !fold(self.0)
     }
+}
+
+/// Whether the sum of some bytes, with a checksum among them, is the zero that it should be. In either byte order: both
+/// zeros read the same backwards.
+#[inline(always)]
+#[must_use]
+pub fn is_right(bytes: &[u8]) -> bool {
+    fold(native(bytes)) == 0xffff
 }
 
 /// What a change of fields does to the checksums over them: `~m + m'` summed over every field (RFC 1624, equation 3).
@@ -122,6 +121,19 @@ pub const fn udp(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }
 
+/// The sum of 16-bit words in the machine's byte order: but for being in that order it is the right one (RFC 1071, 2 (B)).
+/// So 32-bit loads into 64 bits do, which the compiler makes vectors of. It would overflow after 2^32 words.
+#[inline(always)]
+fn native(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let mut tail = [0; 4];
+    for (to, from) in tail.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    sum + u64::from(u32::from_ne_bytes(tail))
+}
+
 /// The four 32-bit words of an IPv6 address, summed.
 const fn words(bits: u128) -> u64 {
     const LOW: u64 = 0xffff_ffff;
@@ -129,13 +141,12 @@ const fn words(bits: u128) -> u64 {
     (high >> 32) + (high & LOW) + (low >> 32) + (low & LOW)
 }
 
-/// Adds the carries back in until 16 bits are left. Zero only if the sum is.
+/// Adds halves, and the carry back in, until 16 bits are left: in a value added to itself turned halfway round, the carry
+/// of the lower half goes into the upper. Zero only if the sum is.
+#[inline(always)]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff); // at most 33 bits
-    let sum = (sum >> 16) + (sum & 0xffff); // at most 18
-    let sum = (sum >> 16) + (sum & 0xffff); // at most 17
-    let sum = (sum >> 16) + (sum & 0xffff);
-    sum as u16
+    let sum = (sum.wrapping_add(sum.rotate_right(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_right(16)) >> 16) as u16
 }
 
 #[cfg(test)]
@@ -188,6 +199,9 @@ mod tests {
         #[test]
         fn sums_agree_with_the_plain_one(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(Sum::of(&bytes).fold(), plain(&bytes));
+            prop_assert_eq!(is_right(&bytes), plain(&bytes) == 0xffff);
+            let right = [&bytes[..bytes.len() & !1], &(!plain(&bytes[..bytes.len() & !1])).to_be_bytes()].concat();
+            prop_assert_eq!(is_right(&right), right.iter().any(|byte| *byte != 0));
         }
 
         #[test]
