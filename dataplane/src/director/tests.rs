@@ -1,1 +1,286 @@
+//! A director with a real worker over memory, which turns only when a test says so.
 
+use std::sync::Mutex;
+
+use af_xdp::{FrameSize, Umem, UmemConfig};
+use levee_api::net::{Mac, PortRange};
+use levee_api::program::{Local, Pod, Vip};
+
+use super::*;
+use crate::decide::Memory;
+use crate::flows::affinity::Affinities;
+use crate::flows::{Flows, Timeouts};
+use crate::hash::MAGLEV_KEY;
+use crate::limits::Limit;
+use crate::mem::publication;
+use crate::neighbours::Asked;
+use crate::port::memory::MemoryPort;
+use crate::tables::master::{Setup, Steered};
+use crate::tables::snat::SnatRange;
+use crate::tables::{NeighbourKey, Port};
+use crate::worker::{Idle, Parts as WorkerParts, Shared, Worker};
+
+const UPLINK: PortId = PortId(0);
+const NODE: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const PEER: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+/// Remembers what it was told, and whether the worker ran the tables of a generation then.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<Steered>>>);
+
+impl Steer for Told {
+    fn steer(&mut self, wanted: &Steered) -> Result<(), String> {
+        self.0.lock().unwrap().push(wanted.clone());
+        Ok(())
+    }
+}
+
+impl Told {
+    fn owns(&self, address: &str) -> bool {
+        let net = address.parse::<IpAddr>().unwrap().into();
+        self.0.lock().unwrap().last().is_some_and(|steered| steered.owned.contains(&net))
+    }
+}
+
+struct Lab {
+    worker: Worker<MemoryPort>,
+    inbox: crossbeam_channel::Sender<Message>,
+    notices: crossbeam_channel::Sender<Notice>,
+    told: Told,
+    asked: Asked,
+    shares: Arc<Shares>,
+    events: Events,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let mut master = Master::new(Setup {
+            ports: vec![Port { name: "eth0".into(), role: Role::Uplink, mac: NODE, passes: false }],
+            snat: vec![SnatRange {
+                address: Ipv4Addr::new(192, 0, 2, 10).into(),
+                ports: PortRange { first: 61000, last: 61999 },
+            }],
+            multicast: Vec::new(),
+            workers: 1,
+        });
+        master.set_kernel_addresses([IpAddr::from([192, 0, 2, 10])]);
+        let (publisher, mut readers) = publication::channel(master.snapshot(), 1);
+        let config = UmemConfig { frames: 256, frame_size: FrameSize::Bytes2048, ..UmemConfig::default() };
+        let (umem, pool) = Umem::new(config).unwrap();
+        let shared = Shared::new(1, &umem).unwrap();
+        let (notices, noticed) = crossbeam_channel::bounded(64);
+        let (worker, handle) = Worker::new(WorkerParts {
+            worker: 0,
+            lanes: vec![(UPLINK, MemoryPort::new(&umem, 64))],
+            senders: vec![Some(0)],
+            pool,
+            memory: Memory {
+                flows: Flows::new(64, MAGLEV_KEY, Timeouts::default()).unwrap(),
+                affinities: Affinities::new(64, MAGLEV_KEY).unwrap(),
+                arp: Limit::new(50, MAGLEV_KEY),
+                replies: Limit::new(50, MAGLEV_KEY),
+                created: 0,
+                untracked: 0,
+            },
+            tables: readers.remove(0),
+            idle: Idle::spin(shared.waker(0).unwrap()),
+            shared,
+            notices: notices.clone(),
+            epoch: Instant::now(),
+        });
+        let (told, shares, events) = (Told::default(), Arc::new(Shares::default()), Events::default());
+        let (asking, asked) = neighbours::asking();
+        let director = Director::new(Parts {
+            master,
+            publisher,
+            handles: vec![handle],
+            steering: Steering::new(vec![Box::new(told.clone())]),
+            asking,
+            announce_interval: Duration::from_secs(60),
+            shares: Arc::clone(&shares),
+            events: events.clone(),
+        });
+        let (inbox, messages) = crossbeam_channel::bounded(64);
+        let thread = std::thread::spawn(move || director.run(&messages, &noticed));
+        Lab { worker, inbox, notices, told, asked, shares, events, thread: Some(thread) }
+    }
+
+    fn load(&self, program: Program) -> oneshot::Receiver<Result<Applied, Refusal>> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.send(Message::Load(program, answer)).unwrap();
+        answered
+    }
+
+    /// Lets the worker turn until something holds.
+    fn turn_until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            self.worker.turn(0);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits, without a turn of the worker, until something holds.
+    fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn sent(&mut self) -> Option<Vec<u8>> {
+        self.worker.port_mut(0).unwrap().sent()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.inbox.send(Message::Stop);
+        let ended = self.thread.take().unwrap().join();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+fn program(generation: Generation, vips: &[&str]) -> Program {
+    let vips = vips.iter().map(|vip| Vip { address: vip.parse().unwrap(), announce: true }).collect();
+    let pods = vec![Pod { address: IpAddr::from([10, 1, 0, 5]), mac: None }];
+    Program { generation, vips, local: Local { prefixes: Vec::new(), pods }, ..Program::default() }
+}
+
+/// The sender of an ARP announcement.
+fn announced(frame: &[u8]) -> Ipv4Addr {
+    assert_eq!(frame[..6], Mac::BROADCAST.0);
+    assert_eq!(frame[6..12], NODE.0);
+    assert_eq!(frame[28..32], frame[38..42], "sender and target of an announcement are one");
+    Ipv4Addr::new(frame[28], frame[29], frame[30], frame[31])
+}
+
+#[test]
+fn a_programmer_is_answered_when_the_worker_runs_it_and_frames_are_steered_only_then() {
+    let mut lab = Lab::new();
+    let mut answer = lab.load(program(3, &["10.96.0.1"]));
+    lab.wait_until("published", |lab| lab.shares.tables().generation == 3);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(answer.try_recv().is_err(), "the worker has not turned");
+    assert!(!lab.told.owns("10.96.0.1"), "the worker does not know the address yet");
+    let mut taken = None;
+    lab.turn_until("an answer", |_| {
+        taken = answer.try_recv().ok();
+        taken.is_some()
+    });
+    assert_eq!(taken, Some(Ok(Applied { generation: 3 })));
+    assert!(lab.told.owns("10.96.0.1") && lab.told.owns("10.1.0.5"));
+    assert!(lab.events.remembered().iter().any(|event| event.kind == "programmed"));
+
+    // What is lost is no longer steered though the worker has not turned.
+    let mut answer = lab.load(program(4, &["10.96.0.2"]));
+    lab.wait_until("narrowed", |lab| !lab.told.owns("10.96.0.1"));
+    assert!(!lab.told.owns("10.96.0.2"));
+    assert!(answer.try_recv().is_err());
+    lab.turn_until("an answer", |_| answer.try_recv().is_ok());
+    assert!(lab.told.owns("10.96.0.2"));
+}
+
+#[test]
+fn what_is_refused_changes_nothing() {
+    let mut lab = Lab::new();
+    let refused = lab.load(program(0, &["10.96.0.1"])).blocking_recv().unwrap();
+    assert!(matches!(refused, Err(Refusal::Invalid(reasons)) if !reasons.is_empty()));
+    let (answer, answered) = oneshot::channel();
+    let delta = Delta { base: 9, generation: 10, ..Delta::default() };
+    lab.inbox.send(Message::Amend(delta, answer)).unwrap();
+    assert_eq!(answered.blocking_recv().unwrap(), Err(Refusal::Stale { generation: 0 }));
+    let (answer, answered) = oneshot::channel();
+    lab.inbox.send(Message::Show(answer)).unwrap();
+    assert_eq!(*answered.blocking_recv().unwrap(), Program::default());
+    assert!(lab.events.remembered().iter().any(|event| event.kind == "program-refused"));
+    lab.turn_until("nothing more", |_| true);
+}
+
+#[test]
+fn what_the_kernel_says_reaches_the_tables_and_what_is_wanted_reaches_the_kernel() {
+    let mut lab = Lab::new();
+    let gateway = IpAddr::from([192, 0, 2, 1]);
+    let key = (UPLINK, gateway);
+    let routes = Update::Routes(vec![("0.0.0.0/0".parse().unwrap(), UPLINK, Some(gateway))]);
+    lab.inbox.send(Message::Kernel(vec![routes])).unwrap();
+    lab.turn_until("a standing wish", |lab| lab.asked.look().0.contains(&key));
+    let there = Update::Neighbour { key, mac: Some(PEER), state: Some("reachable") };
+    lab.inbox.send(Message::Kernel(vec![there])).unwrap();
+    let resolved = NeighbourKey { port: UPLINK, address: gateway.into() };
+    lab.turn_until("a MAC", |lab| lab.shares.tables().resolved(&resolved));
+    assert_eq!(lab.shares.neighbours()[&key], (Some(PEER), "reachable"));
+    lab.inbox.send(Message::Kernel(vec![Update::Neighbour { key, mac: None, state: None }])).unwrap();
+    lab.turn_until("no MAC", |lab| !lab.shares.tables().resolved(&resolved));
+    assert!(lab.shares.neighbours().is_empty());
+    // A worker's question goes on to the kernel.
+    lab.notices.send(Notice::Resolve(resolved)).unwrap();
+    lab.turn_until("a question", |lab| lab.asked.look().1.contains(&key));
+}
+
+#[test]
+fn announcements_come_at_link_up_and_when_an_address_is_gained() {
+    let mut lab = Lab::new();
+    let mut answer = lab.load(program(1, &[]));
+    lab.turn_until("an answer", |_| answer.try_recv().is_ok());
+    assert_eq!(lab.sent(), None, "no uplink is up");
+    let own = neighbours::Address { address: IpAddr::from([192, 0, 2, 10]), port: Some(UPLINK) };
+    let up = Update::Link { port: UPLINK, up: true, mac: NODE };
+    lab.inbox.send(Message::Kernel(vec![Update::Addresses(vec![own]), up])).unwrap();
+    let mut said = Vec::new();
+    lab.turn_until("the node's address and the pod's", |lab| {
+        said.extend(lab.sent().map(|frame| announced(&frame)));
+        said.len() == 2
+    });
+    assert!(said.contains(&Ipv4Addr::new(192, 0, 2, 10)) && said.contains(&Ipv4Addr::new(10, 1, 0, 5)), "{said:?}");
+    let mut answer = lab.load(program(2, &["10.96.0.1"]));
+    lab.turn_until("an answer", |_| answer.try_recv().is_ok());
+    let mut said = None;
+    lab.turn_until("the VIP", |lab| {
+        said = lab.sent().map(|frame| announced(&frame));
+        said.is_some()
+    });
+    assert_eq!(said, Some(Ipv4Addr::new(10, 96, 0, 1)));
+    assert!(lab.events.remembered().iter().any(|event| event.kind == "link-up"));
+}
+
+#[test]
+fn a_conflict_is_told_once_and_not_for_every_frame() {
+    let mut lab = Lab::new();
+    let address = Ipv4Addr::new(10, 96, 0, 1).into();
+    for _ in 0..20 {
+        lab.notices.send(Notice::Conflict { port: UPLINK, address, mac: PEER }).unwrap();
+    }
+    let conflicts = |lab: &Lab| {
+        let events = lab.events.remembered();
+        events.into_iter().filter(|event| event.kind == "vip-conflict").map(|event| event.message).collect::<Vec<_>>()
+    };
+    lab.turn_until("an event", |lab| !conflicts(lab).is_empty() && lab.notices.is_empty());
+    let told = conflicts(&lab);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].contains("10.96.0.1") && told[0].contains(&PEER.to_string()) && told[0].contains("eth0"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_worker_that_does_not_turn_is_told_and_comes_back() {
+    let mut lab = Lab::new();
+    lab.turn_until("a first turn", |_| true);
+    lab.wait_until("not alive", |lab| !lab.shares.is_alive(0));
+    lab.turn_until("alive", |lab| lab.shares.is_alive(0));
+}
+
+#[test]
+fn at_the_end_whoever_waits_is_told() {
+    let lab = Lab::new();
+    let answer = lab.load(program(1, &[]));
+    drop(lab);
+    assert!(matches!(answer.blocking_recv().unwrap(), Err(Refusal::Unavailable(_))));
+}

@@ -135,4 +135,13 @@ impl Asking {
 }
 
 #[cfg(test)]
+impl Asked {
+    /// What stands, and what was asked for since the last look.
+    pub(crate) fn look(&mut self) -> (BTreeSet<Key>, Vec<Key>) {
+        let resolve = std::iter::from_fn(|| self.resolve.try_recv().ok()).collect();
+        ((**self.standing.borrow()).clone(), resolve)
+    }
+}
+
+#[cfg(test)]
 mod tests;
