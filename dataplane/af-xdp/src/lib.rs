@@ -38,7 +38,7 @@ pub mod umem;
 pub mod xdp;
 
 pub use config::{BusyPoll, Mode, Registration, RingSizes, SocketConfig};
-pub use error::Error;
+pub use error::{Error, KickError};
 pub use frame::{Frame, OutOfChunk};
 pub use pool::FramePool;
 pub use queues::{Counters, Held};
