@@ -76,7 +76,7 @@ struct Running {
     program: Program,
 }
 
-/// The state machine: see the [module](self).
+/// The state machine that decides what is said to a dataplane, and when.
 #[derive(Debug)]
 pub struct Sync {
     settings: Settings,
