@@ -1,5 +1,7 @@
 //! The layer-2 segment: a learning bridge in a namespace of its own, and a wire to each station.
 
+use std::time::{Duration, Instant};
+
 use levee_api::net::Mac;
 
 use crate::lab::Lab;
@@ -55,6 +57,27 @@ impl Fabric {
     #[must_use]
     pub fn tap(&self) -> Tap {
         Tap::start(&self.namespace)
+    }
+
+    /// Waits until nobody has spoken to everybody for a while: what levee announces when it starts or gains an address, it
+    /// says twice, 2 s apart.
+    ///
+    /// # Panics
+    /// If there is no end to it.
+    pub fn wait_until_quiet(&self) {
+        const QUIET: Duration = Duration::from_millis(2500);
+        let end = Instant::now() + 8 * QUIET;
+        let tap = self.tap();
+        let mut since = Instant::now();
+        while since.elapsed() < QUIET {
+            std::thread::sleep(Duration::from_millis(50));
+            let frames = tap.frames();
+            if frames.iter().any(|frame| frame.bytes.first().is_some_and(|first| first & 1 == 1)) {
+                since = Instant::now();
+                tap.clear();
+            }
+            assert!(Instant::now() < end, "the fabric is not quiet: {:02x?}", frames.last().map(|frame| &frame.bytes));
+        }
     }
 
     /// Forgets every station, as a switch does after its ageing time.

@@ -41,9 +41,18 @@ impl Injector {
     /// # Panics
     /// If the kernel refuses it.
     pub fn send(&self, frame: &[u8]) {
+        assert!(self.try_send(frame), "the kernel sends no frame of {} bytes", frame.len());
+    }
+
+    /// Sends one frame, unless it is shorter or longer than the kernel sends.
+    ///
+    /// # Panics
+    /// If it refuses for another reason.
+    pub fn try_send(&self, frame: &[u8]) -> bool {
         loop {
             match sendto(self.socket.as_raw_fd(), frame, &self.interface, MsgFlags::empty()) {
-                Ok(_) => return,
+                Ok(_) => return true,
+                Err(Errno::EINVAL | Errno::EMSGSIZE) => return false,
                 // The queue of the interface is full for a moment.
                 Err(Errno::ENOBUFS | Errno::EINTR) => std::thread::yield_now(),
                 Err(error) => panic!("cannot send {} bytes: {error}", frame.len()),

@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -16,6 +17,8 @@ use crate::{interface, ioctl};
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const SIOCGIFFLAGS: libc::c_ulong = 0x8913;
 const SIOCSIFFLAGS: libc::c_ulong = 0x8914;
+const SIOCSIFADDR: libc::c_ulong = 0x8916;
+const SIOCSIFNETMASK: libc::c_ulong = 0x891c;
 const SIOCSIFMTU: libc::c_ulong = 0x8922;
 const SIOCSIFHWADDR: libc::c_ulong = 0x8924;
 const IFF_TAP: libc::c_short = 0x0002;
@@ -85,6 +88,23 @@ impl TapDevice {
         self.set("ioctl(SIOCSIFHWADDR)", SIOCSIFHWADDR, libc::__c_anonymous_ifr_ifru { ifru_hwaddr: address })
     }
 
+    /// Gives it one IPv4 address, alone in its network (a /32). While the device is down no route but the address's own comes of it.
+    ///
+    /// # Errors
+    /// [`Error::System`]: EINVAL for an address that no host can have.
+    pub fn set_address(&self, address: Ipv4Addr) -> Result<(), Error> {
+        let value = |address: Ipv4Addr| {
+            let mut all = libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: [0; 14] };
+            // struct sockaddr_in: a port, then the address, then nothing.
+            for (to, from) in all.sa_data.iter_mut().skip(2).zip(address.octets()) {
+                *to = from as libc::c_char;
+            }
+            libc::__c_anonymous_ifr_ifru { ifru_addr: all }
+        };
+        self.set("ioctl(SIOCSIFADDR)", SIOCSIFADDR, value(address))?;
+        self.set("ioctl(SIOCSIFNETMASK)", SIOCSIFNETMASK, value(Ipv4Addr::BROADCAST))
+    }
+
     /// Sets its MTU, in bytes of IP packet.
     ///
     /// # Errors
@@ -114,7 +134,7 @@ impl TapDevice {
         let mut request = ioctl::request(&self.name)?;
         request.ifr_ifru = value;
         let control = ioctl::control(&self.name)?;
-        // SAFETY: each of the three callers gives the member that its code takes, and none of them is an address.
+        // SAFETY: each caller gives the member that its code takes, and none of them is a pointer.
         let done = unsafe { ioctl::send(control.as_fd(), code, &mut request) };
         done.map_err(|source| Error::from_io(call, &self.name, source))
     }

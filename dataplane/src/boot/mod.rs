@@ -13,7 +13,7 @@ mod machine;
 mod offload;
 pub mod rights;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use af_xdp::tap::TapDevice;
@@ -311,12 +311,17 @@ fn attach(attach: Attach) -> xdp::Attach {
     }
 }
 
+/// The IPv4 dummy address (RFC 7600, in IANA's registry of special-purpose addresses): never on a wire.
+const DUMMY_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+
 /// A way to the kernel, with the port's MAC and MTU.
 fn tap(port: &PlannedPort<'_>) -> Result<TapDevice, BootError> {
     let tap = port.tell(TapDevice::create("levee-tap%d"))?;
     let name = tap.name().to_owned();
     // What comes in here came in on another interface, and is answered there: the kernel must not mind, must not answer ARP a second
     // time, and has no other business here (Documentation/networking/ip-sysctl.rst). What it sends here nevertheless, nobody reads.
+    // Not to mind is rp_filter 2: the larger of this and `all` counts, so 0 would say nothing. That in turn refuses everything on an
+    // interface without an address (net/ipv4/fib_frontend.c, __fib_validate_source), so it gets the one that is nobody's.
     // Best effort: IPv6 may not be there.
     let settings = [("ipv4", "rp_filter", "2"), ("ipv4", "arp_ignore", "8"), ("ipv6", "disable_ipv6", "1")];
     for (family, key, value) in settings {
@@ -324,6 +329,7 @@ fn tap(port: &PlannedPort<'_>) -> Result<TapDevice, BootError> {
             tracing::debug!(%error, name, key, "could not be set");
         }
     }
+    port.tell(tap.set_address(DUMMY_ADDRESS))?;
     if let Some(mac) = port.interface.mac {
         port.tell(tap.set_mac(mac.0))?;
     }

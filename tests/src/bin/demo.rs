@@ -179,6 +179,7 @@ fn run(keep: bool) -> Result<bool, String> {
         let others: Vec<_> = nodes.iter().map(Node::address).filter(|address| *address != node.address()).collect();
         dataplane.wait_for_neighbours(&others);
     }
+    fabric.wait_until_quiet();
     println!(
         "   levee-dataplane and levee-control run on {} nodes, programmed from {}",
         nodes.len(),

@@ -109,7 +109,7 @@ const DATAPLANE: &[Room] = &[
     // The packet's way without a packet: its stages, asked a question.
     Room {
         name: "explain",
-        uses: &["address", "classify", "decide", "flows", "hash", "headers", "limits", "tables", "verdict"],
+        uses: &["address", "classify", "decide", "flows", "hash", "headers", "limits", "reason", "tables", "verdict"],
         never: PURE,
     },
     Room { name: "announce", uses: &["verdict"], never: &[IO, NOW, LOCKS, LOGS, CHANCE, DEVICES] },
@@ -137,6 +137,9 @@ const DATAPLANE: &[Room] = &[
         ],
         never: &[CHANCE],
     },
+    // Devices, rights and memory are taken by the first; the second needs none of them any more.
+    Room { name: "boot", uses: &["*"], never: &[CHANCE] },
+    Room { name: "run", uses: &["*"], never: &[CHANCE] },
     Room { name: "running", uses: &["*"], never: &[CHANCE] },
 ];
 
@@ -154,7 +157,8 @@ const CONTROL: &[Room] = &[
     Room { name: "compile", uses: &["model", "notice"], never: DETERMINISTIC },
     Room { name: "watch", uses: &["model", "notice"], never: &[TRANSPORT] },
     Room { name: "offline", uses: &["compile", "config", "model", "notice", "watch"], never: &[TRANSPORT] },
-    Room { name: "config", uses: &["compile", "model"], never: DETERMINISTIC },
+    // Knows which files it names, and the host's name.
+    Room { name: "config", uses: &["compile", "model", "watch"], never: &[CLOCKS, LOCKS, LOGS, CHANCE, KUBERNETES] },
     // Knows no object: it brings a program to a dataplane, whatever it was compiled from.
     Room { name: "program", uses: &[], never: &[KUBERNETES, CHANCE] },
     Room { name: "daemon", uses: &["*"], never: &[KUBERNETES] },

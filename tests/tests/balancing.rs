@@ -1,0 +1,315 @@
+//! Services: each way to reach a backend, with real clients and servers, on a balancer and on a node.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use levee_api::net::{Family, Protocol};
+use levee_api::program::{Affinity, Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_tests::levee::{Dataplane, Ports, Take, at};
+use levee_tests::scene::local;
+use levee_tests::traffic::{Curl, EchoServer, Nginx, udp_round_trips};
+use levee_tests::{Host, Namespace, Pod, Scene};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
+const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+const EVERY_POOL: [Pool; 2] = [Pool::Cluster, Pool::Local];
+
+fn service(name: &str, frontends: Vec<Frontend>, backends: &[SocketAddr]) -> Service {
+    let backend = |at: &SocketAddr| Backend { address: at.ip(), port: at.port(), pools: EVERY_POOL.to_vec() };
+    Service {
+        name: format!("default/{name}:main"),
+        protocol: Protocol::Tcp,
+        family: Family::Ipv4,
+        frontends,
+        backends: backends.iter().map(backend).collect(),
+        affinity: None,
+    }
+}
+
+fn frontend(address: Ipv4Addr, port: u16, mode: Mode) -> Frontend {
+    Frontend {
+        address: address.into(),
+        port,
+        from: Side::Any,
+        mode,
+        pool: Pool::Cluster,
+        when_empty: WhenEmpty::Reject,
+    }
+}
+
+fn program(generation: u64, services: Vec<Service>) -> Program {
+    let vips = vec![Vip { address: VIP.into(), announce: true }];
+    Program { generation, vips, services, ..Program::default() }
+}
+
+/// Three nodes with an nginx pod on each, a balancer, and a client.
+struct Balanced {
+    _servers: Vec<Nginx>,
+    dataplane: Dataplane,
+    balancer: Host,
+    client: Host,
+    pods: Vec<Pod>,
+    scene: Scene,
+}
+
+impl Balanced {
+    fn start(take: Take) -> Option<Balanced> {
+        let scene = Scene::start(&[1, 1, 1], Take::Owned)?;
+        let (balancer, client) = (scene.host("balancer", 230), scene.host("client", 201));
+        let dataplane = Dataplane::start(&balancer.namespace, Ports::Balancer(take));
+        let pods: Vec<_> = scene.nodes.iter().map(|node| node.pods()[0].clone()).collect();
+        let servers = pods.iter().map(|pod| Nginx::start(&pod.namespace, &pod.name, 8080)).collect();
+        Some(Balanced { _servers: servers, dataplane, balancer, client, pods, scene })
+    }
+
+    fn backends(&self) -> Vec<SocketAddr> {
+        self.pods.iter().map(|pod| at(pod.address, 8080)).collect()
+    }
+
+    /// 300 requests by four clients at once, all answered, by every server a fair share of them.
+    fn assert_balanced(&self, names: &[String]) -> BTreeSet<String> {
+        let tally = Curl::many(&self.client.namespace, at(VIP, 80), 4, 75);
+        assert_eq!(tally.answered(), 300, "{tally}\n{}", self.dataplane.counters());
+        for name in names {
+            // A hundred each are expected; under 50 has a probability of 10⁻⁹.
+            assert!(tally.by_server.get(name) >= Some(&50), "{tally}");
+        }
+        tally.by_client.into_keys().collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.pods.iter().map(|pod| pod.name.clone()).collect()
+    }
+}
+
+#[test]
+fn nat_reaches_backends_from_a_balancer_and_hides_the_client() {
+    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    lab.dataplane.program(&program(1, vec![service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends())]));
+    assert_eq!(lab.assert_balanced(&lab.names()), [lab.balancer.address.to_string()].into());
+}
+
+#[test]
+fn nat_works_where_the_whole_uplink_is_taken() {
+    let Some(lab) = Balanced::start(Take::All) else { return };
+    lab.dataplane.program(&program(1, vec![service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends())]));
+    assert_eq!(lab.assert_balanced(&lab.names()), [lab.balancer.address.to_string()].into());
+}
+
+#[test]
+fn dnat_keeps_the_clients_address_where_the_way_back_passes_the_balancer() {
+    let Some(lab) = Balanced::start(Take::All) else { return };
+    // The client lives in another network, whose way from the nodes leads over the balancer.
+    let address = Ipv4Addr::new(198, 51, 100, 1);
+    lab.client.namespace.ip_batch(&format!(
+        "addr flush dev eth0
+         addr add {address}/32 dev eth0
+         route add 192.0.2.0/24 dev eth0"
+    ));
+    lab.balancer.namespace.ip("route add 198.51.100.0/24 dev eth0");
+    for node in &lab.scene.nodes {
+        node.namespace().ip(&format!("route add 198.51.100.0/24 via {} dev eth0", lab.balancer.address));
+    }
+    lab.dataplane.program(&program(1, vec![service("web", vec![frontend(VIP, 80, Mode::Dnat)], &lab.backends())]));
+    assert_eq!(lab.assert_balanced(&lab.names()), [address.to_string()].into());
+}
+
+#[test]
+fn dsr_lets_backends_on_the_segment_answer_clients_themselves() {
+    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    // Each backend holds the VIP, without saying so.
+    let hosts: Vec<_> = (1..=3u8).map(|n| lab.scene.host(&format!("direct-{n}"), 210 + n)).collect();
+    let mut servers = Vec::new();
+    for host in &hosts {
+        host.namespace.sysctl("net.ipv4.conf.all.arp_ignore", "1");
+        host.namespace.sysctl("net.ipv4.conf.all.arp_announce", "2");
+        host.namespace.ip(&format!("addr add {VIP}/32 dev lo"));
+        servers.push(Nginx::start(&host.namespace, &host.wire.port, 80));
+    }
+    let backends: Vec<_> = hosts.iter().map(|host| at(host.address, 80)).collect();
+    lab.dataplane.program(&program(1, vec![service("web", vec![frontend(VIP, 80, Mode::Dsr)], &backends)]));
+    let names: Vec<_> = hosts.iter().map(|host| host.wire.port.clone()).collect();
+    assert_eq!(lab.assert_balanced(&names), [lab.client.address.to_string()].into());
+}
+
+#[test]
+fn a_client_with_affinity_stays_with_its_server() {
+    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    let mut web = service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends());
+    web.affinity = Some(Affinity { timeout_seconds: 60 });
+    lab.dataplane.program(&program(1, vec![web]));
+    let tally = Curl::many(&lab.client.namespace, at(VIP, 80), 4, 25);
+    assert_eq!(tally.answered(), 100, "{tally}");
+    assert_eq!(tally.by_server.len(), 1, "{tally}");
+    // Other clients have servers of their own: twenty of them do not all have the same but with probability 3⁻¹⁹.
+    let mut servers = BTreeSet::new();
+    for last in 101..=120 {
+        lab.client.namespace.ip(&format!("addr add 192.0.2.{last}/32 dev eth0"));
+        let answer =
+            lab.client.namespace.run(&format!("curl -s --max-time 5 --interface 192.0.2.{last} http://{VIP}/"));
+        servers.extend(answer.split(' ').next().map(str::to_owned));
+    }
+    assert!(servers.len() > 1, "{servers:?}");
+}
+
+#[test]
+fn taking_a_backend_out_under_load_fails_no_request() {
+    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    let web = service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends());
+    lab.dataplane.program(&program(1, vec![web.clone()]));
+    let running: Vec<_> = (0..4).map(|_| Curl::start(&lab.client.namespace, at(VIP, 80), 500)).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    // First it drains: no new flows, those that it has go on. Then it is gone.
+    let mut draining = web.clone();
+    draining.backends[0].pools.clear();
+    lab.dataplane.program(&program(2, vec![draining]));
+    std::thread::sleep(Duration::from_millis(300));
+    let mut without = web;
+    let gone = without.backends.remove(0);
+    lab.dataplane.program(&program(3, vec![without]));
+    let mut answered = 0;
+    for curl in running {
+        let tally = curl.finish();
+        assert_eq!(tally.failures, [""; 0], "{tally}\n{}", lab.dataplane.counters());
+        answered += tally.answered();
+    }
+    assert_eq!(answered, 2000);
+    let tally = Curl::many(&lab.client.namespace, at(VIP, 80), 2, 50);
+    assert_eq!(tally.answered(), 100, "{tally}");
+    assert_eq!(tally.by_server.get(&lab.pods[0].name), None, "{gone:?} is gone: {tally}");
+}
+
+/// How a connection attempt ends, and how soon.
+fn connect(client: &Namespace, server: SocketAddr) -> (Result<(), ErrorKind>, Duration) {
+    let start = Instant::now();
+    let result = client.enter(|| TcpStream::connect_timeout(&server, Duration::from_secs(5)));
+    (result.map(drop).map_err(|error| error.kind()), start.elapsed())
+}
+
+/// How a datagram to a port ends that nobody serves.
+fn datagram(client: &Namespace, server: SocketAddr) -> ErrorKind {
+    client.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
+        socket.connect(server).expect("it is an address");
+        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
+        socket.send(b"anybody?").expect("it can be sent");
+        socket.recv(&mut [0; 16]).map(drop).expect_err("nobody answers").kind()
+    })
+}
+
+#[test]
+fn vips_answer_pings_and_refuse_at_once_what_they_do_not_have() {
+    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    let web = service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends());
+    let nobody = service("nobody", vec![frontend(VIP, 81, Mode::Nat)], &[]);
+    let mut drops = service("drops", vec![frontend(VIP, 82, Mode::Nat)], &[]);
+    drops.frontends[0].when_empty = WhenEmpty::Drop;
+    lab.dataplane.program(&program(1, vec![web, nobody, drops]));
+    let client = &lab.client.namespace;
+    let pings = client.run(&format!("ping -n -c 5 -i 0.05 -W 1 -s 1000 {VIP}"));
+    assert!(pings.contains("5 received"), "{pings}");
+    let soon = Duration::from_millis(500);
+    for (port, what) in [(81, "a Service without endpoints"), (8080, "a port that no Service has")] {
+        let (result, time) = connect(client, at(VIP, port));
+        assert_eq!(result, Err(ErrorKind::ConnectionRefused), "{what}");
+        assert!(time < soon, "{what}: refused after {time:?}");
+        assert_eq!(datagram(client, at(VIP, port)), ErrorKind::ConnectionRefused, "{what}, by UDP");
+    }
+    let (result, time) = connect(client, at(VIP, 82));
+    assert_eq!(result, Err(ErrorKind::TimedOut), "dropped, since somebody elsewhere has endpoints; {time:?}");
+    let (result, _) = connect(client, at(VIP, 80));
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
+fn udp_is_balanced_and_echoed() {
+    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    let _echoes: Vec<_> = lab.pods.iter().map(|pod| EchoServer::start(&pod.namespace, 7)).collect();
+    let backends: Vec<_> = lab.pods.iter().map(|pod| at(pod.address, 7)).collect();
+    let mut echo = service("echo", vec![frontend(VIP, 53, Mode::Nat)], &backends);
+    echo.protocol = Protocol::Udp;
+    lab.dataplane.program(&program(1, vec![echo]));
+    for length in [1, 512, 1472] {
+        let outcome = udp_round_trips(&lab.client.namespace, at(VIP, 53), 60, length);
+        assert_eq!(outcome.succeeded, 60, "{length} bytes: {outcome}\n{}", lab.dataplane.counters());
+    }
+    let flows = lab.dataplane.get("/v1/status")["flows"].as_u64();
+    assert!(flows >= Some(100), "each client port is a flow: {flows:?}");
+}
+
+#[test]
+fn pods_reach_services_through_their_own_node_and_themselves_through_one() {
+    let Some(scene) = Scene::start(&[2, 1], Take::Owned) else { return };
+    let (node, far) = (&scene.nodes[0], &scene.nodes[1].pods()[0]);
+    let [one, two] = node.pods() else { panic!("two pods were asked for") };
+    let _servers: Vec<_> = [one, two, far].map(|pod| Nginx::start(&pod.namespace, &pod.name, 8080)).into();
+    let services: Vec<_> = [(81, one), (82, two), (83, far)]
+        .map(|(port, pod)| {
+            let frontend = Frontend { from: Side::Pods, ..frontend(CLUSTER_IP, port, Mode::Dnat) };
+            service(&pod.name, vec![frontend], &[at(pod.address, 8080)])
+        })
+        .into();
+    scene.dataplanes[0].program(&Program {
+        generation: 2,
+        local: local(node),
+        service_ranges: vec!["10.96.0.0/16".parse().expect("a prefix")],
+        vips: vec![Vip { address: CLUSTER_IP.into(), announce: false }],
+        services,
+    });
+    for (port, server, what) in [(82, two, "a pod beside it"), (83, far, "a pod far away"), (81, one, "itself")] {
+        let tally = Curl::many(&one.namespace, at(CLUSTER_IP, port), 1, 20);
+        assert_eq!(tally.by_server.get(&server.name), Some(&20), "{what}: {tally}\n{}", scene.dataplanes[0].counters());
+        if port == 83 {
+            assert_eq!(
+                tally.by_client.into_keys().collect::<Vec<_>>(),
+                [one.address.to_string()],
+                "its address is kept"
+            );
+        }
+    }
+    let (result, _) = connect(&one.namespace, at(CLUSTER_IP, 84));
+    assert_eq!(result, Err(ErrorKind::ConnectionRefused));
+    let (result, _) = connect(&one.namespace, at(Ipv4Addr::new(10, 96, 0, 99), 80));
+    assert_eq!(result, Err(ErrorKind::TimedOut), "an address inside of the range that no Service has");
+}
+
+#[test]
+fn a_node_port_is_levees_and_the_rest_of_the_address_the_kernels() {
+    for take in [Take::Owned, Take::All] {
+        let Some(scene) = Scene::start(&[1, 1], take) else { return };
+        let (node, pods) = (&scene.nodes[0], scene.nodes.iter().map(|node| &node.pods()[0]));
+        let _servers: Vec<_> = pods.clone().map(|pod| Nginx::start(&pod.namespace, &pod.name, 8080)).collect();
+        let backends: Vec<_> = pods.map(|pod| at(pod.address, 8080)).collect();
+        let on_the_node = frontend(node.address(), 30080, Mode::Nat);
+        scene.dataplanes[0].program(&Program {
+            generation: 2,
+            local: local(node),
+            services: vec![service("web", vec![on_the_node], &backends)],
+            ..Program::default()
+        });
+        // As sshd would: the kernel's own, on the same address and NIC.
+        let _ssh = EchoServer::start(node.namespace(), 22);
+        let client = scene.host("client", 201);
+        let tally = Curl::many(&client.namespace, at(node.address(), 30080), 2, 50);
+        assert_eq!(
+            (tally.answered(), tally.by_server.len()),
+            (100, 2),
+            "{take:?}: {tally}\n{}",
+            scene.dataplanes[0].counters()
+        );
+        for (what, from) in [
+            ("a host", &client.namespace),
+            ("its own pod", &node.pods()[0].namespace),
+            ("a pod elsewhere", &scene.nodes[1].pods()[0].namespace),
+        ] {
+            let outcome = levee_tests::traffic::connect_many(from, at(node.address(), 22), 20);
+            assert_eq!(outcome.succeeded, 20, "{take:?}, {what}: {outcome}\n{}", scene.dataplanes[0].counters());
+        }
+        let pings = client.namespace.run(&format!("ping -n -c 3 -i 0.05 -W 1 {}", node.address()));
+        assert!(pings.contains("3 received"), "{take:?}: {pings}");
+        let (result, _) = connect(&client.namespace, at(node.address(), 30081));
+        assert_eq!(result, Err(ErrorKind::ConnectionRefused), "{take:?}: by the kernel");
+    }
+}
