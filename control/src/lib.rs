@@ -18,6 +18,12 @@
 //! It never sees a packet. How a Service is read is written down in `RULES.md` beside this crate's manifest; tests carry
 //! the rules' numbers.
 
+// Nothing that comes out of a file or a socket may end the process.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
+)]
+
 pub mod compile;
 pub mod config;
 pub mod daemon;

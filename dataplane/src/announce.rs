@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | everything of ours: the node's addresses on the uplink, local pods, announced VIPs | at start, and when an uplink comes up | twice, 2 s apart |
 //! | one address | when we gain it | twice, 2 s apart |
+//! | one address | when somebody else claims it | once, at most every 10 s (RFC 5227, 2.4 (b)) |
 //! | the node's MAC | every `announce_interval` | one frame for each uplink: the node's first address there, or else a VIP or pod |
 //!
 //! Twice, 2 s apart, is RFC 5227's ANNOUNCE_NUM and ANNOUNCE_INTERVAL (section 1.1): a frame can be lost, and a port that has just come up may
@@ -97,7 +98,7 @@ impl Announcer {
         due
     }
 
-    /// What was due could not be sent: it is due again.
+    /// Due (again): it could not be sent, or is to be defended.
     pub fn again(&mut self, port: PortId, address: Ipv4Addr, now: Instant) {
         self.queue.insert((now, port, address));
     }

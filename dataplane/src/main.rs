@@ -91,6 +91,8 @@ fn daemon(config: &Config, machine: &Machine) -> Result<Outcome, Box<dyn std::er
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        // Would end the process otherwise. Configuration is read at start; everything else comes by the socket.
+        let _ignored = signal(SignalKind::hangup())?;
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}

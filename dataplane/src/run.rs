@@ -32,7 +32,7 @@ use crate::intake::{self, rights::Policy};
 use crate::limits::Limit;
 use crate::mem::publication;
 use crate::neighbours::{self, PortNames};
-use crate::running::Running;
+use crate::running::{PortFacts, Running};
 use crate::tables::master::{Master, Setup};
 use crate::verdict::PortId;
 use crate::worker::{Idle, Parts, Shared, Worker};
@@ -56,7 +56,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let (ended_sender, mut ended) = mpsc::channel::<String>(8);
 
     // The neighbours' thread is the only one that is started before rights are given up.
-    let names = port_names(config);
+    let names = port_names(config, &booted.facts);
     let (asking, asked) = neighbours::asking();
     let (stop_neighbours, neighbours_stopped) = oneshot::channel::<()>();
     let kernel = inbox_sender.clone();
@@ -232,12 +232,13 @@ fn work<P: crate::port::Port>(mut worker: Worker<P>, core: usize, halt: &AtomicB
     worker.run(halt);
 }
 
-fn port_names(config: &Config) -> Vec<PortNames> {
-    let ports = config.ports.iter().zip(0..);
+fn port_names(config: &Config, facts: &[PortFacts]) -> Vec<PortNames> {
+    let ports = config.ports.iter().zip(facts).zip(0..);
     ports
-        .map(|(port, id)| PortNames {
+        .map(|((port, facts), id)| PortNames {
             port: PortId(id),
             interface: port.interface.value.clone(),
+            index: facts.ifindex,
             neighbours: port.neighbours.as_ref().unwrap_or(&port.interface).value.clone(),
         })
         .collect()

@@ -79,6 +79,11 @@ impl Client {
         self.whole(Method::GET, path, Bytes::new(), ANSWER_TIME)
     }
 
+    /// `GET`s what stands in line with programs that are being taken.
+    pub(crate) fn get_in_line<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.whole(Method::GET, path, Bytes::new(), PROGRAM_TIME)
+    }
+
     /// `DELETE`s, and reads what was.
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.whole(Method::DELETE, path, Bytes::new(), ANSWER_TIME)

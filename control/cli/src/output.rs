@@ -114,8 +114,8 @@ fn yaml(value: &impl Serialize) -> Result<String, Failure> {
 }
 
 /// A number of things, as people say it: `1 flow`, `3 flows`.
-pub(crate) fn count(number: impl Into<u64>, one: &str, many: &str) -> String {
-    let number = number.into();
+pub(crate) fn count(number: impl TryInto<u64>, one: &str, many: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {}", if number == 1 { one } else { many })
 }
 

@@ -27,8 +27,9 @@ pub(crate) fn repeat(
         if stdout.is_terminal() {
             picture.extend_from_slice(HOME_AND_CLEAR);
         }
-        if let Err(failure) = show(&mut picture) {
-            writeln!(picture, "levee: {failure}")?;
+        match show(&mut picture) {
+            Ok(()) | Err(Failure::Told(_)) => {}
+            Err(failure) => writeln!(picture, "levee: {failure}")?,
         }
         stdout.write_all(&picture)?;
         stdout.flush()?;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Pure and deterministic: no I/O, clock, randomness or hash-map order; the same cluster and view give the same bytes
-//! (rule 13). Every Service is compiled by itself ([`mod@service`]), so that a change to one need not cost the others.
+//! (rule 13). Every Service is compiled by itself ([`service`](fn@service)), so that a change to one need not cost the others.
 //!
 //! # Who gets which frontends
 //!

@@ -188,6 +188,9 @@ impl Work<'_> {
         if self.object.has_external_ips {
             self.notice("`externalIPs` is deprecated and not served; use type LoadBalancer");
         }
+        if let Some(port) = self.object.health_check_node_port.filter(|_| self.context.role == Role::Node) {
+            self.notice(format!("`healthCheckNodePort` {port} is not answered by this version"));
+        }
         let has_node_ports = self.object.ports.iter().any(|port| port.node_port.is_some());
         if has_node_ports && self.context.role == Role::Node && self.context.node_port_addresses.is_empty() {
             self.notice(format!(

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use levee_api::diagnostic::Diagnostic;
+use levee_api::program::Generation;
 use tokio::sync::mpsc;
 
 use crate::compile::compile;
@@ -118,7 +119,7 @@ pub async fn run(
         burst: None,
         mistakes_told: BTreeSet::new(),
         notices_told: BTreeSet::new(),
-        link: Link::Unknown,
+        linked: (Link::Unknown, None),
     };
     let mut ready = Some(ready);
     let mut stop = pin!(stop);
@@ -191,7 +192,8 @@ struct Turn {
     /// What was logged about the input, so that it is logged once.
     mistakes_told: BTreeSet<String>,
     notices_told: BTreeSet<String>,
-    link: Link,
+    /// What was logged about the dataplane.
+    linked: (Link, Option<Generation>),
 }
 
 impl Turn {
@@ -267,22 +269,24 @@ impl Turn {
     }
 
     fn log_link(&mut self) {
-        if *self.sync.link() == self.link {
+        let now = (self.sync.link().clone(), self.sync.generation());
+        if now == self.linked {
             return;
         }
-        self.link = self.sync.link().clone();
-        match &self.link {
-            Link::Unknown => {}
-            Link::InStep => tracing::info!(generation = self.sync.generation(), "the dataplane is in step"),
+        match &now.0 {
+            // On the way to one of the others.
+            Link::Unknown | Link::Reached => return,
+            Link::InStep => tracing::info!(generation = now.1, "the dataplane is in step"),
             Link::Refused(message) => {
                 tracing::error!("the dataplane refuses the program and runs what it had: {message}")
             }
             Link::Unreachable(message) => tracing::warn!("the dataplane cannot be reached: {message}"),
         }
+        self.linked = now;
     }
 
     fn publish(&self) {
-        self.standing.dataplane(self.sync.link(), self.sync.generation(), self.sync.is_in_step());
+        self.standing.dataplane(self.sync.link(), self.sync.generation());
     }
 }
 

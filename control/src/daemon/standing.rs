@@ -43,7 +43,6 @@ struct Inner {
     complete: Vec<bool>,
     link: Link,
     generation: Option<Generation>,
-    in_step: bool,
 }
 
 /// See the [module](self).
@@ -67,7 +66,6 @@ impl Standing {
                 complete: vec![false; sources.len()],
                 link: Link::Unknown,
                 generation: None,
-                in_step: false,
             }),
             sources,
         }
@@ -92,21 +90,20 @@ impl Standing {
         inner.complete = complete;
     }
 
-    pub(super) fn dataplane(&self, link: &Link, generation: Option<Generation>, in_step: bool) {
+    pub(super) fn dataplane(&self, link: &Link, generation: Option<Generation>) {
         let mut inner = self.inner();
         if inner.link != *link {
             inner.link = link.clone();
         }
         inner.generation = generation;
-        inner.in_step = in_step;
     }
 
     pub(super) fn status(&self) -> Status {
         let inner = self.inner();
         let (state, message) = match &inner.link {
             Link::Unknown => (DataplaneState::Unknown, None),
-            Link::InStep if inner.in_step => (DataplaneState::InStep, None),
-            Link::InStep => (DataplaneState::Behind, None),
+            Link::Reached => (DataplaneState::Reached, None),
+            Link::InStep => (DataplaneState::InStep, None),
             Link::Refused(message) => (DataplaneState::Refused, Some(message.clone())),
             Link::Unreachable(message) => (DataplaneState::Unreachable, Some(message.clone())),
         };
@@ -118,7 +115,7 @@ impl Standing {
             .collect();
         let mut problems = Vec::new();
         if !inner.mistakes.is_empty() {
-            problems.push(format!("the input has {} mistakes; its last good state is in force", inner.mistakes.len()));
+            problems.push(format!("mistakes in the input: {}; its last good state is in force", inner.mistakes.len()));
         } else if inner.compiled.is_none() {
             problems.push("no source has been read completely yet".to_owned());
         }

@@ -78,10 +78,10 @@ pub struct Dataplane {
 pub enum DataplaneState {
     /// Not asked yet.
     Unknown,
+    /// It answers, and does not run what was compiled last yet; or nothing was compiled yet.
+    Reached,
     /// It runs what was compiled last.
     InStep,
-    /// It is being told.
-    Behind,
     /// It does not take what was compiled last.
     Refused,
     /// It cannot be reached.

@@ -134,6 +134,8 @@ pub struct Service {
     pub load_balancer_ips: BTreeSet<IpAddr>,
     /// Who may reach the load-balancer addresses; empty: everybody (rule 34).
     pub source_ranges: BTreeSet<IpNet>,
+    /// `spec.healthCheckNodePort`, where it is in force (rule 39).
+    pub health_check_node_port: Option<NonZeroU16>,
     /// `spec.loadBalancerClass` (rule 41).
     pub class: Option<String>,
     /// Annotation `levee.dev/mode`, as written.

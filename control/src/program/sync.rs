@@ -59,7 +59,9 @@ pub enum Step {
 pub enum Link {
     /// Not asked yet.
     Unknown,
-    /// It runs what is wanted, or will as soon as the request under way is answered.
+    /// It answers, and does not run what is wanted yet; or nothing is wanted yet.
+    Reached,
+    /// It runs what is wanted.
     InStep,
     /// It does not take what is wanted; it runs what it had.
     Refused(String),
@@ -74,7 +76,7 @@ struct Running {
     program: Program,
 }
 
-/// The state machine: see the [module](self).
+/// The state machine that decides what is said to a dataplane, and when.
 #[derive(Debug)]
 pub struct Sync {
     settings: Settings,
@@ -125,6 +127,9 @@ impl Sync {
             self.wanted = Some(program);
             self.refused_until = None;
             self.compare();
+            if self.link == Link::InStep && self.behind {
+                self.link = Link::Reached;
+            }
         }
         is_new
     }
@@ -246,7 +251,7 @@ impl Sync {
         // A refusal stays on record until something else is wanted or taken.
         if !self.behind || self.refused_until.is_none() {
             self.refused_until = None;
-            self.link = Link::InStep;
+            self.link = if self.is_in_step() { Link::InStep } else { Link::Reached };
         }
     }
 

@@ -222,6 +222,15 @@ fn rule_38_an_endpoint_that_left_its_slices_is_no_backend() {
 }
 
 #[test]
+fn rule_39_a_health_check_node_port_is_told_as_long_as_it_is_not_answered() {
+    let local = "externalTrafficPolicy: Local\nhealthCheckNodePort: 31999";
+    assert!(on_node(&balanced(local)).tells("Service default/web", "`healthCheckNodePort` 31999"));
+    // It means something on nodes, for load balancers with policy Local only.
+    assert!(!on_balancer(&balanced(local)).tells("Service default/web", "healthCheckNodePort"));
+    assert!(!on_node(&balanced("healthCheckNodePort: 31999")).tells("Service default/web", "healthCheckNodePort"));
+}
+
+#[test]
 fn rule_41_services_of_another_class_get_no_address_from_us() {
     let endpoints = slice("s", &["10.244.1.1 here"]);
     let serves = |spec: &str, class_required: bool| {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use af_xdp::xdp::{Attach, Link, Program, XskMap, redirect_all};
-use af_xdp::{Frame, FramePool, Mode, Socket, SocketConfig, Umem, UmemConfig, interface};
+use af_xdp::{Frame, FramePool, KickError, Mode, Socket, SocketConfig, Umem, UmemConfig, interface};
 
 /// Frames per round: the usual NAPI budget.
 const BATCH: usize = 64;
@@ -107,7 +107,7 @@ fn receive(umem: &Umem, from: &mut Socket, batch: &mut Vec<Frame>) -> u64 {
 
 /// One turn of a port: what was sent comes back, what may be received is topped up, `batch` goes out.
 #[inline]
-fn turn(socket: &mut Socket, pool: &mut FramePool, batch: &mut Vec<Frame>) -> Result<(), af_xdp::Error> {
+fn turn(socket: &mut Socket, pool: &mut FramePool, batch: &mut Vec<Frame>) -> Result<(), KickError> {
     socket.complete(pool);
     socket.fill(pool);
     socket.transmit(batch);

@@ -62,12 +62,6 @@ impl Error {
         }
     }
 
-    /// Whether the interface is down, which mends itself when the link comes back.
-    #[must_use]
-    pub fn is_link_down(&self) -> bool {
-        matches!(self.errno(), Some(libc::ENETDOWN | libc::ENXIO))
-    }
-
     /// What to do about it, in one sentence, where this crate knows.
     #[must_use]
     pub fn help(&self) -> Option<&'static str> {
@@ -150,6 +144,43 @@ impl std::error::Error for Error {
             Error::System { source, .. } | Error::Verifier { source, .. } => Some(source),
             Error::Invalid { .. } => None,
         }
+    }
+}
+
+/// The kernel would not go on with a socket's work. Small, and made without allocating: it may come up in every round
+/// of a worker for as long as an interface is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KickError {
+    pub(crate) call: &'static str,
+    pub(crate) errno: i32,
+}
+
+impl KickError {
+    /// The errno.
+    #[must_use]
+    pub fn errno(self) -> i32 {
+        self.errno
+    }
+
+    /// Whether the interface is down, which mends itself when the link comes back, or gone, which does not.
+    #[must_use]
+    pub fn is_link_down(self) -> bool {
+        matches!(self.errno, libc::ENETDOWN | libc::ENXIO)
+    }
+}
+
+impl fmt::Display for KickError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.call, io::Error::from_raw_os_error(self.errno))?;
+        if self.is_link_down() { f.write_str("; the interface is down or gone, see `ip link`") } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for KickError {}
+
+impl From<KickError> for Error {
+    fn from(error: KickError) -> Self {
+        Error::from_io(error.call, "AF_XDP socket", io::Error::from_raw_os_error(error.errno))
     }
 }
 

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use memmap2::MmapOptions;
 
 use crate::config::{Mode, Registration, RingSizes, SocketConfig};
-use crate::error::Error;
+use crate::error::{Error, KickError};
 use crate::frame::Frame;
 use crate::mapped::{Desc, Mapped};
 use crate::pool::FramePool;
@@ -304,10 +304,10 @@ impl Socket {
     /// only after transmitting: in copy mode one call sends at most [`Socket::tx_budget`] frames.
     ///
     /// # Errors
-    /// [`Error::System`] if the interface is down ([`Error::is_link_down`]) or gone. EAGAIN, EBUSY and ENOBUFS are no
+    /// If the interface is down ([`KickError::is_link_down`]) or gone. EAGAIN, EBUSY and ENOBUFS are no
     /// errors: the kernel has done some of it, and the next call goes on.
     #[inline]
-    pub fn kick(&mut self) -> Result<(), Error> {
+    pub fn kick(&mut self) -> Result<(), KickError> {
         if self.queues.in_tx() == 0 || (self.need_wakeup && self.queues.tx_flags() & libc::XDP_RING_NEED_WAKEUP == 0) {
             return Ok(());
         }
@@ -324,7 +324,7 @@ impl Socket {
     /// # Errors
     /// As [`Socket::kick`].
     #[inline]
-    pub fn wake_receiver(&mut self) -> Result<(), Error> {
+    pub fn wake_receiver(&mut self) -> Result<(), KickError> {
         if self.need_wakeup && self.queues.fill_flags() & libc::XDP_RING_NEED_WAKEUP == 0 {
             return Ok(());
         }
@@ -344,16 +344,17 @@ impl Socket {
     }
 
     #[inline]
-    fn kicked(&mut self, done: libc::ssize_t, call: &'static str) -> Result<(), Error> {
+    fn kicked(&mut self, done: libc::ssize_t, call: &'static str) -> Result<(), KickError> {
         if done >= 0 {
             return Ok(());
         }
-        let source = io::Error::last_os_error();
-        if let Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) = source.raw_os_error() {
-            self.queues.counters.kicks_again += 1;
-            return Ok(());
+        match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+            libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR => {
+                self.queues.counters.kicks_again += 1;
+                Ok(())
+            }
+            errno => Err(KickError { call, errno }),
         }
-        Err(Error::from_io(call, format!("interface {} queue {}", self.interface, self.queue), source))
     }
 
     /// Sleeps until something has been received, at most for `timeout`. Says whether something has.

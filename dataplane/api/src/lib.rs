@@ -15,6 +15,12 @@
 //! - [`explain`]: one packet's fate, in words.
 //! - [`diagnostic`] and [`yaml`]: how bad input is told, with file, line and column.
 
+// Nothing that comes out of a file or a socket may end the process.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
+)]
+
 pub mod diagnostic;
 pub mod explain;
 pub mod net;

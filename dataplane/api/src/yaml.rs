@@ -21,8 +21,8 @@ use crate::diagnostic::Diagnostic;
 
 pub use serde_saphyr::{Location, Spanned};
 
-/// Largest file that is read, in bytes: 16 MiB, some 4,000 Services with their EndpointSlices as `kubectl get -o yaml`
-/// prints them. Reading needs about ten times the file in memory, so a larger one would let a file starve the machine.
+/// Largest file that is read, in bytes: 16 MiB, some 3,500 Services with ten endpoints each as `kubectl get -o yaml`
+/// prints them. Reading takes some five times the file in memory, so a larger one would let a file starve the machine.
 pub const SIZE_LIMIT: usize = 16 << 20;
 
 /// Nested mappings and sequences. The deepest Kubernetes object that we read has some 8; each level costs stack.

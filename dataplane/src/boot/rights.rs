@@ -10,14 +10,18 @@
 //! After boot no thread has any, but for the neighbours' one, which keeps CAP_NET_ADMIN. Threads share memory, so this is a second line
 //! and no wall: it makes most mistakes and many exploits harmless, not all.
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 /// Lets any amount of memory be locked: a UMEM counts against the limit, and 8 MiB, the usual one, are few frames. Best effort: with
 /// CAP_IPC_LOCK the limit does not count, and without either the UMEM's own error says what to do.
 pub fn raise_memory_limit() {
     let unlimited = Rlimit { current: None, maximum: None };
-    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
+    let hard = getrlimit(Resource::Memlock).maximum;
+    let as_far_as_allowed = Rlimit { current: hard, maximum: hard };
+    if let Err(error) =
+        setrlimit(Resource::Memlock, unlimited).or_else(|_| setrlimit(Resource::Memlock, as_far_as_allowed))
+    {
         tracing::debug!(%error, "the limit of locked memory stays");
     }
 }

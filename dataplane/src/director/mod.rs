@@ -69,7 +69,7 @@ const WORKER_PATIENCE: Duration = Duration::from_secs(20);
 /// How often the workers' pulse is felt: a loop that has not turned in between is not alive. Idle workers turn ten times a second.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// One address in conflict is told of at most this often; the counter has every frame.
+/// One address in conflict is told of, and defended, at most this often; the counter has every frame. RFC 5227, 1.1: DEFEND_INTERVAL.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a director is made of.
@@ -285,6 +285,10 @@ impl Director {
                     let message =
                         format!("{mac} on {name} says that it has {address}, which is ours; find and stop it");
                     self.events.record(Kind::AddressConflict, message);
+                    // RFC 5227, 2.4 (b): defended with one announcement, at most every DEFEND_INTERVAL.
+                    if let IpAddr::V4(v4) = address {
+                        self.announcer.again(port, v4, now);
+                    }
                 }
             }
         }

@@ -13,6 +13,10 @@ pub const PROGRAMMERS: usize = 32;
 /// Largest program or delta, in bytes: 25,000 services with ten backends each are some 25 MiB of JSON.
 pub const PROGRAM_BODY: usize = 64 << 20;
 
+/// Programs and deltas that are read at a time; others wait. So all that wait to be applied are at most 256 MiB, and one client that sends
+/// slowly does not hold up the rest.
+pub const PROGRAM_BODIES: usize = 4;
+
 /// Largest other body: a question about one packet.
 pub const SMALL_BODY: usize = 64 << 10;
 

@@ -35,7 +35,7 @@ use super::subject::{FlowCursor, Refusal, Subject};
 #[derive(Clone)]
 struct App {
     subject: Arc<dyn Subject>,
-    /// One program at a time is read and applied, so that memory holds one body, and generations come in order.
+    /// Places for programs that are read and applied. The order is the director's affair.
     programming: Arc<Semaphore>,
 }
 
@@ -72,7 +72,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// The service that answers requests.
 pub(super) fn router(subject: Arc<dyn Subject>) -> Router {
-    let app = App { subject, programming: Arc::new(Semaphore::new(1)) };
+    let app = App { subject, programming: Arc::new(Semaphore::new(limits::PROGRAM_BODIES)) };
     Router::from(routes())
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "no such path; GET /openapi.json lists them all") })
         .method_not_allowed_fallback(|| async {
@@ -202,7 +202,7 @@ async fn turn(app: &App) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {
     let waiting = Arc::clone(&app.programming).acquire_owned();
     match tokio::time::timeout(limits::PROGRAM_TIME, waiting).await {
         Ok(Ok(turn)) => Ok(turn),
-        _ => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "another program is still being applied; try again")),
+        _ => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many programs are being sent and applied; try again")),
     }
 }
 

@@ -48,6 +48,9 @@ pub struct PortNames {
     pub port: PortId,
     /// Its own interface: whose link state and MAC it has, and routes through which lead out of it.
     pub interface: String,
+    /// The index that it had when its sockets were bound. One of the same name that is made anew is not the port: it counts as down
+    /// until the dataplane is started again.
+    pub index: u32,
     /// The interface whose neighbour table it uses; the same for an uplink, the bridge for pods.
     pub neighbours: String,
 }

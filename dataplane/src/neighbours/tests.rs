@@ -106,6 +106,7 @@ fn names() -> Vec<PortNames> {
     let names = |port, interface: &str, neighbours: &str| PortNames {
         port,
         interface: interface.to_owned(),
+        index: af_xdp::interface::index(interface).unwrap(),
         neighbours: neighbours.to_owned(),
     };
     vec![names(UPLINK, "up0", "up0"), names(PODS, "levee0", "br-ex")]
@@ -136,10 +137,11 @@ impl Following {
         let (asking, asked) = asking();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         // Threads inherit the namespace of the one that starts them.
+        let names = names();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let tell = |updates| drop(sender.send(updates));
-            runtime.block_on(run(names(), asked, tell, async { drop(stopped.await) })).unwrap();
+            runtime.block_on(run(names, asked, tell, async { drop(stopped.await) })).unwrap();
         });
         Following { updates, asking, known: Known::default(), stop: Some(stop), thread: Some(thread) }
     }
@@ -252,6 +254,23 @@ fn a_link_that_goes_down_takes_its_routes_and_comes_back() {
         following.until("up again", |known| {
             known.links.get(&UPLINK) == Some(&true) && has_route(known, "192.0.2.0/24", UPLINK, None)
         });
+    });
+}
+
+#[test]
+fn a_port_that_is_made_anew_is_not_the_port() {
+    in_namespace(|| {
+        let _node = Node::new();
+        let mut following = Following::start();
+        following.until("up", |known| known.links.get(&PODS) == Some(&true));
+        ip("link del levee0");
+        following.until("gone", |known| known.links.get(&PODS) == Some(&false));
+        ip("link add levee0 type veth peer name levee1");
+        ip("link set levee1 up");
+        ip("link set levee0 up");
+        ip("route add 10.9.0.0/16 via 192.0.2.1");
+        following.until("a route after it", |known| has_route(known, "10.9.0.0/16", UPLINK, Some("192.0.2.1")));
+        assert_eq!(following.known.links.get(&PODS), Some(&false), "its sockets are those of the old one");
     });
 }
 

@@ -223,7 +223,7 @@ impl View {
 
     fn link_updates(&mut self, updates: &mut Vec<Update>) {
         for names in &self.names {
-            let link = self.links.values().find(|link| link.name == names.interface);
+            let link = self.links.get(&names.index);
             let mac =
                 link.map_or_else(|| self.told.links.get(&names.port).map_or(Mac::ZERO, |told| told.1), |link| link.mac);
             let now = (link.is_some_and(|link| link.up), mac);

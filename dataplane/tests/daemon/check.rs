@@ -69,6 +69,6 @@ fn what_the_machine_does_not_have_is_told() {
             "[{interface: eth0, role: uplink}]",
             "[{interface: eth0, role: uplink}, {interface: eth0, role: pods}]",
         );
-        refused(&scratch.write("twice.yaml", twice), &["twice.yaml:1:55", "already is a port, on line 1"]);
+        refused(&scratch.write("twice.yaml", twice), &["twice.yaml:1:54", "already is a port, on line 1"]);
     });
 }

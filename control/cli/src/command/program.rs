@@ -24,7 +24,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     match command {
         Program::Get => {
-            let told: Told = client()?.get("/v1/program")?;
+            let told: Told = client()?.get_in_line("/v1/program")?;
             let format = if format.is_for_people() { Format::Yaml } else { format };
             value(&mut io::stdout().lock(), format, &told)
         }
@@ -32,7 +32,7 @@ pub(super) fn run(
             let told = read(&file)?;
             if format.is_for_people() {
                 let (name, services) = (file.display(), told.services.len());
-                let services = count(u64::try_from(services).unwrap_or(u64::MAX), "service", "services");
+                let services = count(services, "service", "services");
                 return Ok(writeln!(
                     io::stdout(),
                     "{name}: program of generation {}, {services}: ok",

@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
-use levee_api::report::{Status, WorkerStatus};
+use levee_api::program::Generation;
+use levee_api::report::{Health, Status, WorkerStatus};
+use levee_control::daemon::{DataplaneState, Status as Control};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::arguments::{Format, Watch};
 use crate::client::Client;
@@ -17,22 +18,22 @@ use crate::repeat::repeat;
 struct Both {
     dataplane: Option<Status>,
     dataplane_error: Option<String>,
-    control: Option<Value>,
+    control: Option<Control>,
     control_error: Option<String>,
 }
 
 pub(super) fn show(dataplane: &Client, control: &Client, format: Format, watch: Watch) -> Result<(), Failure> {
     repeat(watch.watch, |out| {
         let asked = dataplane.get::<Status>("/v1/status");
-        let controls = control.get::<Value>("/v1/status");
+        let controls = control.get::<Control>("/v1/status");
         if format.is_for_people() {
             match &asked {
                 Ok(status) => dataplane_half(out, format, status)?,
                 Err(failure) => writeln!(out, "dataplane   cannot be asked: {failure}")?,
             }
             writeln!(out)?;
-            control_half(out, &controls, asked.as_ref().ok())?;
-            return asked.map(|_| ());
+            control_half(out, &controls, asked.as_ref().ok().map(|status| status.generation))?;
+            return told(asked);
         }
         let said = |failure: &Failure| failure.to_string();
         let both = Both {
@@ -42,30 +43,29 @@ pub(super) fn show(dataplane: &Client, control: &Client, format: Format, watch: 
             control: controls.ok(),
         };
         value(out, format, &both)?;
-        asked.map(|_| ())
+        told(asked)
     })
+}
+
+/// Without the dataplane it is a failure, about which all was said.
+fn told(asked: Result<Status, Failure>) -> Result<(), Failure> {
+    asked.map(drop).map_err(|_| Failure::Told(1))
 }
 
 fn dataplane_half(out: &mut impl Write, format: Format, status: &Status) -> Result<(), Failure> {
     let up = duration(status.uptime_seconds);
     writeln!(out, "dataplane   levee-dataplane {}, process {}, up {up}", status.version, status.pid)?;
-    if status.health.healthy {
-        writeln!(out, "health      well")?;
-    }
-    for problem in &status.health.problems {
-        writeln!(out, "health      PROBLEM: {problem}")?;
-    }
+    health(out, &status.health)?;
     match status.generation {
         0 => writeln!(out, "generation  0: nothing was programmed yet")?,
         generation => writeln!(out, "generation  {generation}")?,
     }
-    let size = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     writeln!(
         out,
         "programmed  {}, {}, {}",
-        count(size(status.services), "service", "services"),
-        count(size(status.vips), "VIP", "VIPs"),
-        count(size(status.backends), "backend", "backends"),
+        count(status.services, "service", "services"),
+        count(status.vips, "VIP", "VIPs"),
+        count(status.backends, "backend", "backends"),
     )?;
     writeln!(out, "flows       {} of {} tracked", status.flows, status.flow_capacity)?;
     if !status.workers.is_empty() {
@@ -78,15 +78,69 @@ fn dataplane_half(out: &mut impl Write, format: Format, status: &Status) -> Resu
 /// Control is asked for what it says of itself; a dataplane goes on without it, so its absence is told and no failure.
 fn control_half(
     out: &mut impl Write,
-    asked: &Result<Value, Failure>,
-    dataplane: Option<&Status>,
+    asked: &Result<Control, Failure>,
+    runs: Option<Generation>,
 ) -> Result<(), Failure> {
-    let _ = dataplane;
-    match asked {
-        Ok(status) => writeln!(out, "control     {status}")?,
+    let status = match asked {
+        Ok(status) => status,
         Err(failure) => {
-            writeln!(out, "control     cannot be asked, and nothing new is programmed without it: {failure}")?
+            writeln!(out, "control     cannot be asked, and without it nothing new is programmed: {failure}")?;
+            return Ok(());
         }
+    };
+    let up = duration(status.uptime_seconds);
+    writeln!(out, "control     levee-control {}, process {}, up {up}", status.version, status.pid)?;
+    writeln!(out, "compiles    for {} `{}`", status.role, status.node)?;
+    health(out, &status.health)?;
+    for source in &status.sources {
+        let how = if source.complete { "" } else { " (not read completely yet)" };
+        writeln!(out, "source      {}{how}", source.name)?;
+    }
+    match status.compiled_seconds_ago {
+        Some(seconds) => writeln!(
+            out,
+            "compiled    {} ago: {}, {}, {}",
+            duration(seconds),
+            count(status.services, "service", "services"),
+            count(status.vips, "VIP", "VIPs"),
+            count(status.backends, "backend", "backends"),
+        )?,
+        None => writeln!(out, "compiled    nothing yet")?,
+    }
+    for mistake in &status.mistakes {
+        writeln!(out, "MISTAKE     {mistake}")?;
+    }
+    for notice in &status.notices {
+        writeln!(out, "note        {notice}")?;
+    }
+    let generation = status.dataplane.generation;
+    let message = status.dataplane.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let generation = match (generation, runs) {
+        // It is programmed by somebody else, or was restarted and is being told.
+        (Some(told), Some(runs)) if told != runs => format!(", told generation {told} and runs {runs}"),
+        (Some(told), _) => format!(", generation {told}"),
+        (None, _) => String::new(),
+    };
+    writeln!(out, "dataplane   {}{generation}{message}", state(status.dataplane.state))?;
+    Ok(())
+}
+
+fn state(state: DataplaneState) -> &'static str {
+    match state {
+        DataplaneState::Unknown => "not asked yet",
+        DataplaneState::InStep => "in step",
+        DataplaneState::Behind => "BEHIND, being told",
+        DataplaneState::Refused => "REFUSES what was compiled last",
+        DataplaneState::Unreachable => "UNREACHABLE",
+    }
+}
+
+fn health(out: &mut impl Write, health: &Health) -> Result<(), Failure> {
+    if health.healthy {
+        writeln!(out, "health      well")?;
+    }
+    for problem in &health.problems {
+        writeln!(out, "health      PROBLEM: {problem}")?;
     }
     Ok(())
 }

@@ -107,7 +107,7 @@ impl Answer {
 
     /// Goes from a pod of this node to one of these backends. The client's address is kept, for the way back passes here;
     /// but not if client and backend are on one bridge, where the answer would go past levee.
-    pub(crate) fn from_pod_reaches(&self, service: &str, candidates: &[&str]) {
+    pub(crate) fn reaches_from_pod(&self, service: &str, candidates: &[&str]) {
         let mode = if self.backend().starts_with(&self.here) { "nat" } else { "dnat" };
         self.forwards("pods", service, mode, candidates);
     }

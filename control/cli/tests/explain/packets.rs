@@ -112,7 +112,7 @@ fn rule_29_addresses_of_mode_proxy_and_host_names_are_ignored() {
     balancer.tcp(OUTSIDE, "192.0.2.3:80").passes("uplink");
     balancer.ping(OUTSIDE, "192.0.2.3").passes("uplink");
     let node = on_node("rule_29_ip_mode_proxy", "node-1");
-    node.tcp(POD, "192.0.2.2:80").from_pod_reaches(WEB, &ALL);
+    node.tcp(POD, "192.0.2.2:80").reaches_from_pod(WEB, &ALL);
     // The proxy in front must see it.
     node.tcp(POD, "192.0.2.3:80").is_plain("pods");
     node.tcp(OUTSIDE, "192.0.2.3:80").passes("uplink");
@@ -157,8 +157,8 @@ fn rule_32_with_policy_local_pods_of_this_node_reach_all_endpoints() {
     let node = on_node("rule_31_local_keeps_the_client", "node-3");
     let pod = "10.244.3.5";
     let both = ["10.244.1.10:8080", "10.244.2.10:8080"];
-    node.tcp(pod, "192.0.2.80:80").from_pod_reaches(WEB, &both);
-    node.tcp(pod, "172.16.0.3:30080").from_pod_reaches(WEB, &both);
+    node.tcp(pod, "192.0.2.80:80").reaches_from_pod(WEB, &both);
+    node.tcp(pod, "172.16.0.3:30080").reaches_from_pod(WEB, &both);
     // Pods of other nodes come from outside.
     node.tcp(FAR_POD, "192.0.2.80:80").drops("uplink", "no_local_backend", Some(WEB));
 }
@@ -173,7 +173,7 @@ fn rule_33_a_pod_reaches_itself_with_its_source_rewritten() {
         node.tcp(POD, address).forwards("pods", WEB, "nat", &["10.244.1.10:8080"]);
     }
     // On another node, nothing is in the way.
-    on_node("rule_33_hairpin", "node-2").tcp(FAR_POD, "10.96.0.10:80").from_pod_reaches(WEB, &["10.244.1.10:8080"]);
+    on_node("rule_33_hairpin", "node-2").tcp(FAR_POD, "10.96.0.10:80").reaches_from_pod(WEB, &["10.244.1.10:8080"]);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn rule_35_a_client_with_affinity_gets_one_endpoint_on_every_address() {
 #[test]
 fn rule_37_udp_goes_to_who_is_ready_and_to_nobody_that_stopped() {
     let node = on_node("rule_37_udp_endpoint_stopped", "node-1");
-    node.udp(POD, "10.96.0.53:53").from_pod_reaches("default/dns:dns", &["10.244.3.10:5353"]);
+    node.udp(POD, "10.96.0.53:53").reaches_from_pod("default/dns:dns", &["10.244.3.10:5353"]);
     node.tcp(POD, "10.96.0.53:53").is_closed("pods");
 }
 
@@ -218,6 +218,6 @@ fn rule_41_a_load_balancer_of_another_class_keeps_its_addresses() {
     balancer.tcp(OUTSIDE, "192.0.2.80:80").passes("uplink");
     let node = on_node("rule_41_class_of_another", "node-1");
     node.tcp(POD, "192.0.2.80:80").is_plain("pods");
-    node.tcp(POD, "10.96.0.10:80").from_pod_reaches(WEB, &ALL);
+    node.tcp(POD, "10.96.0.10:80").reaches_from_pod(WEB, &ALL);
     node.tcp(OUTSIDE, "172.16.0.1:30080").forwards("uplink", WEB, "nat", &ALL);
 }

@@ -6,7 +6,7 @@ use crate::asked::*;
 fn a_cluster_ip_is_balanced_wherever_the_packet_comes_from() {
     let node = on_node("plain_cluster_ip", "node-1");
     // The way back of this node's pods passes here, so they are seen as they are.
-    node.tcp(POD, "10.96.0.10:80").from_pod_reaches(WEB, &ALL);
+    node.tcp(POD, "10.96.0.10:80").reaches_from_pod(WEB, &ALL);
     node.tcp(FAR_POD, "10.96.0.10:80").forwards("uplink", WEB, "nat", &ALL);
     node.tcp(OUTSIDE, "10.96.0.10:80").forwards("uplink", WEB, "nat", &ALL);
     on_balancer("plain_cluster_ip").tcp(OUTSIDE, "10.96.0.10:80").forwards("uplink", WEB, "nat", &ALL);
@@ -15,7 +15,7 @@ fn a_cluster_ip_is_balanced_wherever_the_packet_comes_from() {
 #[test]
 fn a_load_balancer_address_is_balanced_wherever_the_packet_comes_from() {
     let node = on_node("load_balancer", "node-1");
-    node.tcp(POD, "192.0.2.80:80").from_pod_reaches(WEB, &ALL);
+    node.tcp(POD, "192.0.2.80:80").reaches_from_pod(WEB, &ALL);
     node.tcp(FAR_POD, "192.0.2.80:80").forwards("uplink", WEB, "nat", &ALL);
     node.tcp(OUTSIDE, "192.0.2.80:80").forwards("uplink", WEB, "nat", &ALL);
     let balancer = on_balancer("load_balancer");
@@ -28,7 +28,7 @@ fn a_node_port_is_balanced_on_the_nodes_own_address_alone() {
     let node = on_node("load_balancer", "node-1");
     node.tcp(OUTSIDE, "172.16.0.1:30080").forwards("uplink", WEB, "nat", &ALL);
     node.tcp(FAR_POD, "172.16.0.1:30080").forwards("uplink", WEB, "nat", &ALL);
-    node.tcp(POD, "172.16.0.1:30080").from_pod_reaches(WEB, &ALL);
+    node.tcp(POD, "172.16.0.1:30080").reaches_from_pod(WEB, &ALL);
     // Another node's address is that node's business; the port is not one of the Service's addresses.
     node.tcp(POD, "172.16.0.2:30080").is_plain("pods");
     node.tcp(OUTSIDE, "172.16.0.2:30080").passes("uplink");
@@ -83,7 +83,7 @@ fn an_address_of_two_services_is_told_apart_by_port_and_protocol() {
 fn endpoints_on_the_hosts_own_network_are_endpoints() {
     let servers = ["172.16.0.2:6443", "172.16.0.3:6443"];
     let node = on_node("host_network", "node-1");
-    node.tcp(POD, "10.96.0.1:443").from_pod_reaches("default/kubernetes:https", &servers);
+    node.tcp(POD, "10.96.0.1:443").reaches_from_pod("default/kubernetes:https", &servers);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn the_side_can_be_said() {
     // A packet with a pod's address that comes in on the uplink, and one from the pods' side whose source is no pod's.
     let packet = format!("tcp {POD}:40000 > 10.96.0.10:80");
     node.ask(&packet, &["--from", "uplink"]).forwards("uplink", WEB, "nat", &ALL);
-    node.ask("tcp 198.51.100.7:40000 > 10.96.0.10:80", &["--from", "pods"]).from_pod_reaches(WEB, &ALL);
+    node.ask("tcp 198.51.100.7:40000 > 10.96.0.10:80", &["--from", "pods"]).reaches_from_pod(WEB, &ALL);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! errors, at their line and column. For [`AddressPool`], which is ours, unknown fields are errors too.
 //!
 //! A field that Go writes as `null` when a list or map is empty (`endpoints: null`) is read as empty. Nothing is checked
-//! here beyond the form of a single value; see [`validate`](mod@super::validate).
+//! here beyond the form of a single value; see [`validate`](fn@super::validate).
 
 mod node;
 mod pool;

@@ -56,6 +56,8 @@ pub struct ServiceSpec {
     /// Who may reach the load-balancer addresses.
     #[serde(default, deserialize_with = "or_empty")]
     pub load_balancer_source_ranges: Vec<Placed<SourceRange>>,
+    /// Where nodes tell external balancers whether they have local endpoints; 0 or absent: nowhere.
+    pub health_check_node_port: Option<u16>,
     /// Which implementation the Service is for.
     pub load_balancer_class: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use levee_api::net::{Family, Protocol};
 
@@ -44,6 +45,11 @@ pub(super) fn validate(object: &external::Service, about: &mut About<'_, '_>) ->
         internal_policy: object.spec.internal_traffic_policy.unwrap_or_default(),
         affinity: affinity(&object.spec, about)?,
         source_ranges: object.spec.load_balancer_source_ranges.iter().map(|range| range.value.0).collect(),
+        health_check_node_port: object
+            .spec
+            .health_check_node_port
+            .and_then(NonZeroU16::new)
+            .filter(|_| external == External::LoadBalancer && external_policy == TrafficPolicy::Local),
         class: object.spec.load_balancer_class.clone().filter(|class| !class.is_empty()),
         mode: object.metadata.annotations.get(MODE).cloned(),
         has_external_ips: !object.spec.external_ips.is_empty(),
@@ -142,7 +148,7 @@ fn ports(spec: &external::ServiceSpec, kind: ServiceType, about: &mut About<'_, 
             name: name.to_owned(),
             protocol,
             port: number,
-            node_port: std::num::NonZeroU16::new(node_port)
+            node_port: NonZeroU16::new(node_port)
                 .filter(|_| matches!(kind, ServiceType::NodePort | ServiceType::LoadBalancer)),
         });
     }

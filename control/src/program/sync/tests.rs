@@ -79,9 +79,11 @@ fn first_everything_then_changes() {
     let (now, mut sync, mut dataplane) = (Instant::now(), Sync::new(Settings::default()), Dataplane::new(1));
     settle(&mut sync, &mut dataplane, now);
     assert_eq!(dataplane.seen, ["status"], "nothing is wanted yet");
+    assert_eq!((sync.is_in_step(), sync.link()), (false, &Link::Reached));
     assert!(sync.want(program(&[1])));
     settle(&mut sync, &mut dataplane, now);
     assert!(sync.want(program(&[1, 2])));
+    assert_eq!((sync.is_in_step(), sync.link()), (false, &Link::Reached));
     assert!(!sync.want(program(&[1, 2])), "the same again is nothing new");
     settle(&mut sync, &mut dataplane, now);
     assert_eq!(dataplane.seen, ["status", "full", "delta"]);

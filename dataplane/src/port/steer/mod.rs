@@ -1,6 +1,6 @@
 //! Steering: which frames of an interface come to levee, and which stay the kernel's.
 //!
-//! AF_XDP cannot give a frame back, so the choice is exact, and is made in the driver by a small program ([`program`]):
+//! AF_XDP cannot give a frame back, so the choice is exact, and is made in the driver by a small program (`program.rs`):
 //!
 //! | what | comes to levee |
 //! |---|---|
