@@ -129,7 +129,7 @@ fn state(state: DataplaneState) -> &'static str {
     match state {
         DataplaneState::Unknown => "not asked yet",
         DataplaneState::InStep => "in step",
-        DataplaneState::Behind => "BEHIND, being told",
+        DataplaneState::Reached => "REACHED, being told",
         DataplaneState::Refused => "REFUSES what was compiled last",
         DataplaneState::Unreachable => "UNREACHABLE",
     }
