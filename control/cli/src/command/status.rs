@@ -129,7 +129,7 @@ fn state(state: DataplaneState) -> &'static str {
     match state {
         DataplaneState::Unknown => "not asked yet",
         DataplaneState::InStep => "in step",
-        DataplaneState::Reached => "REACHED, being told",
+        DataplaneState::Reached => "reached, NOT in step yet",
         DataplaneState::Refused => "REFUSES what was compiled last",
         DataplaneState::Unreachable => "UNREACHABLE",
     }
