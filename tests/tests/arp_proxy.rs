@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use levee_api::net::Mac;
 use levee_api::program::{Program, Vip};
+use levee_api::report::Event;
 use levee_tests::inject::{Injector, arp_request};
-use levee_tests::levee::{Take, at};
+use levee_tests::levee::{Dataplane, Ports, Take, at};
 use levee_tests::scene::local;
 use levee_tests::traffic::{EchoServer, connect_many};
 use levee_tests::{Arp, Census, Direction, Namespace, Scene, Tap};
@@ -182,4 +183,43 @@ fn vips_and_nodes_announce_themselves() {
     std::thread::sleep(Duration::from_millis(500));
     scene.fabric.set_carrier(node.wire(), true);
     scene.dataplanes[0].wait_for("its VIP announced once more", |_| announced(VIP));
+}
+
+#[test]
+fn the_nodes_mac_is_shown_to_the_switches_again_and_again() {
+    let Some(scene) = Scene::without_levee(&[1]) else { return };
+    let node = &scene.nodes[0];
+    let ports = Ports::Node(Take::Owned);
+    let _dataplane = Dataplane::start_with(node.namespace(), ports, "announce_interval: 1s\n");
+    // The announcements of the start come first.
+    std::thread::sleep(Duration::from_millis(2500));
+    let tap = scene.fabric.tap();
+    std::thread::sleep(Duration::from_millis(3500));
+    let frames = tap.frames();
+    let heard = frames.iter().filter(|frame| frame.direction == Direction::In && &*frame.interface == "node-1").count();
+    assert!((3..=4).contains(&heard), "{heard} frames in 3.5 s");
+}
+
+#[test]
+fn somebody_else_who_claims_a_vip_is_seen_and_reported() {
+    let Some(scene) = Scene::start(&[1], Take::Owned) else { return };
+    let dataplane = &scene.dataplanes[0];
+    dataplane.program(&Program {
+        generation: 2,
+        local: local(&scene.nodes[0]),
+        vips: vec![Vip { address: VIP.into(), announce: true }],
+        ..Program::default()
+    });
+    let host = scene.host("thief", 201);
+    assert_eq!(dataplane.counter("arp_conflict"), 0);
+    // A gratuitous ARP: "the VIP is at my MAC".
+    Injector::new(&host.namespace, "eth0").send(&arp_request(host.wire.mac, VIP, VIP));
+    dataplane.wait_for("the conflict counted", |dataplane| dataplane.counter("arp_conflict") > 0);
+    let output = dataplane.cli().args(["-o", "json", "events"]).output().expect("levee can be run");
+    let events: Vec<Event> = serde_json::from_slice(&output.stdout).expect("a list of events");
+    let told = events.iter().find(|event| event.kind == "vip-conflict");
+    let told = told.unwrap_or_else(|| panic!("no conflict is told: {events:?}"));
+    for word in [VIP.to_string(), host.wire.mac.to_string()] {
+        assert!(told.message.contains(&word), "`{word}` is not in: {}", told.message);
+    }
 }

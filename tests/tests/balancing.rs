@@ -9,7 +9,7 @@ use levee_api::net::{Family, Protocol};
 use levee_api::program::{Affinity, Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_tests::levee::{Dataplane, Ports, Take, at};
 use levee_tests::scene::local;
-use levee_tests::traffic::{Curl, EchoServer, Nginx, udp_round_trips};
+use levee_tests::traffic::{Curl, EchoServer, Nginx, bulk, udp_round_trips};
 use levee_tests::{Host, Namespace, Pod, Scene};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
@@ -221,6 +221,37 @@ fn vips_answer_pings_and_refuse_at_once_what_they_do_not_have() {
     assert_eq!(result, Err(ErrorKind::TimedOut), "dropped, since somebody elsewhere has endpoints; {time:?}");
     let (result, _) = connect(client, at(VIP, 80));
     assert_eq!(result, Ok(()));
+}
+
+#[test]
+fn explain_tells_what_then_happens() {
+    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    lab.dataplane.program(&program(1, vec![service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends())]));
+    let mut servers = BTreeSet::new();
+    for port in 20001..20021 {
+        let packet = format!("tcp {}:{port} > {VIP}:80", lab.client.address);
+        let output = lab.dataplane.cli().args(["-o", "json", "explain", "--packet", &packet]).output();
+        let told: serde_json::Value =
+            serde_json::from_slice(&output.expect("levee can be run").stdout).expect("one JSON object");
+        assert_eq!(told["verdict"], "forward", "{told}");
+        assert_eq!(told["candidates"].as_array().map(Vec::len), Some(3), "{told}");
+        let answer = lab.client.namespace.run(&format!("curl -s --max-time 5 --local-port {port} http://{VIP}/"));
+        let server = lab.pods.iter().find(|pod| answer.starts_with(&pod.name)).expect("one of them answered");
+        assert_eq!(told["backend"], format!("{}:8080", server.address), "{told}");
+        servers.insert(server.name.clone());
+    }
+    assert!(servers.len() > 1, "{servers:?}");
+}
+
+#[test]
+fn bulk_data_passes_nat_whole() {
+    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    let _echo = EchoServer::start(&lab.pods[0].namespace, 7);
+    let backend = at(lab.pods[0].address, 7);
+    lab.dataplane.program(&program(1, vec![service("echo", vec![frontend(VIP, 7, Mode::Nat)], &[backend])]));
+    let rate = bulk(&lab.client.namespace, at(VIP, 7), 20_000_000);
+    let rate = rate.unwrap_or_else(|error| panic!("{error}\n{}", lab.dataplane.counters()));
+    assert!(rate > 500_000.0, "{rate:.0} bytes per second");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use levee_api::net::Mac;
 use levee_tests::levee::{Take, at};
-use levee_tests::traffic::{EchoServer, connect_many, udp_round_trips};
+use levee_tests::traffic::{EchoServer, bulk, connect_many, udp_round_trips};
 use levee_tests::{Arp, Captured, Census, Direction, Kind, Node, Scene};
 
 const CONNECTIONS: usize = 100;
@@ -75,6 +75,33 @@ fn it_stays_so_after_the_switches_have_forgotten_every_station() {
             .count();
         assert!(flooded <= 2, "{} heard {flooded}", node.name());
     }
+}
+
+#[test]
+fn bulk_data_arrives_whole_whatever_offloads_its_sender_counts_on() {
+    let Some(scene) = Scene::start(&[1, 1], Take::Owned) else { return };
+    let (client, server) = (&scene.nodes[0].pods()[0], &scene.nodes[1].pods()[0]);
+    let _echo = EchoServer::start(&server.namespace, 7);
+    let rate = bulk(&client.namespace, at(server.address, 7), 20_000_000);
+    let rate = rate.unwrap_or_else(|error| panic!("{error}\n{}", scene.dataplanes[0].counters()));
+    // A thousandth of what a debug build does on a busy machine, but a hundred times what retransmissions alone would.
+    assert!(rate > 500_000.0, "{rate:.0} bytes per second");
+}
+
+#[test]
+fn what_goes_to_a_pod_that_is_not_there_ends_at_its_node() {
+    let Some(scene) = Scene::start(&[1, 1, 0], Take::Owned) else { return };
+    let client = &scene.nodes[0].pods()[0];
+    scene.fabric.wait_until_quiet();
+    let tap = scene.fabric.tap();
+    let nobody = at(Ipv4Addr::new(10, 244, 2, 99), 7);
+    let outcome = connect_many(&client.namespace, nobody, 1);
+    assert_eq!(outcome.succeeded, 0, "{outcome}");
+    let frames = tap.frames();
+    let census = Census::towards(scene.nodes[2].wire().mac, "node-3", &frames);
+    assert_eq!(census.flooded(), 0, "{census}");
+    assert!(Census::towards(scene.nodes[1].wire().mac, "node-2", &frames).own > 0, "its node did get them");
+    scene.dataplanes[1].wait_for("them counted", |dataplane| dataplane.counter("next_hop_unresolved") > 0);
 }
 
 #[test]

@@ -129,6 +129,38 @@ pub fn connect_many(client: &Namespace, server: SocketAddr, count: usize) -> Out
     Outcome::of(client, count, |number| connect_once(server, number))
 }
 
+/// Sends `length` bytes over one TCP connection, hears them echoed meanwhile, and compares: the rate in bytes per second
+/// and direction.
+///
+/// # Errors
+/// What went wrong, with the place of the first byte that is not as it was said.
+pub fn bulk(client: &Namespace, server: SocketAddr, length: usize) -> std::io::Result<f64> {
+    // No period that a segment size could hide behind.
+    let said: Vec<u8> = (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    client.enter(|| {
+        let start = std::time::Instant::now();
+        let connection = TcpStream::connect_timeout(&server, PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.set_write_timeout(Some(PATIENCE))?;
+        let mut heard = Vec::with_capacity(length);
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                let mut connection = &connection;
+                connection.write_all(&said)?;
+                connection.shutdown(Shutdown::Write)
+            });
+            (&connection).read_to_end(&mut heard)?;
+            sending.join().expect("writing does not panic")
+        })?;
+        if heard != said {
+            let at = heard.iter().zip(&said).position(|(heard, said)| heard != said).unwrap_or(heard.len().min(length));
+            let what = format!("of {length} bytes {} came back, the first {at} of them right", heard.len());
+            return Err(std::io::Error::new(ErrorKind::InvalidData, what));
+        }
+        Ok(length as f64 / start.elapsed().as_secs_f64())
+    })
+}
+
 fn connect_once(server: SocketAddr, number: usize) -> std::io::Result<()> {
     let mut connection = TcpStream::connect_timeout(&server, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;

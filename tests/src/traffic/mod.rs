@@ -3,5 +3,5 @@
 mod echo;
 mod http;
 
-pub use echo::{EchoServer, Outcome, connect_many, udp_round_trips};
+pub use echo::{EchoServer, Outcome, bulk, connect_many, udp_round_trips};
 pub use http::{Curl, Nginx, Tally};
