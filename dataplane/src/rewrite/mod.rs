@@ -2,11 +2,11 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`mod@forward`] | MACs, addresses, ports, TTL, and every checksum over them (RFC 1624), in place |
-//! | [`mod@reply`] | the frame becomes its own answer: ARP, echo, RST, unreachable |
-//! | [`mod@complete`] | finishes the checksum of a frame whose sender left it to hardware |
+//! | [`fn@forward`] | MACs, addresses, ports, TTL, and every checksum over them (RFC 1624), in place |
+//! | [`fn@reply`] | the frame becomes its own answer: ARP, echo, RST, unreachable |
+//! | [`fn@complete`] | finishes the checksum of a frame whose sender left it to hardware |
 //! | [`announce`] | a gratuitous ARP, from nothing |
-//! | [`mod@contract`] | the last look before an uplink: does the frame show no MAC but the node's? |
+//! | [`fn@contract`] | the last look before an uplink: does the frame show no MAC but the node's? |
 //!
 //! The offsets in [`Headers`](crate::headers::Headers) are used, not trusted: where they do not fit the bytes, the frame
 //! is left as it is and the answer is [`Runt`](crate::reason::Reason::Runt), a bug that shows in a counter. Never: a
