@@ -154,12 +154,13 @@ fn rule_10_absent_conditions_mean_ready_serving_and_not_terminating() {
 
 #[test]
 fn rule_11_of_two_accounts_of_one_endpoint_the_one_not_terminating_wins() {
-    let going = slice("a", &["10.244.1.1 ready=false serving=true terminating=true"]);
-    let staying = slice("b", &["10.244.1.1 ready=true"]);
-    for yaml in [web("") + &going + &staying, web("") + &staying + &going] {
-        let compiled = on_node(&yaml);
-        assert_eq!(compiled.pool(Pool::Cluster), ["10.244.1.1:8080"]);
-        assert_eq!(compiled.service("default/web:http").backends.len(), 1);
+    let going = ["10.244.1.1 ready=false serving=true terminating=true"];
+    // Another one that is ready, or the last resort of rule 18 would take the one that is going.
+    let staying = ["10.244.1.1 ready=true", "10.244.1.2 ready=true"];
+    for (first, second) in [(&going[..], &staying[..]), (&staying[..], &going[..])] {
+        let compiled = on_node(&(web("") + &slice("a", first) + &slice("b", second)));
+        assert_eq!(compiled.pool(Pool::Cluster), ["10.244.1.1:8080", "10.244.1.2:8080"]);
+        assert_eq!(compiled.service("default/web:http").backends.len(), 2);
     }
 }
 

@@ -99,7 +99,7 @@ fn a_new_control_process_goes_on_above_the_dataplanes_generation() {
     let mut sync = Sync::new(Settings::default());
     sync.want(program(&[1]));
     settle(&mut sync, &mut dataplane, now);
-    assert_eq!(dataplane.program.generation, 42);
+    assert_eq!((dataplane.program.generation, dataplane.seen.as_slice()), (42, &["status", "full"][..]));
 }
 
 #[test]
