@@ -201,6 +201,29 @@ fn a_huge_file_is_refused_at_once() {
 }
 
 #[test]
+fn the_reference_states_the_defaults() {
+    let reference = read("reference", include_bytes!("../../../configs/dataplane-reference.yaml")).unwrap();
+    let shortest = read("reference", NODE.as_bytes()).unwrap();
+    // The same, but for where things stand.
+    let text = |config: &Config| format!("{config:?}");
+    let places = |text: String| -> String {
+        let mut words = text.split_inclusive(' ').collect::<Vec<_>>();
+        for index in 1..words.len() {
+            if matches!(words[index - 1], "line: " | "column: ") {
+                words[index] = "_ ";
+            }
+        }
+        words.concat()
+    };
+    assert_eq!(places(text(&reference)), places(text(&shortest)));
+    // And it leaves out no key: those without a default of their own stand in comments.
+    let yaml = include_str!("../../../configs/dataplane-reference.yaml");
+    for key in ["queues", "socket_group", "snat", "frames", "busy_poll", "microseconds", "budget"] {
+        assert!(yaml.contains(&format!("{key}: ")), "{key}");
+    }
+}
+
+#[test]
 fn the_examples_are_good() {
     for (file, bytes) in [
         ("dataplane-node.yaml", &include_bytes!("../../../configs/dataplane-node.yaml")[..]),
