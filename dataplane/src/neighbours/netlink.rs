@@ -1,5 +1,6 @@
 //! The talk with the kernel: two sockets, one to hear and one to ask.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::RouteMessage;
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 
-use super::view::{View, read_address, read_link};
+use super::view::{Keeper, MARK, View, read_address, read_link};
 use super::wanted::Wanted;
 use super::{Asked, Key, PortNames, Update};
 use crate::config::Interface;
@@ -24,6 +25,10 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Where neighbours cannot be managed, those wanted are asked for again this often, well within the 15 s in which the
 /// kernel takes an answer for fresh.
 const REFRESH: Duration = Duration::from_secs(10);
+/// Neighbours are installed so many at a time, and so often: 1,600 a second. Each costs a broadcast, and a node that starts in a large cluster
+/// wants thousands.
+const PORTION: usize = 32;
+const PACE: Duration = Duration::from_millis(20);
 /// Pause before everything is read anew after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -40,7 +45,13 @@ pub async fn run(
 ) -> io::Result<()> {
     let (connection, ask, _) = new_connection()?;
     let asking = tokio::spawn(connection);
-    let mut room = Room { ask, view: View::new(names), wanted: Wanted::new(Instant::now()), manages: true };
+    let mut room = Room {
+        ask,
+        view: View::new(names),
+        wanted: Wanted::new(Instant::now()),
+        queue: VecDeque::new(),
+        manages: true,
+    };
     let mut stop = std::pin::pin!(stop);
     let mut first = true;
     loop {
@@ -66,29 +77,25 @@ struct Room {
     ask: Handle,
     view: View,
     wanted: Wanted,
+    /// Wanted, and not installed yet.
+    queue: VecDeque<Key>,
     /// Whether the kernel knows managed neighbours; known after the first.
     manages: bool,
 }
 
 impl Room {
     /// One reading of everything, and all that follows it. Ends when a new reading is needed.
-    async fn follow(
-        &mut self,
-        asked: &mut Asked,
-        tell: &mut impl FnMut(Vec<Update>),
-        first: bool,
-    ) -> Result<(), rtnetlink::Error> {
+    async fn follow(&mut self, asked: &mut Asked, tell: &mut impl FnMut(Vec<Update>), first: bool) -> io::Result<()> {
         // Heard from before anything is read, so that nothing falls between.
         let (connection, _handle, mut heard) = new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Neigh,
-        ])
-        .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
+        ])?;
         let _hearing = Aborted(tokio::spawn(connection));
         self.view.restart();
-        self.read_all().await?;
+        self.read_all().await.map_err(io::Error::other)?;
         self.view.take_stale();
         let mut updates = self.view.updates();
         if !first {
@@ -96,13 +103,13 @@ impl Room {
         }
         self.give_up_failed(&updates).await;
         tell(updates);
-        for key in self.wanted.iter().collect::<Vec<_>>() {
-            self.want(key).await;
-        }
+        self.queue = self.wanted.iter().collect();
         let standing = asked.standing.borrow_and_update().clone();
         self.stand(&standing).await;
 
         let mut refresh = tokio::time::interval(REFRESH);
+        let mut pace = tokio::time::interval(PACE);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = heard.next() => {
@@ -142,11 +149,15 @@ impl Room {
                         self.drop_neighbour(dropped).await;
                     }
                 }
-                _ = refresh.tick(), if !self.manages => {
-                    for key in self.wanted.iter().collect::<Vec<_>>() {
-                        self.want(key).await;
+                _ = pace.tick(), if !self.queue.is_empty() => {
+                    for _ in 0..PORTION {
+                        let Some(key) = self.queue.pop_front() else { break };
+                        if self.wanted.contains(&key) {
+                            self.want(key).await;
+                        }
                     }
                 }
+                _ = refresh.tick(), if !self.manages => self.queue = self.wanted.iter().collect(),
             }
         }
     }
@@ -177,13 +188,17 @@ impl Room {
         Ok(())
     }
 
-    async fn stand(&mut self, standing: &std::collections::BTreeSet<Key>) {
+    async fn stand(&mut self, standing: &BTreeSet<Key>) {
         let (add, drop) = self.wanted.stand(standing.clone());
-        for key in add {
-            self.want(key).await;
-        }
+        self.queue.extend(add);
         for key in drop {
             self.drop_neighbour(key).await;
+        }
+        // What a daemon before this one left behind, if it was killed; taken over where it is wanted again.
+        if !standing.is_empty() {
+            for key in self.view.marked().into_iter().filter(|key| !self.wanted.contains(key)).collect::<Vec<_>>() {
+                self.drop_neighbour(key).await;
+            }
         }
     }
 
@@ -201,6 +216,10 @@ impl Room {
     /// Has the kernel resolve a neighbour, and keep it.
     async fn want(&mut self, (port, address): Key) {
         let Some(link) = self.view.neighbour_link(port).filter(|_| address.is_ipv4()) else { return };
+        // A static neighbour needs no care, and asking for it would make it an ordinary one (`__neigh_update`, net/core/neighbour.c).
+        if self.view.keeper(link, address) == Keeper::Other {
+            return;
+        }
         if self.manages {
             match self.install(link, address, NeighbourFlags::empty(), NeighbourExtFlags::Managed).await {
                 Ok(()) => return,
@@ -230,13 +249,17 @@ impl Room {
     ) -> Result<(), rtnetlink::Error> {
         let mut request = self.ask.neighbours().add(link, address).replace().state(NeighbourState::None).flags(flags);
         if !extended.is_empty() {
-            request.message_mut().attributes.push(NeighbourAttribute::ExtFlags(extended));
+            let attributes = &mut request.message_mut().attributes;
+            attributes.extend([NeighbourAttribute::ExtFlags(extended), NeighbourAttribute::Protocol(MARK)]);
         }
         request.execute().await
     }
 
     async fn drop_neighbour(&self, (port, address): Key) {
         let (Some(link), IpAddr::V4(v4)) = (self.view.neighbour_link(port), address) else { return };
+        if self.view.keeper(link, address) == Keeper::Other {
+            return;
+        }
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.ifindex = link;
@@ -249,7 +272,8 @@ impl Room {
 
     /// Leaves the kernel's table as it was found.
     async fn take_back(&self) {
-        for key in self.wanted.iter() {
+        let ours: BTreeSet<Key> = self.wanted.iter().chain(self.view.marked()).collect();
+        for key in ours {
             self.drop_neighbour(key).await;
         }
     }

@@ -314,6 +314,44 @@ fn standing_neighbours_are_managed_before_any_packet_and_taken_back() {
 }
 
 #[test]
+fn what_others_keep_is_left_alone_and_what_a_killed_predecessor_kept_is_taken_over() {
+    in_namespace(|| {
+        let _node = Node::new();
+        ip("neigh add 192.0.2.1 lladdr 02:00:00:00:00:77 dev up0 nud permanent");
+        ip("neigh add 192.0.2.2 dev up0 managed");
+        ip("neigh add 192.0.2.66 dev up0 managed proto 76");
+        let mut following = Following::start();
+        let both = [(UPLINK, address("192.0.2.1")), (UPLINK, address("192.0.2.2")), (PODS, address("10.1.0.5"))];
+        following.asking.standing(both.into());
+        following.until("a pod", |known| resolved(known, PODS, "10.1.0.5"));
+        following
+            .until("the leftover is gone", |known| !known.neighbours.contains_key(&(UPLINK, address("192.0.2.66"))));
+        assert!(resolved(&following.known, UPLINK, "192.0.2.1"));
+        following.asking.standing([(PODS, address("10.1.0.5"))].into());
+        following.stop();
+        let left = ip("neigh show dev up0");
+        assert!(left.contains("192.0.2.1 lladdr 02:00:00:00:00:77 PERMANENT"), "{left}");
+        assert!(left.lines().any(|line| line.starts_with("192.0.2.2 ") && line.contains("managed")), "{left}");
+        assert!(!ip("neigh show dev br-ex").contains("managed"));
+    });
+}
+
+#[test]
+fn a_large_cluster_is_asked_for_in_portions() {
+    in_namespace(|| {
+        let _node = Node::new();
+        // One gateway that answers, behind many that do not.
+        let many = (10..250).map(|last| (UPLINK, IpAddr::from([192, 0, 2, last])));
+        let mut following = Following::start();
+        following.asking.standing(many.chain([(UPLINK, address("192.0.2.2"))]).collect());
+        following.until("all of them", |known| {
+            known.neighbours.keys().filter(|(port, _)| *port == UPLINK).count() >= 240
+                && resolved(known, UPLINK, "192.0.2.2")
+        });
+    });
+}
+
+#[test]
 fn what_a_packet_asks_for_is_resolved_and_what_nobody_answers_to_is_given_up() {
     in_namespace(|| {
         let _node = Node::new();

@@ -7,9 +7,11 @@ use ipnet::IpNet;
 use levee_api::net::Mac;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHopFlags, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -47,7 +49,22 @@ struct Hop {
 struct Neighbour {
     mac: Option<Mac>,
     state: &'static str,
+    keeper: Keeper,
 }
+
+/// Who sees to it that a neighbour stays known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeper {
+    /// Nobody in particular: the kernel learnt it, and may forget it.
+    Nobody,
+    /// This daemon, or one before it that was killed: it bears our mark.
+    Levee,
+    /// Somebody else: it is static, or managed without our mark.
+    Other,
+}
+
+/// Our mark on neighbours (`NDA_PROTOCOL`; `ip neigh` shows `proto 76`). A number that iproute2's `rt_protos` gives to nobody.
+pub(super) const MARK: RouteProtocol = RouteProtocol::Other(76);
 
 #[derive(Debug, Default)]
 struct Changed {
@@ -83,6 +100,17 @@ impl View {
     pub(super) fn neighbour_link(&self, port: PortId) -> Option<u32> {
         let names = self.names.iter().find(|names| names.port == port)?;
         self.link_named(&names.neighbours)
+    }
+
+    /// Who keeps a neighbour.
+    pub(super) fn keeper(&self, link: u32, address: IpAddr) -> Keeper {
+        self.neighbours.get(&(link, address)).map_or(Keeper::Nobody, |neighbour| neighbour.keeper)
+    }
+
+    /// Neighbours on ports that bear our mark.
+    pub(super) fn marked(&self) -> Vec<Key> {
+        let marked = self.neighbours.iter().filter(|(_, neighbour)| neighbour.keeper == Keeper::Levee);
+        marked.filter_map(|((link, address), _)| Some((self.neighbour_port(*link)?, *address))).collect()
     }
 
     fn link_named(&self, name: &str) -> Option<u32> {
@@ -278,7 +306,7 @@ impl View {
             Some(now) => self.told.neighbours.insert(key, now),
             None => self.told.neighbours.remove(&key),
         };
-        if told != now {
+        if told.map(|told| (told.mac, told.state)) != now.map(|now| (now.mac, now.state)) {
             let (mac, state) = (now.and_then(|now| now.mac), now.map(|now| now.state));
             updates.push(Update::Neighbour { key, mac, state });
         }
@@ -400,8 +428,11 @@ fn address_of(address: &RouteAddress) -> Option<IpAddr> {
 fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbour)> {
     let mut address = None;
     let mut mac = None;
+    let (mut managed, mut marked) = (false, false);
     for attribute in &message.attributes {
         match attribute {
+            NeighbourAttribute::ExtFlags(flags) => managed = flags.contains(NeighbourExtFlags::Managed),
+            NeighbourAttribute::Protocol(protocol) => marked = *protocol == MARK,
             NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::from(*ip)),
             NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::from(*ip)),
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = mac_of(bytes),
@@ -423,5 +454,11 @@ fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Neighbou
         _ => ("none", false),
     };
     let mac = mac.filter(|mac| valid && mac.is_station());
-    Some(((message.header.ifindex, address), Neighbour { mac, state }))
+    let keeper = match message.header.state {
+        NeighbourState::Permanent | NeighbourState::Noarp => Keeper::Other,
+        _ if managed && marked => Keeper::Levee,
+        _ if managed => Keeper::Other,
+        _ => Keeper::Nobody,
+    };
+    Some(((message.header.ifindex, address), Neighbour { mac, state, keeper }))
 }

@@ -10,6 +10,9 @@ use super::Key;
 /// escape).
 const ASKED_LIMIT: usize = 512;
 
+/// Neighbours that stand, at most: gateways of a fabric of 2,000 nodes, and room. Past it, what is left out is resolved when a packet asks.
+const STANDING_LIMIT: usize = 8192;
+
 /// A neighbour that was asked for is asked for again at the earliest after this: workers repeat themselves.
 const REPEAT: Duration = Duration::from_secs(1);
 
@@ -46,7 +49,10 @@ impl Wanted {
     }
 
     /// Takes a new standing set. Returns what is to be added and what to be dropped.
-    pub fn stand(&mut self, standing: BTreeSet<Key>) -> (Vec<Key>, Vec<Key>) {
+    pub fn stand(&mut self, mut standing: BTreeSet<Key>) -> (Vec<Key>, Vec<Key>) {
+        if let Some(first_too_many) = standing.iter().nth(STANDING_LIMIT).copied() {
+            standing.split_off(&first_too_many);
+        }
         let add = standing.difference(&self.standing).filter(|key| !self.asked.contains_key(key)).copied().collect();
         let drop = self.standing.difference(&standing).filter(|key| !self.asked.contains_key(key)).copied().collect();
         self.standing = standing;
@@ -108,6 +114,14 @@ mod tests {
         assert!(wanted.contains(&key(3)));
         assert!(wanted.failed(&key(3)));
         assert!(!wanted.contains(&key(3)));
+    }
+
+    #[test]
+    fn no_program_makes_the_kernel_keep_any_number() {
+        let mut wanted = Wanted::new(Instant::now());
+        let (add, _) = wanted.stand((0..100_000).map(key).collect());
+        assert_eq!(add.len(), STANDING_LIMIT);
+        assert_eq!(wanted.iter().count(), STANDING_LIMIT);
     }
 
     #[test]
