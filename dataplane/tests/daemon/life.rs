@@ -183,3 +183,84 @@ fn rights(pid: u32) -> Vec<(String, u64)> {
     };
     threads.filter_map(|thread| of(thread.path())).collect()
 }
+
+#[test]
+fn flows_are_listed_filtered_explained_and_flushed() {
+    const SERVICES: &str = r#"{
+        "generation": 3,
+        "local": {"prefixes": ["10.1.0.0/24"], "pods": [{"address": "10.1.0.5"}]},
+        "service_ranges": ["10.96.0.0/16"],
+        "vips": [{"address": "10.96.0.1"}],
+        "services": [
+            {"name": "kube-system/dns:dns", "protocol": "udp",
+             "frontends": [{"address": "10.96.0.1", "port": 53, "mode": "dnat"}],
+             "backends": [{"address": "10.2.0.5", "port": 5353, "pools": ["cluster"]}]},
+            {"name": "default/log:log", "protocol": "udp",
+             "frontends": [{"address": "10.96.0.1", "port": 514, "mode": "nat"}],
+             "backends": [{"address": "10.2.0.5", "port": 5514, "pools": ["cluster"]}, {"address": "10.2.0.6", "port": 1, "pools": []}]}
+        ]}"#;
+    in_namespace(|| {
+        let node = Node::new();
+        let daemon = Daemon::start(&node, "");
+        assert_eq!(daemon.ask("PUT", "/v1/program", SERVICES).0, 200);
+        let send = |port: u16| {
+            let script = format!("echo question > /dev/udp/10.96.0.1/{port}");
+            let sent = std::process::Command::new("nsenter")
+                .args(["-n", "-t", &node.pod.to_string(), "bash", "-c", &script])
+                .status()
+                .expect("bash");
+            assert!(sent.success());
+        };
+        let flows = |query: &str| -> Vec<serde_json::Value> {
+            let (status, body) = daemon.ask("GET", &format!("/v1/flows{query}"), "");
+            assert_eq!(status, 200, "{body}");
+            // One line is a value by itself, more are text; none is empty.
+            match body {
+                serde_json::Value::String(lines) => {
+                    lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+                }
+                one => vec![one],
+            }
+        };
+        assert_eq!(flows("").len(), 0);
+        send(53);
+        send(514);
+        wait("two flows", || flows("").len() == 2);
+        let dns = flows("?service=kube-system/dns:dns");
+        assert_eq!(dns.len(), 1);
+        let flow = &dns[0];
+        assert_eq!(
+            (&flow["backend"], &flow["mode"], &flow["snat"]),
+            (&"10.2.0.5:5353".into(), &"dnat".into(), &().into())
+        );
+        assert!(flow["client"].as_str().is_some_and(|client| client.starts_with("10.1.0.5:")), "{flow}");
+        assert!(flow["expires_seconds"].as_u64().is_some_and(|seconds| (170..=180).contains(&seconds)), "{flow}");
+        assert!(flows("?port=514")[0]["snat"].as_str().is_some_and(|snat| snat.starts_with("192.0.2.10:")));
+        assert_eq!(flows("?frontend=10.96.0.1&protocol=udp").len(), 2);
+        assert_eq!(
+            flows("?protocol=tcp").len() + flows("?client=10.1.0.6").len() + flows("?backend=10.2.0.6").len(),
+            0
+        );
+
+        // A packet of a tracked flow, and one of a new one.
+        let question = |source: &str| format!(r#"{{"packet": "udp {source} > 10.96.0.1:53"}}"#);
+        let client = flow["client"].as_str().expect("a client").to_owned();
+        let (_, tracked) = daemon.ask("POST", "/v1/explain", &question(&client));
+        assert_eq!((&tracked["verdict"], &tracked["reason"]), (&"forward".into(), &"tracked_flow".into()), "{tracked}");
+        let (_, new) = daemon.ask("POST", "/v1/explain", &question("10.1.0.5:1"));
+        assert_eq!((&new["verdict"], &new["reason"]), (&"forward".into(), &"service".into()), "{new}");
+
+        let (_, vips) = daemon.ask("GET", "/v1/vips", "");
+        assert_eq!(vips.as_array().map(Vec::len), Some(2), "one entry a frontend, though it is for both sides: {vips}");
+        assert_eq!((&vips[1]["port"], &vips[1]["from"], &vips[1]["draining"]), (&514.into(), &"any".into(), &1.into()));
+        let (_, backends) = daemon.ask("GET", "/v1/backends", "");
+        assert_eq!(backends.as_array().map(Vec::len), Some(3), "{backends}");
+        assert!(backends.to_string().contains("draining"), "{backends}");
+
+        assert_eq!(daemon.ask("DELETE", "/v1/flows?port=53", "").1["flows"], 1);
+        assert_eq!(flows("").len(), 1);
+        assert_eq!(daemon.ask("DELETE", "/v1/flows", "").1["flows"], 1);
+        assert_eq!(flows("").len(), 0);
+        assert_eq!(daemon.stop(), Some(0));
+    });
+}
