@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -180,14 +180,13 @@ impl Place {
     }
 
     fn control(&self) -> Control {
-        let child = Command::new(env!("CARGO_BIN_EXE_levee-control"))
-            .arg("--config")
-            .arg(self.path("control.yaml"))
-            .env_remove("NOTIFY_SOCKET")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        self.control_with(|command| command.env_remove("NOTIFY_SOCKET"))
+    }
+
+    fn control_with(&self, more: impl FnOnce(&mut Command) -> &mut Command) -> Control {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_levee-control"));
+        command.arg("--config").arg(self.path("control.yaml"));
+        let child = more(&mut command).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         Control { child, socket: self.path("control.sock") }
     }
 
@@ -412,6 +411,34 @@ fn a_refusal_by_the_dataplane_is_told_and_another_program_is_tried() {
     place.write("cluster.d/cluster.yaml", &without_node_3());
     eventually("the next program", || dataplane.backends() == ALL[..2]);
     eventually("healthy", || control.status().unwrap().health.healthy);
+}
+
+#[test]
+fn systemd_is_told_when_it_is_up_and_when_it_stops() {
+    let place = Place::new();
+    let notified = UnixDatagram::bind(place.path("notify.sock")).unwrap();
+    notified.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut buffer = [0; 256];
+        let length = notified.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    };
+    // Bad input and no dataplane: it is up all the same, and says what is the matter to those who ask.
+    place.write("cluster.d/cluster.yaml", "kind: [");
+    let mut control =
+        place.control_with(|command| command.env("NOTIFY_SOCKET", place.path("notify.sock")).args(["--log", "json"]));
+    assert_eq!(hear(), "READY=1");
+    assert!(!control.status().unwrap().mistakes.is_empty());
+    control.signal("TERM");
+    assert_eq!(hear(), "STOPPING=1");
+    assert!(control.child.wait().unwrap().success());
+    let mut log = String::new();
+    control.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["level"].is_string() && line["fields"]["message"].is_string(), "{line}");
+    }
+    assert!(log.contains("bad input"), "{log}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use levee_api::net::Family;
-use levee_api::program::{Delta, Program, Side};
+use levee_api::program::{Delta, Pool, Program, Side};
 use levee_control::compile::{View, compile};
 use levee_control::model::{Sourced, validate};
 use levee_control::watch::{Event, Store, read};
@@ -148,6 +148,31 @@ proptest! {
         for view in views() {
             prop_assert_eq!(bytes(store.objects(), &view), bytes(&after, &view));
         }
+    }
+
+    #[test]
+    fn all_balancers_do_the_same_and_offer_the_same_candidates_wherever_they_stand(documents in documents()) {
+        let objects = objects(&documents);
+        let one = program(&objects, &View::balancer("balancer-1"));
+        prop_assert_eq!(&one, &program(&objects, &View::balancer("balancer-2")));
+        // One that shares a machine with pods differs in what is local to it, and in nothing else.
+        let mut beside_pods = program(&objects, &View::balancer("here"));
+        for (service, other) in beside_pods.services.iter_mut().zip(&one.services) {
+            for (backend, other) in service.backends.iter_mut().zip(&other.backends) {
+                backend.pools.clone_from(&other.pools);
+            }
+            for (frontend, other) in service.frontends.iter_mut().zip(&other.frontends) {
+                if frontend.pool == Pool::Local {
+                    frontend.when_empty = other.when_empty;
+                }
+            }
+        }
+        let cluster = |program: &Program| -> Vec<_> {
+            let backends = program.services.iter().flat_map(|service| service.backends.iter().map(move |backend| (service.key(), backend)));
+            backends.filter(|(_, backend)| backend.pools.contains(&Pool::Cluster)).map(|(key, backend)| (key, backend.address)).collect()
+        };
+        prop_assert_eq!(cluster(&program(&objects, &View::balancer("here"))), cluster(&one));
+        prop_assert_eq!(beside_pods, one);
     }
 
     #[test]
