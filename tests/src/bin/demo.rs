@@ -16,7 +16,9 @@ use levee_tests::scene::routes;
 use levee_tests::traffic::{Curl, EchoServer, Nginx, Outcome, Tally, connect_many};
 use levee_tests::{ArpPayload, Census, Fabric, Host, Lab, Node, Uplink};
 
+/// Name of the lab, unless the environment has another (a test that must not meet a lab that was kept).
 const NAME: &str = "levee-demo";
+const NAME_VARIABLE: &str = "LEVEE_DEMO_NAME";
 const NODES: u8 = 8;
 /// Nodes 1 to 3 have a pod each; 1 and 2 talk, all three serve.
 const PODS: u8 = 3;
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
         [] => false,
         ["--keep"] => true,
         ["--down"] => {
-            Lab::tear_down(NAME);
+            Lab::tear_down(&name());
             return ExitCode::SUCCESS;
         }
         _ => {
@@ -57,6 +59,10 @@ fn main() -> ExitCode {
     }
 }
 
+fn name() -> String {
+    std::env::var(NAME_VARIABLE).unwrap_or_else(|_| NAME.to_owned())
+}
+
 /// What was measured, with the judgement of each line.
 #[derive(Default)]
 struct Table {
@@ -68,7 +74,11 @@ impl Table {
         self.lines.push((what.to_string(), before.to_string(), after.to_string(), good));
     }
 
-    fn print(&self) -> bool {
+    fn is_good(&self) -> bool {
+        self.lines.iter().all(|line| line.3)
+    }
+
+    fn print(&self) {
         let width = self.lines.iter().map(|line| line.0.chars().count()).max().unwrap_or(0);
         println!("  {:width$}  {:>18}  {:>24}", "", "before", "with levee");
         for (what, before, after, good) in &self.lines {
@@ -77,7 +87,6 @@ impl Table {
                 if *good { "ok" } else { "NOT AS IT SHOULD BE" }
             );
         }
-        self.lines.iter().all(|line| line.3)
     }
 }
 
@@ -142,7 +151,7 @@ struct Running {
 
 fn run(keep: bool) -> Result<bool, String> {
     let start = Instant::now();
-    let lab = Lab::named(NAME)?;
+    let lab = Lab::named(&name())?;
     let mut table = Table::default();
 
     title("1. Before: each node's bridge rewrites the source MACs of what leaves, and nothing else");
@@ -204,7 +213,8 @@ fn run(keep: bool) -> Result<bool, String> {
     }
 
     title("What was measured");
-    let good = table.print();
+    table.print();
+    let good = table.is_good();
     let seconds = start.elapsed().as_secs();
     println!(
         "\n{}: {}",
@@ -218,7 +228,7 @@ fn run(keep: bool) -> Result<bool, String> {
     if keep {
         lab.keep();
         println!("\nThe lab stays up. Look around:");
-        println!("  ip netns list | grep {NAME}");
+        println!("  ip netns list | grep {}", lab.name());
         println!("  ip netns exec {} curl http://{VIP}/", client.namespace.name());
         println!(
             "  export LEVEE_SOCKET={} LEVEE_CONTROL_SOCKET={}",
@@ -321,4 +331,31 @@ fn show(mut command: Command, line: &str, table: &mut Table) {
         if output.status.success() { "answers" } else { "fails" },
         output.status.success(),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(succeeded: usize, unknown_unicast: usize, arp_broadcast: usize) -> Measured {
+        let outcome = Outcome { succeeded, failures: Vec::new() };
+        let census = Census { unknown_unicast, arp_broadcast, ..Census::default() };
+        Measured { outcomes: [outcome.clone(), outcome], bystanders: vec![("node-3".to_owned(), census)] }
+    }
+
+    fn judge(before: &Measured, after: &Measured) -> bool {
+        let mut table = Table::default();
+        compare(before, after, &mut table);
+        table.is_good()
+    }
+
+    #[test]
+    fn only_a_flood_that_is_gone_is_good() {
+        let flood = measured(CONNECTIONS, 2000, 1);
+        assert!(judge(&flood, &measured(CONNECTIONS, 0, 0)));
+        assert!(!judge(&flood, &measured(CONNECTIONS, 1, 0)), "one frame is too many");
+        assert!(!judge(&flood, &measured(CONNECTIONS, 0, 1)), "one question is too many");
+        assert!(!judge(&flood, &measured(CONNECTIONS - 1, 0, 0)), "a connection failed");
+        assert!(!judge(&measured(CONNECTIONS, 0, 0), &measured(CONNECTIONS, 0, 0)), "there was nothing to stop");
+    }
 }
