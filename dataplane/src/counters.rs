@@ -63,6 +63,8 @@ counters! {
     UnreachablesSent = "unreachables_sent",
     /// Frames of levee's own sent: gratuitous ARP.
     Announced = "announced",
+    /// Frames of levee's own that found no room on their way out. Announcements are repeated.
+    NotAnnounced = "not_announced",
     /// Flows begun.
     FlowsCreated = "flows_created",
     /// Flows whose time was up.

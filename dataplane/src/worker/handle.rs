@@ -100,6 +100,8 @@ pub enum Message {
     Process(PortId, Frame),
     /// Decided and rewritten; send it out of this port, whose queue is yours, and count it so.
     Transmit(PortId, Frame, Counter),
+    /// Received on this port, whose queue is yours, and the kernel's: pass it.
+    Pass(PortId, Frame),
 }
 
 /// Wakes a worker that sleeps. Clones wake the same one.

@@ -262,7 +262,11 @@ impl<P: Port> Worker<P> {
                 Message::Transmit(port, frame, counter) if lanes.iter().any(|lane| lane.id == port) => {
                     bench.send(port, frame, counter, lanes);
                 }
-                Message::Transmit(_, frame, _) => bench.drop(frame, Reason::NoRoute),
+                Message::Transmit(_, frame, counter) => bench.refuse(frame, counter, Reason::NoRoute),
+                Message::Pass(port, frame) if lanes.iter().any(|lane| lane.id == port) => {
+                    bench.pass(port, frame, lanes)
+                }
+                Message::Pass(_, frame) => bench.drop(frame, Reason::PassFailed),
             }
         }
 
@@ -270,6 +274,7 @@ impl<P: Port> Worker<P> {
         if bench.waiting.len() > 0 {
             if self.hops_stamp != tables.hops_stamp {
                 bench.waiting.release(|key| tables.resolved(key), ripe);
+                worked |= !ripe.is_empty();
                 for (ingress, frame) in ripe.drain(..) {
                     bench.process(frame, ingress, tables, now, lanes);
                 }
@@ -278,7 +283,6 @@ impl<P: Port> Worker<P> {
             for (_, frame) in ripe.drain(..) {
                 bench.drop(frame, Reason::NextHopUnresolved);
             }
-            bench.counters.set(Counter::Waiting, bench.waiting.len() as u64);
         }
         self.hops_stamp = tables.hops_stamp;
 
@@ -358,20 +362,20 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// Gives every decided frame its chance, and drops the rest.
+    /// Gives every decided frame its chance, and drops what still waits.
     fn drain(&mut self) {
         let Worker { lanes, bench, ripe, .. } = self;
         for lane in lanes.iter_mut() {
             lane.port.transmit(&mut lane.backlog);
             lane.port.flush();
-            for frame in lane.backlog.drain(..) {
-                bench.drop(frame, Reason::Shutdown);
-            }
+            // They were counted when they were decided.
+            bench.pool.give_all(&mut lane.backlog);
         }
         bench.waiting.release(|_| true, ripe);
         for (_, frame) in ripe.drain(..) {
             bench.drop(frame, Reason::Shutdown);
         }
+        bench.counters.set(Counter::Waiting, 0);
     }
 
     /// The port of a lane, in the order in which they were given.
@@ -501,15 +505,7 @@ impl Bench {
                 }
                 Err(reason) => self.drop(frame, reason),
             },
-            Verdict::Pass => {
-                let lane = lanes.iter_mut().find(|lane| lane.id == scene.ingress);
-                if lane.is_some_and(|lane| lane.port.pass(self.umem.bytes(&frame))) {
-                    self.counters.add(Counter::Passed, 1);
-                    let _ = self.pool.give(frame);
-                } else {
-                    self.drop(frame, Reason::PassFailed);
-                }
-            }
+            Verdict::Pass => self.pass(scene.ingress, frame, lanes),
             Verdict::Drop(reason) => {
                 if let (Reason::ArpConflict, Network::Arp(arp)) = (reason, &headers.network) {
                     let _ = self.notices.try_send(Notice::Conflict {
@@ -542,14 +538,47 @@ impl Bench {
                     lane.backlog.push(frame);
                     self.counters.add(counter, 1);
                 }
-                _ => self.drop(frame, Reason::TxFull),
+                _ => self.refuse(frame, counter, Reason::TxFull),
             },
             Some(Egress::Worker(worker)) => {
                 if let Err(frame) = self.post(*worker, Message::Transmit(port, frame, counter)) {
+                    self.refuse(frame, counter, Reason::HandoverFull);
+                }
+            }
+            Some(Egress::None) | None => self.refuse(frame, counter, Reason::NoRoute),
+        }
+    }
+
+    /// Drops a frame for which there was no way out. One of levee's own was never received, and is no drop of a frame that
+    /// was: it has a counter of its own.
+    fn refuse(&mut self, frame: Frame, counter: Counter, reason: Reason) {
+        if counter == Counter::Announced {
+            self.counters.add(Counter::NotAnnounced, 1);
+            let _ = self.pool.give(frame);
+        } else {
+            self.drop(frame, reason);
+        }
+    }
+
+    /// Gives a frame to the kernel through the port that it came in on, whose queue may be another worker's: a reply is
+    /// handed to the worker that would know its flow, and may turn out to have none.
+    fn pass<P: Port>(&mut self, ingress: PortId, frame: Frame, lanes: &mut [Lane<P>]) {
+        match self.egress.get(usize::from(ingress.0)) {
+            Some(Egress::Lane(lane)) => {
+                let lane = lanes.get_mut(*lane);
+                if lane.is_some_and(|lane| lane.port.pass(self.umem.bytes(&frame))) {
+                    self.counters.add(Counter::Passed, 1);
+                    let _ = self.pool.give(frame);
+                } else {
+                    self.drop(frame, Reason::PassFailed);
+                }
+            }
+            Some(Egress::Worker(worker)) => {
+                if let Err(frame) = self.post(*worker, Message::Pass(ingress, frame)) {
                     self.drop(frame, Reason::HandoverFull);
                 }
             }
-            Some(Egress::None) | None => self.drop(frame, Reason::NoRoute),
+            Some(Egress::None) | None => self.drop(frame, Reason::PassFailed),
         }
     }
 
@@ -580,6 +609,7 @@ impl Bench {
 
     /// What is done once a turn, not once a packet.
     fn settle(&mut self, now: Millis) {
+        self.counters.set(Counter::Waiting, self.waiting.len() as u64);
         let expired = self.memory.flows.expire(now, EXPIRY_LOOKS);
         if expired > 0 {
             self.counters.add(Counter::FlowsExpired, expired as u64);
@@ -617,7 +647,7 @@ impl Bench {
 
 fn frame_of(message: Message) -> Frame {
     match message {
-        Message::Process(_, frame) | Message::Transmit(_, frame, _) => frame,
+        Message::Process(_, frame) | Message::Transmit(_, frame, _) | Message::Pass(_, frame) => frame,
     }
 }
 

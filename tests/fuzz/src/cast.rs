@@ -1,0 +1,231 @@
+//! Who is who: the addresses, MACs and services that every story is about. Few of each, so that they meet often.
+//!
+//! ```text
+//!   fabric 192.0.2.0/24          node: uplink 192.0.2.1                pods 10.244.1.0/24
+//!   .2  other node, 10.244.2/24      VIPs 10.96.0.1, 10.96.0.2,           .10 MAC programmed
+//!   .3  unknown,    10.244.3/24           198.51.100.1 (announced)        .11 MAC from the kernel
+//!   .7  client                       SNAT 192.0.2.1:61000-61007,          .12 MAC unknown
+//!   .254 gateway                          198.51.100.9:61000-61003
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use levee_api::net::{Family, Mac, PortRange, Protocol, Role};
+use levee_api::program::{Affinity, Backend, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_dataplane::tables::Port;
+use levee_dataplane::tables::master::{Master, Setup};
+use levee_dataplane::tables::snat::SnatRange;
+use levee_dataplane::verdict::PortId;
+
+use crate::script::Scene;
+
+/// The client of the named frames in `tests/fixtures/frames`.
+pub const CLIENT_MAC: Mac = Mac([0x02, 0, 0x5e, 0x10, 0, 0x01]);
+/// The node of the named frames: the uplink's MAC.
+pub const UPLINK_MAC: Mac = Mac([0x02, 0, 0x5e, 0x10, 0, 0x02]);
+/// The MAC of the other port: towards the pods, or a second uplink.
+pub const INNER_MAC: Mac = Mac([0x02, 0, 0x5e, 0x10, 0, 0x03]);
+/// A pod's.
+pub const POD_MAC: Mac = Mac([0x02, 0, 0x5e, 0x10, 1, 0x10]);
+/// The first port: always an uplink.
+pub const UPLINK: PortId = PortId(0);
+/// The second: pods on a node, another uplink on a balancer.
+pub const INNER: PortId = PortId(1);
+/// Shared with the kernel.
+pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// MACs that frames come from and go to, besides those of the ports.
+pub const MACS: [Mac; 8] = [
+    CLIENT_MAC,
+    UPLINK_MAC,
+    INNER_MAC,
+    POD_MAC,
+    Mac::BROADCAST,
+    Mac::ZERO,
+    Mac([0x01, 0, 0x5e, 1, 1, 1]),
+    Mac([0x02, 0, 0x5e, 0x10, 0, 0x77]),
+];
+
+/// Addresses that packets come from and go to.
+pub const ADDRESSES: [Ipv4Addr; 24] = [
+    Ipv4Addr::new(192, 0, 2, 7),
+    Ipv4Addr::new(10, 96, 0, 1),
+    Ipv4Addr::new(10, 244, 1, 10),
+    Ipv4Addr::new(10, 244, 2, 10),
+    Ipv4Addr::new(10, 96, 0, 2),
+    Ipv4Addr::new(198, 51, 100, 1),
+    NODE,
+    Ipv4Addr::new(10, 244, 1, 11),
+    Ipv4Addr::new(10, 244, 1, 12),
+    Ipv4Addr::new(10, 244, 3, 10),
+    Ipv4Addr::new(198, 51, 100, 9),
+    Ipv4Addr::new(192, 0, 2, 50),
+    Ipv4Addr::new(203, 0, 113, 9),
+    Ipv4Addr::new(192, 0, 2, 77),
+    Ipv4Addr::new(192, 0, 2, 2),
+    Ipv4Addr::new(192, 0, 2, 3),
+    Ipv4Addr::new(192, 0, 2, 254),
+    Ipv4Addr::new(10, 96, 7, 7),
+    Ipv4Addr::new(239, 1, 2, 3),
+    Ipv4Addr::new(224, 0, 0, 251),
+    Ipv4Addr::BROADCAST,
+    Ipv4Addr::UNSPECIFIED,
+    Ipv4Addr::LOCALHOST,
+    Ipv4Addr::new(203, 0, 113, 10),
+];
+
+/// Ports that packets come from and go to.
+pub const PORTS: [u16; 16] =
+    [40000, 80, 8080, 61000, 53, 30080, 40001, 61007, 61004, 61003, 443, 81, 82, 0, 65535, 61001];
+
+/// Backends that services may have.
+pub const BACKENDS: [(Ipv4Addr, u16); 6] = [
+    (Ipv4Addr::new(10, 244, 1, 10), 8080),
+    (Ipv4Addr::new(10, 244, 2, 10), 8080),
+    (Ipv4Addr::new(10, 244, 1, 11), 8080),
+    (Ipv4Addr::new(10, 244, 3, 10), 8080),
+    (Ipv4Addr::new(192, 0, 2, 50), 80),
+    (NODE, 8080),
+];
+
+/// The ports of a scene.
+#[must_use]
+pub fn ports(scene: &Scene) -> Vec<Port> {
+    let inner = if scene.node { Role::Pods } else { Role::Uplink };
+    vec![
+        Port { name: "eth0".into(), role: Role::Uplink, mac: UPLINK_MAC, passes: scene.passes },
+        Port { name: "levee0".into(), role: inner, mac: INNER_MAC, passes: true },
+    ]
+}
+
+/// The director at the beginning of a scene: the program loaded, and what the kernel says.
+///
+/// # Panics
+/// If the program is refused.
+#[must_use]
+pub fn director(scene: &Scene) -> Master {
+    let range =
+        |address: Ipv4Addr, last| SnatRange { address: address.into(), ports: PortRange { first: 61000, last } };
+    let mut master = Master::new(Setup {
+        ports: ports(scene),
+        snat: if scene.snat {
+            vec![range(NODE, 61007), range(Ipv4Addr::new(198, 51, 100, 9), 61003)]
+        } else {
+            Vec::new()
+        },
+        multicast: vec![net("239.1.0.0/16")],
+        workers: scene.workers,
+    });
+    master.set_kernel_addresses([NODE.into()]);
+    master.set_routes(routes(true));
+    for (port, address, mac) in neighbours() {
+        master.set_neighbour(port, address, Some(mac));
+    }
+    master.load(program(scene)).expect("a program that can be run");
+    master
+}
+
+/// The kernel's routes, with the default route or without.
+#[must_use]
+pub fn routes(default: bool) -> Vec<(IpNet, PortId, Option<IpAddr>)> {
+    let via = |last| Some(IpAddr::from([192, 0, 2, last]));
+    let mut routes = vec![
+        (net("192.0.2.0/24"), UPLINK, None),
+        (net("10.244.2.0/24"), UPLINK, via(2)),
+        (net("10.244.3.0/24"), UPLINK, via(3)),
+        (net("203.0.113.10/32"), INNER, None),
+    ];
+    if default {
+        routes.push((net("0.0.0.0/0"), UPLINK, via(254)));
+    }
+    routes
+}
+
+fn neighbours() -> [(PortId, IpAddr, Mac); 5] {
+    [
+        (UPLINK, IpAddr::from([192, 0, 2, 2]), Mac([0x02, 0, 0x5e, 0x10, 0, 0x22])),
+        (UPLINK, IpAddr::from([192, 0, 2, 7]), CLIENT_MAC),
+        (UPLINK, IpAddr::from([192, 0, 2, 50]), Mac([0x02, 0, 0x5e, 0x10, 0, 0x50])),
+        (UPLINK, IpAddr::from([192, 0, 2, 254]), Mac([0x02, 0, 0x5e, 0x10, 0, 0xfe])),
+        (INNER, IpAddr::from([10, 244, 1, 11]), Mac([0x02, 0, 0x5e, 0x10, 1, 0x11])),
+    ]
+}
+
+/// The program at the beginning of a scene.
+#[must_use]
+pub fn program(scene: &Scene) -> Program {
+    let local =
+        if scene.node { Local { prefixes: vec![net("10.244.1.0/24")], pods: pods() } } else { Local::default() };
+    let vip = |address: [u8; 4], announce| Vip { address: address.into(), announce };
+    let any = |address: [u8; 4], port, mode| front(address, port, Side::Any, mode, Pool::Cluster, WhenEmpty::Reject);
+    let services = vec![
+        service("default/web:http", Protocol::Tcp, vec![any([10, 96, 0, 1], 80, scene.mode)], &[0, 1, 2, 3], None),
+        service("kube-system/dns:dns", Protocol::Udp, vec![any([10, 96, 0, 1], 53, scene.mode)], &[0, 1, 4], None),
+        service("default/direct:http", Protocol::Tcp, vec![any([10, 96, 0, 2], 80, Mode::Dsr)], &[0, 1], None),
+        service("default/shop:https", Protocol::Tcp, vec![any([10, 96, 0, 2], 443, scene.mode)], &[0, 1, 4], Some(30)),
+        service("default/none:http", Protocol::Tcp, vec![any([10, 96, 0, 2], 81, Mode::Nat)], &[], None),
+        service(
+            "default/edge:http",
+            Protocol::Tcp,
+            vec![
+                front([198, 51, 100, 1], 80, Side::Uplink, Mode::Dnat, Pool::Local, WhenEmpty::Drop),
+                front([198, 51, 100, 1], 80, Side::Pods, Mode::Nat, Pool::Cluster, WhenEmpty::Reject),
+                front(NODE.octets(), 30080, Side::Any, Mode::Nat, Pool::Cluster, WhenEmpty::Reject),
+            ],
+            &[0, 1, 2, 5],
+            None,
+        ),
+        service("default/log:syslog", Protocol::Udp, vec![any([198, 51, 100, 1], 82, Mode::Nat)], &[0, 1, 4], Some(1)),
+    ];
+    Program {
+        generation: 1,
+        local,
+        service_ranges: vec![net("10.96.0.0/16")],
+        vips: vec![vip([10, 96, 0, 1], !scene.node), vip([10, 96, 0, 2], false), vip([198, 51, 100, 1], true)],
+        services,
+    }
+    .canonical()
+}
+
+/// Pods that are known one by one.
+#[must_use]
+pub fn pods() -> Vec<Pod> {
+    vec![
+        Pod { address: [10, 244, 1, 10].into(), mac: Some(POD_MAC) },
+        Pod { address: [192, 0, 2, 77].into(), mac: Some(Mac([0x02, 0, 0x5e, 0x10, 1, 0x77])) },
+    ]
+}
+
+/// One of [`BACKENDS`].
+#[must_use]
+pub fn backend(index: usize, pools: &[Pool]) -> Backend {
+    let (address, port) = BACKENDS[index % BACKENDS.len()];
+    Backend { address: address.into(), port, pools: pools.to_vec() }
+}
+
+fn front(address: [u8; 4], port: u16, from: Side, mode: Mode, pool: Pool, when_empty: WhenEmpty) -> Frontend {
+    Frontend { address: address.into(), port, from, mode, pool, when_empty }
+}
+
+fn service(
+    name: &str,
+    protocol: Protocol,
+    frontends: Vec<Frontend>,
+    backends: &[usize],
+    affinity: Option<u32>,
+) -> Service {
+    let pools = |index| if [0, 2].contains(&index) { vec![Pool::Cluster, Pool::Local] } else { vec![Pool::Cluster] };
+    Service {
+        name: name.into(),
+        protocol,
+        family: Family::Ipv4,
+        frontends,
+        backends: backends.iter().map(|index| backend(*index, &pools(*index))).collect(),
+        affinity: affinity.map(|timeout_seconds| Affinity { timeout_seconds }),
+    }
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix")
+}

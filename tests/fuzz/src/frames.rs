@@ -1,0 +1,302 @@
+//! Frames from named parts, and what may be done to them. Most are right in every field, so that they come far; then bytes
+//! are changed, ends cut off, and lengths made to lie.
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use arbitrary::{Result, Unstructured};
+use etherparse::{ArpEthIpv4Packet, ArpOperation, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
+use levee_api::net::Mac;
+use levee_dataplane::headers::{Network, Transport, tcp_flags};
+use levee_dataplane::parse::parse;
+
+use crate::cast::{ADDRESSES, MACS, PORTS};
+
+const FLAGS: [u8; 8] = [
+    tcp_flags::SYN,
+    tcp_flags::ACK,
+    tcp_flags::PSH | tcp_flags::ACK,
+    tcp_flags::FIN | tcp_flags::ACK,
+    tcp_flags::RST,
+    tcp_flags::RST | tcp_flags::ACK,
+    tcp_flags::SYN | tcp_flags::ACK,
+    0,
+];
+
+/// The link layer of a frame.
+#[derive(Debug, Clone)]
+struct Link {
+    destination: Mac,
+    source: Mac,
+    /// TPID and tag control information, outer first.
+    tags: Vec<(u16, u16)>,
+}
+
+/// An IPv4 packet in parts.
+#[derive(Debug, Clone)]
+struct Packet {
+    source: [u8; 4],
+    destination: [u8; 4],
+    ttl: u8,
+    options: bool,
+    /// In units of 8 bytes.
+    offset: u16,
+    more: bool,
+    transport: Part,
+    payload: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Tcp { source: u16, destination: u16, flags: u8 },
+    Udp { source: u16, destination: u16, sum: bool },
+    Icmp { kind: u8, code: u8 },
+    Other { protocol: u8, source: u16, destination: u16 },
+}
+
+/// Any frame; `to` is the MAC of the port that it arrives at.
+pub fn draw(source: &mut Unstructured<'_>, to: Mac) -> Result<Vec<u8>> {
+    let mut frame = match source.int_in_range(0..=15u8)? {
+        0 => {
+            let length = source.int_in_range(0..=80)?;
+            return Ok(source.bytes(length.min(source.len()))?.to_vec());
+        }
+        1 | 2 => source.choose(fixtures())?.clone(),
+        3..=5 => {
+            let link = link(source, to)?;
+            link.frame(0x0806, &arp(source, link.source)?)
+        }
+        6 => link(source, to)?.frame(*source.choose(&[0x86dd, 0x88cc, 0x8906, 0x0026])?, &[0; 46]),
+        _ => {
+            let link = link(source, to)?;
+            link.frame(0x0800, &packet(source)?.bytes())
+        }
+    };
+    if source.ratio(1, 6)? {
+        damage(source, &mut frame)?;
+    }
+    Ok(frame)
+}
+
+/// The frame that somebody who got `sent` would answer with, if it is one that is answered.
+pub fn answer(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Ok(headers) = parse(sent) else { return Ok(None) };
+    let tags = (0..usize::from(headers.vlans.count)).map(|index| (0x8100, headers.vlans.tci[index])).collect();
+    let link = Link { destination: headers.source, source: headers.destination, tags };
+    Ok(match headers.network {
+        Network::Arp(arp) => Some(
+            link.frame(
+                0x0806,
+                &ArpEthIpv4Packet {
+                    operation: ArpOperation::REPLY,
+                    sender_mac: link.source.0,
+                    sender_ipv4: octets(arp.target),
+                    target_mac: arp.sender_mac.0,
+                    target_ipv4: octets(arp.sender),
+                }
+                .to_bytes(),
+            ),
+        ),
+        Network::Ip(ip) if ip.source.is_v4() => {
+            let transport = match ip.transport {
+                Transport::Tcp(tcp) => Part::Tcp {
+                    source: tcp.ports.destination,
+                    destination: tcp.ports.source,
+                    flags: if tcp.opens() { tcp_flags::SYN | tcp_flags::ACK } else { *source.choose(&FLAGS)? },
+                },
+                Transport::Udp(udp) => {
+                    Part::Udp { source: udp.ports.destination, destination: udp.ports.source, sum: source.ratio(3, 4)? }
+                }
+                _ => Part::Icmp { kind: 0, code: 0 },
+            };
+            let packet = Packet {
+                source: octets(ip.destination),
+                destination: octets(ip.source),
+                ttl: ttl(source)?,
+                options: source.ratio(1, 16)?,
+                offset: 0,
+                more: source.ratio(1, 16)?,
+                transport,
+                payload: source.int_in_range(0..=40)?,
+            };
+            Some(link.frame(0x0800, &packet.bytes()))
+        }
+        _ => None,
+    })
+}
+
+fn octets(address: levee_dataplane::address::Address) -> [u8; 4] {
+    address.to_v4().map_or([0; 4], |address| address.octets())
+}
+
+fn address(source: &mut Unstructured<'_>) -> Result<[u8; 4]> {
+    // The first six are who most stories are about.
+    let known = match source.int_in_range(0..=3u8)? {
+        0 | 1 => &ADDRESSES[..6],
+        _ => &ADDRESSES[..],
+    };
+    Ok(source.choose(known)?.octets())
+}
+
+fn port(source: &mut Unstructured<'_>) -> Result<u16> {
+    let known = if source.arbitrary()? { &PORTS[..4] } else { &PORTS[..] };
+    Ok(*source.choose(known)?)
+}
+
+fn ttl(source: &mut Unstructured<'_>) -> Result<u8> {
+    Ok(*source.choose(&[64, 64, 64, 64, 64, 2, 1, 0])?)
+}
+
+fn link(source: &mut Unstructured<'_>, to: Mac) -> Result<Link> {
+    let destination = if source.ratio(3, 4)? { to } else { *source.choose(&MACS)? };
+    let sender = if source.ratio(3, 4)? { MACS[0] } else { *source.choose(&MACS)? };
+    let mut tags = Vec::new();
+    if source.ratio(1, 8)? {
+        for _ in 0..source.int_in_range(1..=3)? {
+            tags.push((*source.choose(&[0x8100, 0x88a8])?, source.arbitrary()?));
+        }
+    }
+    Ok(Link { destination, source: sender, tags })
+}
+
+fn arp(source: &mut Unstructured<'_>, sender: Mac) -> Result<[u8; 28]> {
+    let sender_mac = if source.ratio(3, 4)? { sender } else { *source.choose(&MACS)? };
+    let packet = ArpEthIpv4Packet {
+        operation: ArpOperation(*source.choose(&[1, 1, 1, 2, 3])?),
+        sender_mac: sender_mac.0,
+        sender_ipv4: address(source)?,
+        target_mac: source.choose(&MACS)?.0,
+        target_ipv4: address(source)?,
+    };
+    Ok(packet.to_bytes())
+}
+
+fn packet(source: &mut Unstructured<'_>) -> Result<Packet> {
+    let (from, to) = (address(source)?, address(source)?);
+    let (source_port, destination) = (port(source)?, port(source)?);
+    let transport = match source.int_in_range(0..=9u8)? {
+        0..=4 => {
+            let flags = if source.ratio(7, 8)? { *source.choose(&FLAGS)? } else { source.arbitrary()? };
+            Part::Tcp { source: source_port, destination, flags }
+        }
+        5 | 6 => Part::Udp { source: source_port, destination, sum: source.ratio(3, 4)? },
+        7 | 8 => Part::Icmp { kind: *source.choose(&[8, 0, 3, 11, 13])?, code: *source.choose(&[0, 0, 0, 1, 3])? },
+        _ => Part::Other { protocol: *source.choose(&[132, 47, 1, 6, 17])?, source: source_port, destination },
+    };
+    let fragmented = source.ratio(1, 12)?;
+    Ok(Packet {
+        source: from,
+        destination: to,
+        ttl: ttl(source)?,
+        options: source.ratio(1, 16)?,
+        offset: if fragmented { *source.choose(&[0, 0, 1, 8, 185])? } else { 0 },
+        more: fragmented && source.arbitrary()?,
+        transport,
+        payload: match source.int_in_range(0..=7u8)? {
+            0 => 1440,
+            1 => source.int_in_range(0..=1500)?,
+            _ => source.int_in_range(0..=40)?,
+        },
+    })
+}
+
+/// What a wire, or somebody with bad intentions, does to a frame.
+fn damage(source: &mut Unstructured<'_>, frame: &mut Vec<u8>) -> Result<()> {
+    for _ in 0..source.int_in_range(0..=3)? {
+        // Mostly among the headers.
+        let end = if source.ratio(7, 8)? { frame.len().min(64) } else { frame.len() };
+        let Some(last) = end.checked_sub(1) else { break };
+        let at = source.int_in_range(0..=last)?;
+        frame[at] = source.arbitrary()?;
+    }
+    if source.ratio(1, 3)? {
+        let length = source.int_in_range(0..=frame.len())?;
+        frame.truncate(length);
+    }
+    if source.ratio(1, 4)? {
+        frame.resize(frame.len().max(60), 0xa5);
+    }
+    Ok(())
+}
+
+impl Link {
+    fn frame(&self, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+        let mut frame = [self.destination.0, self.source.0].concat();
+        for (tpid, tci) in &self.tags {
+            frame.extend(tpid.to_be_bytes());
+            frame.extend(tci.to_be_bytes());
+        }
+        frame.extend(ethertype.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+}
+
+impl Packet {
+    fn bytes(&self) -> Vec<u8> {
+        let payload: Vec<u8> = (0..self.payload).map(|index| (index * 7 + 3) as u8).collect();
+        let (protocol, segment) = match self.transport {
+            Part::Tcp { source, destination, flags } => {
+                let mut header = TcpHeader::new(source, destination, 0x0102_0304, 65000);
+                header.acknowledgment_number = 77;
+                let flag = |flag| flags & flag != 0;
+                (header.fin, header.syn, header.rst) =
+                    (flag(tcp_flags::FIN), flag(tcp_flags::SYN), flag(tcp_flags::RST));
+                (header.psh, header.ack, header.urg) = (flag(tcp_flags::PSH), flag(tcp_flags::ACK), flag(0x20));
+                let sum = header.calc_checksum_ipv4_raw(self.source, self.destination, &payload);
+                header.checksum = sum.unwrap_or_default();
+                (IpNumber::TCP, [&header.to_bytes()[..], &payload].concat())
+            }
+            Part::Udp { source, destination, sum } => {
+                let length = (UdpHeader::LEN + payload.len()) as u16;
+                let mut header = UdpHeader { source_port: source, destination_port: destination, length, checksum: 0 };
+                if sum {
+                    let sum = header.calc_checksum_ipv4_raw(self.source, self.destination, &payload);
+                    header.checksum = sum.unwrap_or_default();
+                }
+                (IpNumber::UDP, [&header.to_bytes()[..], &payload].concat())
+            }
+            Part::Icmp { kind, code } => {
+                let mut message = [&[kind, code, 0, 0, 0x12, 0x34, 0, 1][..], &payload].concat();
+                let sum = etherparse::checksum::Sum16BitWords::new().add_slice(&message).ones_complement().to_be();
+                message[2..4].copy_from_slice(&sum.to_be_bytes());
+                (IpNumber::ICMP, message)
+            }
+            Part::Other { protocol, source, destination } => {
+                let ports = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+                (IpNumber(protocol), [&ports[..], &payload].concat())
+            }
+        };
+        let Ok(mut header) = Ipv4Header::new(segment.len() as u16, self.ttl, protocol, self.source, self.destination)
+        else {
+            return Vec::new();
+        };
+        if self.options {
+            header.options = [7, 7, 4, 0, 0, 0, 0, 0].into();
+            let _ = header.set_payload_len(segment.len());
+        }
+        header.fragment_offset = self.offset.try_into().unwrap_or_default();
+        header.more_fragments = self.more;
+        header.header_checksum = header.calc_header_checksum();
+        [&header.to_bytes()[..], &segment].concat()
+    }
+}
+
+/// The named frames, in the order of their names.
+///
+/// # Panics
+/// If they are not there.
+pub fn fixtures() -> &'static [Vec<u8>] {
+    static FIXTURES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    FIXTURES.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/frames");
+        let mut paths: Vec<_> = fs::read_dir(&directory)
+            .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "bin"))
+            .collect();
+        paths.sort();
+        paths.iter().map(|path| fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).collect()
+    })
+}

@@ -1,0 +1,363 @@
+//! What always holds. Everything here is read from bytes and public counters, by etherparse where it is a packet: nothing
+//! that levee believes about a frame is believed.
+//!
+//! - Every frame of the UMEM is in exactly one place, and none was ever lost.
+//! - Received = forwarded + hairpinned + passed + dropped + waiting, whenever all is quiet; what waits is counted.
+//! - What leaves an uplink shows no MAC but the port's, in Ethernet and inside ARP, and goes to one station, unless it is
+//!   an announcement or of a group of `multicast`. The counters of broken contracts, which mean bugs, stay 0.
+//! - No ARP request leaves but announcements that somebody asked for.
+//! - A checksum is wrong in what is sent only if one was wrong in what came.
+//! - What is passed to the kernel is, byte for byte, what came; and where there is a way to the kernel it is found.
+//! - A reply of a backend does not leave as it came while a flow translates it.
+//! - Each flow is found by both of its tuples, and is the only one so found; its source port is its worker's.
+
+use std::collections::BTreeSet;
+
+use etherparse::{
+    ArpPacketSlice, EtherType, Ethernet2HeaderSlice, Icmpv4Header, IpNumber, Ipv4HeaderSlice, SingleVlanHeaderSlice,
+    TcpHeaderSlice, UdpHeaderSlice,
+};
+use levee_api::net::{Mac, Role};
+use levee_api::program::Mode;
+use levee_dataplane::flows::{Direction, Flows, Tuple};
+use levee_dataplane::tables::service::{BackendKey, FrontendKey};
+use levee_dataplane::tables::{Port, Tables};
+use levee_dataplane::verdict::{Endpoint, PortId};
+
+/// The counters that the judge compares, summed over workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Totals {
+    /// `rx`
+    pub received: u64,
+    /// `forwarded`
+    pub forwarded: u64,
+    /// `hairpinned`
+    pub hairpinned: u64,
+    /// `passed`
+    pub passed: u64,
+    /// All drops.
+    pub dropped: u64,
+    /// `waiting`
+    pub waiting: u64,
+    /// Drops that say "a bug; report it".
+    pub bugs: u64,
+    /// Drops because the way to the kernel failed.
+    pub not_passed: u64,
+}
+
+/// A frame that came and may not have ended yet.
+struct Input {
+    frame: Vec<u8>,
+    /// If a flow translates it: what it was.
+    reply: Option<Tuple>,
+}
+
+/// See the module's documentation.
+pub struct Judge {
+    leaked: u64,
+    inputs: Vec<Input>,
+    /// Inputs with a wrong checksum that may still come out.
+    wrong: usize,
+    /// MACs that each port has had. A frame decided under the last one may still be in a backlog.
+    shown: BTreeSet<(PortId, Mac)>,
+    injected: Vec<Vec<u8>>,
+    /// Every port has a way to the kernel.
+    passes: bool,
+}
+
+impl Judge {
+    /// At the beginning of a scene.
+    #[must_use]
+    pub fn new(tables: &Tables) -> Self {
+        Judge {
+            leaked: af_xdp::Frame::leaked(),
+            inputs: Vec::new(),
+            wrong: 0,
+            shown: tables.ports.iter().zip(0..).map(|(port, id)| (PortId(id), port.mac)).collect(),
+            injected: Vec::new(),
+            passes: tables.ports.iter().all(|port| port.passes),
+        }
+    }
+
+    /// A port's MAC changes.
+    pub fn shows(&mut self, port: PortId, mac: Mac) {
+        self.shown.insert((port, mac));
+    }
+
+    /// A frame has come.
+    pub fn received<'a>(&mut self, frame: &[u8], mut flows: impl Iterator<Item = &'a Flows>) {
+        if checksums(frame) == Some(false) {
+            self.wrong += 1;
+        }
+        let reply = tuple(frame).filter(|tuple| flows.any(|flows| translates(flows, tuple)));
+        self.inputs.push(Input { frame: frame.to_vec(), reply });
+    }
+
+    /// A frame of levee's own is to be sent.
+    pub fn injected(&mut self, frame: &[u8], port: Option<&Port>) {
+        if port.is_some() {
+            self.injected.push(frame.to_vec());
+            self.wrong += usize::from(checksums(frame) == Some(false));
+        }
+    }
+
+    /// A frame has been sent.
+    ///
+    /// # Panics
+    /// If it should not have been.
+    pub fn sent<'a>(&mut self, frame: &[u8], id: PortId, tables: &Tables, mut flows: impl Iterator<Item = &'a Flows>) {
+        let own = self.injected.iter().any(|injected| injected == frame);
+        let may_show = |mac: [u8; 6]| self.shown.contains(&(id, Mac(mac)));
+        if let Err(wrong) = contract(frame, may_show) {
+            panic!("sent out of {id:?}: {wrong}: {frame:02x?}");
+        }
+        let port = tables.port(id).expect("a port");
+        let link = Link::of(frame).expect("judged by the contract");
+        if port.role == Role::Uplink && !own {
+            assert!(!link.arp_request, "an ARP request left {id:?}: {frame:02x?}");
+            let allowed = !link.destination.is_multicast()
+                || tuple_addresses(frame).is_some_and(|(_, to)| to.octets().starts_with(&[239, 1]));
+            assert!(allowed, "sent to a group out of {id:?}: {frame:02x?}");
+        }
+        if checksums(frame) == Some(false) {
+            assert!(self.wrong > 0, "a wrong checksum that did not come so: {frame:02x?}");
+            self.wrong -= 1;
+        }
+        if let Some(tuple) = tuple(frame)
+            && self.inputs.iter().any(|input| input.reply == Some(tuple))
+        {
+            // A client that sends from an address of levee's own gets no replies: they are requests to that address.
+            let ours = tables.owner(tuple.destination.address).vip
+                || [Role::Uplink, Role::Pods].iter().any(|from| {
+                    let Endpoint { address, port } = tuple.destination;
+                    tables
+                        .frontends
+                        .get(&FrontendKey { address, port, protocol: tuple.protocol, from: *from })
+                        .is_some()
+                });
+            let endpoint = BackendKey { endpoint: tuple.source, protocol: tuple.protocol };
+            let translated = tables.backends.get(&endpoint).is_some() && flows.any(|flows| translates(flows, &tuple));
+            assert!(ours || !translated, "a reply left untranslated out of {id:?}, {tuple:?}: {frame:02x?}");
+        }
+    }
+
+    /// A frame has been passed to the kernel.
+    ///
+    /// # Panics
+    /// If it is not as it came.
+    pub fn passed(&self, frame: &[u8]) {
+        let came = self.inputs.iter().any(|input| input.frame == frame);
+        assert!(came, "passed to the kernel, but did not come so: {frame:02x?}");
+    }
+
+    /// Frames have been counted.
+    ///
+    /// # Panics
+    /// If one is missing, or there twice.
+    pub fn frames(&self, held: usize, all: usize, leaked: u64) {
+        assert_eq!(leaked, self.leaked, "a frame was dropped in the program");
+        assert_eq!(held, all, "frames in all places together, and frames of the UMEM");
+    }
+
+    /// Nobody has anything to do.
+    ///
+    /// # Panics
+    /// If something has not ended, or ended in a way that says "a bug".
+    pub fn quiet(&mut self, totals: &Totals) {
+        let ended = totals.forwarded + totals.hairpinned + totals.passed + totals.dropped;
+        assert_eq!(totals.received, ended + totals.waiting, "each frame ends once: {totals:?}");
+        assert_eq!(totals.bugs, 0, "the contract was broken, and the last look has caught it: {totals:?}");
+        assert!(!self.passes || totals.not_passed == 0, "a way to the kernel was not found: {totals:?}");
+        // Decided frames may still be in backlogs, where the ring is full; those that wait come out later.
+        if totals.waiting == 0 && self.inputs.len() > 512 {
+            self.inputs.drain(..256);
+        }
+    }
+
+    /// The flows of a worker.
+    ///
+    /// # Panics
+    /// If one cannot be found, or two are found as one.
+    pub fn flows(&self, flows: &Flows, worker: usize, tables: &Tables) {
+        for (id, flow) in flows.page(0, usize::MAX).0 {
+            let forward = Tuple { source: flow.client(), destination: flow.frontend(), protocol: flow.protocol() };
+            assert_eq!(flows.find(&forward), Some((id, Direction::Forward)), "{flow:?}");
+            if flow.mode() != Mode::Dsr {
+                let reverse = Tuple { source: flow.backend(), destination: flow.source(), protocol: flow.protocol() };
+                assert_eq!(flows.find(&reverse), Some((id, Direction::Reverse)), "{flow:?}");
+            }
+            if flow.mode() == Mode::Nat {
+                let range = tables.snat_range(flow.source().address, flow.source().port).expect("a range");
+                assert_eq!(range.worker(flow.source().port, tables.workers), Some(worker), "{flow:?}");
+            }
+        }
+    }
+}
+
+fn translates(flows: &Flows, tuple: &Tuple) -> bool {
+    matches!(flows.find(tuple), Some((id, Direction::Reverse)) if flows.get(id).is_some_and(|flow| flow.mode() != Mode::Dsr))
+}
+
+/// What etherparse reads in front of a packet.
+struct Link<'a> {
+    destination: Mac,
+    source: [u8; 6],
+    /// Of ARP: `ar$sha`.
+    arp_sender: Option<[u8; 6]>,
+    arp_request: bool,
+    /// The IPv4 packet, to the end of the frame.
+    ipv4: Option<&'a [u8]>,
+}
+
+impl<'a> Link<'a> {
+    fn of(frame: &'a [u8]) -> Option<Self> {
+        let link = Ethernet2HeaderSlice::from_slice(frame).ok()?;
+        let (mut rest, mut announced) = (frame.get(14..)?, link.ether_type());
+        while [EtherType::VLAN_TAGGED_FRAME, EtherType::PROVIDER_BRIDGING].contains(&announced) {
+            announced = SingleVlanHeaderSlice::from_slice(rest).ok()?.ether_type();
+            rest = rest.get(4..)?;
+        }
+        let arp = match announced {
+            EtherType::ARP => Some(ArpPacketSlice::from_slice(rest).ok()?.to_packet().try_eth_ipv4().ok()?),
+            _ => None,
+        };
+        Some(Link {
+            destination: Mac(link.destination()),
+            source: link.source(),
+            arp_sender: arp.as_ref().map(|arp| arp.sender_mac),
+            arp_request: arp.is_some_and(|arp| arp.operation.0 == 1),
+            ipv4: (announced == EtherType::IPV4).then_some(rest),
+        })
+    }
+}
+
+/// What a sent frame may show of MACs.
+fn contract(frame: &[u8], may_show: impl Fn([u8; 6]) -> bool) -> Result<(), &'static str> {
+    let link = Link::of(frame).ok_or("its link layer cannot be read")?;
+    if !may_show(link.source) {
+        return Err("its source is not the port's MAC");
+    }
+    if link.arp_sender.is_some_and(|sender| !may_show(sender)) {
+        return Err("the ARP inside it shows another MAC");
+    }
+    if link.destination == Mac::ZERO {
+        return Err("it is for nobody");
+    }
+    Ok(())
+}
+
+struct Ipv4<'a> {
+    header: Ipv4HeaderSlice<'a>,
+    payload: &'a [u8],
+    whole: bool,
+}
+
+fn ipv4(frame: &[u8]) -> Option<Ipv4<'_>> {
+    let packet = Link::of(frame)?.ipv4?;
+    let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
+    let payload = packet.get(header.slice().len()..usize::from(header.total_len()))?;
+    let whole = header.fragments_offset().value() == 0 && !header.more_fragments();
+    Some(Ipv4 { header, payload, whole })
+}
+
+fn tuple_addresses(frame: &[u8]) -> Option<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {
+    ipv4(frame).map(|ip| (ip.header.source_addr(), ip.header.destination_addr()))
+}
+
+fn tuple(frame: &[u8]) -> Option<Tuple> {
+    let ip = ipv4(frame).filter(|ip| ip.whole)?;
+    let (source, destination) = match ip.header.protocol() {
+        IpNumber::TCP => {
+            let tcp = TcpHeaderSlice::from_slice(ip.payload).ok()?;
+            (tcp.source_port(), tcp.destination_port())
+        }
+        IpNumber::UDP => {
+            let udp = UdpHeaderSlice::from_slice(ip.payload).ok()?;
+            (udp.source_port(), udp.destination_port())
+        }
+        _ => return None,
+    };
+    Some(Tuple {
+        source: Endpoint { address: ip.header.source_addr().into(), port: source },
+        destination: Endpoint { address: ip.header.destination_addr().into(), port: destination },
+        protocol: ip.header.protocol().0,
+    })
+}
+
+/// Whether every checksum of an IPv4 frame is right, as far as the frame shows; `None` if it is none, or cannot be read.
+fn checksums(frame: &[u8]) -> Option<bool> {
+    let ip = ipv4(frame)?;
+    // etherparse's own computation for a header that was read forgets the reserved flag.
+    if etherparse::checksum::Sum16BitWords::new().add_slice(ip.header.slice()).ones_complement() != 0 {
+        return Some(false);
+    }
+    if !ip.whole {
+        return Some(true);
+    }
+    let (from, to) = (ip.header.source(), ip.header.destination());
+    match ip.header.protocol() {
+        IpNumber::TCP => {
+            let tcp = TcpHeaderSlice::from_slice(ip.payload).ok()?;
+            let data = ip.payload.get(tcp.slice().len()..)?;
+            Some(tcp.calc_checksum_ipv4_raw(from, to, data).ok()? == tcp.checksum())
+        }
+        IpNumber::UDP => {
+            let udp = UdpHeaderSlice::from_slice(ip.payload).ok()?;
+            let data = ip.payload.get(8..usize::from(udp.length()))?;
+            let computed = udp.to_header().calc_checksum_ipv4_raw(from, to, data).ok()?;
+            Some(udp.checksum() == 0 || udp.checksum() == computed)
+        }
+        IpNumber::ICMP => {
+            let (header, data) = Icmpv4Header::from_slice(ip.payload).ok()?;
+            Some(Icmpv4Header::with_checksum(header.icmp_type, data).checksum == header.checksum)
+        }
+        _ => Some(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cast::{CLIENT_MAC, UPLINK_MAC};
+    use crate::frames::fixtures;
+
+    /// A named frame as if the node had sent it, changed.
+    fn changed(change: impl Fn(&mut Vec<u8>)) -> Vec<Vec<u8>> {
+        let good = fixtures().iter().filter(|frame| checksums(frame) == Some(true));
+        good.map(|frame| {
+            let mut frame = frame.clone();
+            frame[6..12].copy_from_slice(&UPLINK_MAC.0);
+            change(&mut frame);
+            frame
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_foreign_mac_is_seen_in_ethernet_and_inside_arp() {
+        let may_show = |mac| mac == UPLINK_MAC.0;
+        for frame in changed(|_| ()) {
+            assert_eq!(contract(&frame, may_show), Ok(()));
+        }
+        for frame in changed(|frame| frame[6..12].copy_from_slice(&CLIENT_MAC.0)) {
+            assert_eq!(contract(&frame, may_show), Err("its source is not the port's MAC"));
+        }
+        let mut arp = fixtures().iter().find(|frame| frame[12..14] == [8, 6]).expect("one with ARP").clone();
+        arp[6..12].copy_from_slice(&UPLINK_MAC.0);
+        assert_eq!(contract(&arp, may_show), Err("the ARP inside it shows another MAC"));
+        arp[22..28].copy_from_slice(&UPLINK_MAC.0);
+        assert_eq!(contract(&arp, may_show), Ok(()));
+        arp[..6].fill(0);
+        assert_eq!(contract(&arp, may_show), Err("it is for nobody"));
+    }
+
+    #[test]
+    fn a_changed_byte_is_a_wrong_checksum() {
+        let frames = changed(|frame| {
+            let ttl = frame.windows(2).skip(14).position(|pair| pair == [0x40, 0x00]).map_or(22, |at| at + 14);
+            frame[ttl] ^= 0x55;
+        });
+        let wrong = frames.iter().filter(|frame| checksums(frame) == Some(false)).count();
+        assert!(wrong > 5, "{wrong} of {}", frames.len());
+    }
+}

@@ -1,0 +1,191 @@
+//! What happens in a story: a scene, then steps, each drawn from the bytes.
+
+use std::net::IpAddr;
+
+use arbitrary::{Result, Unstructured};
+use levee_api::net::Mac;
+use levee_api::program::{Mode, Pool};
+use levee_dataplane::flows::Millis;
+use levee_dataplane::verdict::PortId;
+
+use crate::cast::{ADDRESSES, BACKENDS, INNER, INNER_MAC, MACS, UPLINK, UPLINK_MAC};
+use crate::frames;
+use crate::stage::Stage;
+
+/// What stays the same throughout a story.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    /// A node, with pods behind its second port; otherwise a balancer with two uplinks.
+    pub node: bool,
+    /// One or two.
+    pub workers: usize,
+    /// Which worker has which port's queue.
+    pub layout: Layout,
+    /// Whether the uplink has a way to the kernel.
+    pub passes: bool,
+    /// Whether there are source addresses for `nat`.
+    pub snat: bool,
+    /// How most services reach their backends at first.
+    pub mode: Mode,
+    /// Entries in each worker's flow table.
+    pub flows: usize,
+    /// Entries in each port's rings.
+    pub ring: usize,
+    /// ARP answers and other answers a second, for each asker.
+    pub rate: u32,
+    /// The worker's clock at the beginning.
+    pub now: Millis,
+}
+
+/// Who has which queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Every worker has a queue of every port.
+    Every,
+    /// The first port is the first worker's, the second the last one's.
+    Apart,
+    /// Both are the first worker's.
+    First,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Frames arrive at a port's queue; then perhaps everything runs until it is quiet.
+    Arrive {
+        /// Which queue, of all that there are.
+        queue: usize,
+        /// The frame.
+        frame: Vec<u8>,
+        /// How often it comes.
+        copies: usize,
+        /// Whether the workers get a turn.
+        run: bool,
+    },
+    /// One worker turns once.
+    Turn(usize),
+    /// Time passes.
+    Wait(Millis),
+    /// The transmit rings have this much room.
+    Room(usize),
+    /// A backend of a service comes with these pools, or goes.
+    Backend {
+        /// Which service, of those that there are.
+        service: usize,
+        /// Which of [`BACKENDS`].
+        backend: usize,
+        /// `None`: it goes.
+        pools: Option<Vec<Pool>>,
+    },
+    /// A service of the first program goes, or comes back.
+    Service(usize),
+    /// A service reaches its backends differently.
+    Reach(usize, Mode),
+    /// A VIP goes or comes back.
+    Vip(usize),
+    /// The node's pods go or come back.
+    Pods,
+    /// A neighbour's MAC becomes known, another, or unknown.
+    Neighbour(PortId, IpAddr, Option<Mac>),
+    /// The node's address is the kernel's, or not.
+    Kernel(bool),
+    /// There is a default route, or not.
+    Route(bool),
+    /// The kernel reports another MAC for a port.
+    PortMac(PortId, Mac),
+    /// Somebody flushes flows of a protocol, or all.
+    Flush(Option<u8>),
+    /// Somebody sends a frame of levee's own.
+    Inject(PortId, Vec<u8>),
+}
+
+const MODES: [Mode; 3] = [Mode::Nat, Mode::Dnat, Mode::Dsr];
+
+impl Scene {
+    /// Draws a scene.
+    pub fn draw(source: &mut Unstructured<'_>) -> Result<Self> {
+        let workers = source.int_in_range(1..=2)?;
+        Ok(Scene {
+            node: source.arbitrary()?,
+            workers,
+            layout: *source.choose(&[Layout::Every, Layout::Apart, Layout::First])?,
+            passes: source.ratio(2, 3)?,
+            snat: source.ratio(7, 8)?,
+            mode: *source.choose(&MODES)?,
+            flows: *source.choose(&[64, 4, 1])?,
+            ring: *source.choose(&[32, 64, 4])?,
+            rate: *source.choose(&[1000, 2])?,
+            now: *source.choose(&[0, 1000, Millis::MAX - 5000])?,
+        })
+    }
+}
+
+impl Step {
+    /// Draws what happens next.
+    pub fn draw(source: &mut Unstructured<'_>, stage: &Stage) -> Result<Self> {
+        let port = |source: &mut Unstructured<'_>| Ok(if source.arbitrary()? { UPLINK } else { INNER });
+        Ok(match source.int_in_range(0..=39u8)? {
+            0..=13 => {
+                let queue = source.choose_index(stage.queues())?;
+                let frame = frames::draw(source, stage.mac(queue))?;
+                let storm = source.ratio(1, 16)?;
+                let copies = if storm { source.int_in_range(1..=64)? } else { 1 };
+                Step::Arrive { queue, frame, copies, run: source.ratio(3, 4)? }
+            }
+            14..=23 => {
+                // Whoever got it answers, there where it went, or on another queue of that port.
+                let Some((port, sent)) = stage.sent(source.arbitrary::<u8>()?.into()) else { return Ok(Step::Wait(1)) };
+                let frame = frames::answer(source, sent)?.unwrap_or_default();
+                let queue = stage.queue_of(port, source.arbitrary::<u8>()?.into());
+                Step::Arrive { queue, frame, copies: 1, run: source.ratio(7, 8)? }
+            }
+            24 => Step::Turn(source.int_in_range(0..=1)?),
+            25 | 26 => Step::Wait(*source.choose(&[1, 100, 1_001, 10_000, 61_000, 121_000, 8_000_000])?),
+            27 => Step::Room(*source.choose(&[64, 0, 1, 4])?),
+            28..=30 => {
+                let pools = [
+                    None,
+                    Some(vec![]),
+                    Some(vec![Pool::Cluster]),
+                    Some(vec![Pool::Local]),
+                    Some(vec![Pool::Cluster, Pool::Local]),
+                ];
+                Step::Backend {
+                    service: source.int_in_range(0..=6)?,
+                    backend: source.choose_index(BACKENDS.len())?,
+                    pools: source.choose(&pools)?.clone(),
+                }
+            }
+            31 => Step::Service(source.int_in_range(0..=6)?),
+            32 => Step::Reach(source.int_in_range(0..=6)?, *source.choose(&MODES)?),
+            33 => match source.int_in_range(0..=3u8)? {
+                3 => Step::Pods,
+                vip => Step::Vip(vip.into()),
+            },
+            34 | 35 => {
+                let macs = [None, Some(MACS[7]), Some(MACS[3])];
+                Step::Neighbour(port(source)?, (*source.choose(&ADDRESSES)?).into(), *source.choose(&macs)?)
+            }
+            36 => match source.int_in_range(0..=3u8)? {
+                0 | 1 => Step::Kernel(source.arbitrary()?),
+                _ => Step::Route(source.arbitrary()?),
+            },
+            37 => Step::PortMac(port(source)?, *source.choose(&[UPLINK_MAC, INNER_MAC, MACS[7]])?),
+            38 => Step::Flush(*source.choose(&[None, Some(6), Some(17)])?),
+            _ => {
+                let to = port(source)?;
+                let mac = stage.port_mac(to);
+                let frame = if source.ratio(3, 4)? {
+                    let address = *source.choose(&ADDRESSES)?;
+                    let mut frame = vec![0; 60];
+                    let vlans = levee_dataplane::headers::Vlans::default();
+                    let _ = levee_dataplane::rewrite::announce::gratuitous_arp(mac, address, vlans, &mut frame);
+                    frame
+                } else {
+                    frames::draw(source, mac)?
+                };
+                Step::Inject(to, frame)
+            }
+        })
+    }
+}
