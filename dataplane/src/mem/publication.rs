@@ -13,14 +13,8 @@
 //! lock just then, the reader keeps its old value for one more batch. A reader never frees: the writer keeps each old
 //! value until all readers have reported a later version, so the last reference is always dropped by the writer.
 //! This is quiescent-state reclamation (McKenney, "Is Parallel Programming Hard", 9.5) without raw pointers.
-//! `dataplane/tests/loom_publication.rs` runs it under every interleaving.
+//! `tests/loom` runs this very file under every interleaving.
 
-#[cfg(levee_loom)]
-use loom::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
-};
-#[cfg(not(levee_loom))]
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicU64, Ordering},
@@ -143,7 +137,7 @@ fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> + '_ {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-#[cfg(all(test, not(levee_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
