@@ -221,6 +221,10 @@ impl<'a> Document<'a> {
         let line = self.text.lines().nth(line)?;
         let (start, _) = line.char_indices().nth(column)?;
         let word = line.get(start..)?.split(" #").next()?.trim();
+        // In `[a, b]` or `{k: v}`, a plain scalar ends before these (YAML 1.2.2, section 7.3.3); elsewhere values that can be
+        // wrong do not have them.
+        let plain = !word.starts_with(['"', '\'', '[', '{']);
+        let word = if plain { word.split([',', ']', '}']).next()?.trim() } else { word };
         // A whole mapping is no word; neither is half a screen.
         (!word.is_empty() && word.len() <= 60 && !word.contains(": ") && !word.ends_with(':')).then_some(word)
     }
@@ -273,7 +277,7 @@ fn describe(error: &Error, word: Option<&str>) -> (String, Option<String>) {
             (here(format!("wrong value: {unexpected}, expected {expected}")), None)
         }
         Error::InvalidScalar { ty, .. } => (here(format!("wrong type: expected {}", spoken(ty))), None),
-        Error::Unexpected { expected, .. } => (here(format!("wrong type: expected {expected}")), None),
+        Error::Unexpected { expected, .. } => (here(format!("wrong type: expected {}", spoken(expected))), None),
         Error::Eof { .. } => {
             ("the document ends where a value was expected".to_owned(), Some("is the file cut off?".to_owned()))
         }
@@ -297,6 +301,15 @@ fn describe(error: &Error, word: Option<&str>) -> (String, Option<String>) {
                 "limits: {DEPTH_LIMIT} levels, {NODE_LIMIT} nodes, {ALIAS_LIMIT} aliases that stand for \
                  {ALIAS_NODE_LIMIT} nodes together; split it, or write shared parts out"
             )),
+        ),
+        // All that `std` and `ipnet` say, about addresses and prefixes alike.
+        Error::Message { msg, .. } if msg == "invalid IP address syntax" => (
+            here(msg.clone()),
+            Some(
+                "expected an address such as `192.0.2.7` or `2001:db8::7`; where a prefix belongs, one such as \
+                 `192.0.2.0/24`"
+                    .to_owned(),
+            ),
         ),
         Error::Message { msg, .. } => (here(msg.clone()), None),
         other => (UserMessageFormatter.format_message(other).into_owned(), None),
@@ -327,6 +340,8 @@ fn spoken(ty: &str) -> String {
         "u16" => "a whole number from 0 to 65535".to_owned(),
         "u32" | "u64" | "usize" => "a whole number, not negative".to_owned(),
         "i8" | "i16" | "i32" | "i64" => "a whole number".to_owned(),
+        "mapping start" => "a mapping (`key: value`)".to_owned(),
+        "sequence start" => "a list (`- item`)".to_owned(),
         other => other.to_owned(),
     }
 }
@@ -385,6 +400,8 @@ mod tests {
             ("name: a\nports: 80\n", "f.yaml:2:8: wrong type: "),
             ("name: a\nenabled: yes\n", "f.yaml:2:10: "),
             ("name: a\naddress: 192.0.2.300 # oops\n", "f.yaml:2:10: invalid IP address syntax, at `192.0.2.300`"),
+            ("{name: a, address: 192.0.2.300}\n", "f.yaml:1:20: invalid IP address syntax, at `192.0.2.300`"),
+            ("- a\n", "f.yaml:1:1: wrong type: expected a mapping (`key: value`), at `- a`"),
             ("name: a\nname: b\n", "f.yaml:2:1: the key `name` is here for the second time"),
             ("ports: [80]\n", "the key `name` is missing"),
             ("name: *nobody\n", "f.yaml:1:7: "),
