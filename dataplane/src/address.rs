@@ -59,14 +59,15 @@ impl Address {
 
     /// `0.0.0.0/8`, `127.0.0.0/8` or group and reserved addresses as a source, and their IPv6 fellows: what may never
     /// stand as the source of a packet on a wire (RFC 1122, 3.2.1.3; RFC 4291, 2.7).
+    #[inline]
     #[must_use]
-    pub fn is_martian_source(self) -> bool {
-        match IpAddr::from(self) {
-            IpAddr::V4(address) => {
-                let [first, ..] = address.octets();
-                first == 0 || first == 127 || first >= 224
-            }
-            IpAddr::V6(address) => address.is_multicast() || address.is_loopback() || address.is_unspecified(),
+    pub const fn is_martian_source(self) -> bool {
+        if self.is_v4() {
+            let first = (self.low as u32) >> 24;
+            first == 0 || first == 127 || first >= 224
+        } else {
+            // Multicast ff00::/8, unspecified ::, loopback ::1.
+            self.high >> 56 == 0xff || (self.high == 0 && self.low <= 1)
         }
     }
 
@@ -133,6 +134,22 @@ mod tests {
             let v6 = Ipv6Addr::from_bits(v6);
             prop_assume!(v6.to_ipv4_mapped().is_none());
             prop_assert_eq!(IpAddr::from(Address::from(v6)), IpAddr::V6(v6));
+        }
+
+        #[test]
+        fn martians_are_what_std_says(v4 in any::<u32>(), v6 in any::<u128>(), first in any::<u8>(), few in 0..4u128) {
+            for bits in [v4, v4 >> 8 | u32::from(first) << 24] {
+                let address = Ipv4Addr::from_bits(bits);
+                let [first, ..] = address.octets();
+                let martian = first == 0 || address.is_loopback() || first >= 224;
+                prop_assert_eq!(Address::from(address).is_martian_source(), martian);
+            }
+            for bits in [v6, v6 >> 8 | u128::from(first) << 120, few] {
+                let address = Ipv6Addr::from_bits(bits);
+                prop_assume!(address.to_ipv4_mapped().is_none());
+                let martian = address.is_multicast() || address.is_loopback() || address.is_unspecified();
+                prop_assert_eq!(Address::from(address).is_martian_source(), martian);
+            }
         }
     }
 }

@@ -18,9 +18,10 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// A bit for each way with this tag. Written so that it becomes two vector compares, not eight branches.
     #[inline]
-    fn ways(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.tags.iter().copied().zip(self.entries.iter().copied())
+    fn matches(&self, tag: u32) -> u32 {
+        self.tags.iter().enumerate().fold(0, |mask, (way, found)| mask | u32::from(*found == tag) << way)
     }
 
     fn used(&self) -> usize {
@@ -59,15 +60,24 @@ impl Index {
         }
     }
 
-    /// Entries that may have this hash.
+    /// The first of the entries that may have this hash for which `wanted` has an answer.
     #[inline]
-    pub(super) fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn find<T>(&self, hash: u64, mut wanted: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let (places, tag) = self.places(hash);
-        places
-            .into_iter()
-            .filter_map(|place| self.buckets.get(place))
-            .flat_map(Bucket::ways)
-            .filter_map(move |(found, entry)| if found == tag { entry.checked_sub(1) } else { None })
+        for place in places {
+            let bucket = self.buckets.get(place)?;
+            let mut matches = bucket.matches(tag);
+            while matches != 0 {
+                let way = matches.trailing_zeros() as usize;
+                matches &= matches - 1;
+                if let Some(entry) = bucket.entries.get(way).and_then(|entry| entry.checked_sub(1))
+                    && let Some(answer) = wanted(entry)
+                {
+                    return Some(answer);
+                }
+            }
+        }
+        None
     }
 
     /// False if both buckets are full.

@@ -201,6 +201,25 @@ impl Flow {
         self.last = now;
     }
 
+    /// Whether a tuple of the same protocol is the client's.
+    #[inline]
+    fn is_forward(&self, tuple: &Tuple) -> bool {
+        self.client_port == tuple.source.port
+            && self.frontend_port == tuple.destination.port
+            && self.client == tuple.source.address
+            && self.frontend == tuple.destination.address
+    }
+
+    /// Whether a tuple of the same protocol is that of a reply that passes here.
+    #[inline]
+    fn is_reverse(&self, tuple: &Tuple) -> bool {
+        self.backend_port == tuple.source.port
+            && self.source_port == tuple.destination.port
+            && self.backend == tuple.source.address
+            && self.source == tuple.destination.address
+            && self.mode() != Mode::Dsr
+    }
+
     fn forward(&self) -> Tuple {
         Tuple { source: self.client(), destination: self.frontend(), protocol: self.protocol }
     }
@@ -318,14 +337,13 @@ impl Flows {
     #[inline]
     #[must_use]
     pub fn find(&self, tuple: &Tuple) -> Option<(FlowId, Direction)> {
-        let hash = self.hash(tuple);
-        self.index.candidates(hash).find_map(|entry| {
+        self.index.find(self.hash(tuple), |entry| {
             let flow = self.entries.get(entry as usize)?;
-            if flow.state == State::Free {
+            if flow.state == State::Free || flow.protocol != tuple.protocol {
                 None
-            } else if flow.forward() == *tuple {
+            } else if flow.is_forward(tuple) {
                 Some((FlowId(entry), Direction::Forward))
-            } else if flow.reverse().as_ref() == Some(tuple) {
+            } else if flow.is_reverse(tuple) {
                 Some((FlowId(entry), Direction::Reverse))
             } else {
                 None
