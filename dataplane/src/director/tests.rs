@@ -17,7 +17,7 @@ use crate::neighbours::Asked;
 use crate::port::memory::MemoryPort;
 use crate::tables::master::{Setup, Steered};
 use crate::tables::snat::SnatRange;
-use crate::tables::{NeighbourKey, Port};
+use crate::tables::{Hop, NeighbourKey, Port};
 use crate::worker::{Idle, Parts as WorkerParts, Shared, Worker};
 
 const UPLINK: PortId = PortId(0);
@@ -207,7 +207,9 @@ fn what_the_kernel_says_reaches_the_tables_and_what_is_wanted_reaches_the_kernel
     let mut lab = Lab::new();
     let gateway = IpAddr::from([192, 0, 2, 1]);
     let key = (UPLINK, gateway);
-    let routes = Update::Routes(vec![("0.0.0.0/0".parse().unwrap(), UPLINK, Some(gateway))]);
+    let everywhere = ("0.0.0.0/0".parse().unwrap(), Some(UPLINK), Some(gateway));
+    let elsewhere = ("172.17.0.0/16".parse().unwrap(), None, None);
+    let routes = Update::Routes(vec![everywhere, elsewhere]);
     lab.inbox.send(Message::Kernel(vec![routes])).unwrap();
     lab.turn_until("a standing wish", |lab| lab.asked.look().0.contains(&key));
     let there = Update::Neighbour { key, mac: Some(PEER), state: Some("reachable") };
@@ -215,6 +217,9 @@ fn what_the_kernel_says_reaches_the_tables_and_what_is_wanted_reaches_the_kernel
     let resolved = NeighbourKey { port: UPLINK, address: gateway.into() };
     lab.turn_until("a MAC", |lab| lab.shares.tables().resolved(&resolved));
     assert_eq!(lab.shares.neighbours()[&key], (Some(PEER), "reachable"));
+    let hop = |text: &str| lab.shares.tables().hop(text.parse::<IpAddr>().unwrap().into());
+    assert_eq!(hop("198.51.100.1"), Hop::To(UPLINK, PEER));
+    assert_eq!(hop("172.17.0.2"), Hop::Kernel, "a more exact route leads elsewhere");
     lab.inbox.send(Message::Kernel(vec![Update::Neighbour { key, mac: None, state: None }])).unwrap();
     lab.turn_until("no MAC", |lab| !lab.shares.tables().resolved(&resolved));
     assert!(lab.shares.neighbours().is_empty());

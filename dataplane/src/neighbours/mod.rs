@@ -41,6 +41,9 @@ pub use wanted::Wanted;
 /// A neighbour: the port that it is reached through, and its address.
 pub type Key = (PortId, IpAddr);
 
+/// Prefix, port, gateway.
+pub type Route = (IpNet, Option<PortId>, Option<IpAddr>);
+
 /// A port, as this room sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortNames {
@@ -58,8 +61,8 @@ pub struct PortNames {
 /// A change of what the kernel knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
-    /// All routes through ports: prefix, port, gateway.
-    Routes(Vec<(IpNet, PortId, Option<IpAddr>)>),
+    /// All routes: prefix, port, gateway. Those that lead elsewhere have no port: they hide less exact ones through ports.
+    Routes(Vec<Route>),
     /// All addresses of this host.
     Addresses(Vec<Address>),
     /// One neighbour.

@@ -115,7 +115,7 @@ fn names() -> Vec<PortNames> {
 /// What a director would know.
 #[derive(Default)]
 struct Known {
-    routes: Vec<(IpNet, PortId, Option<IpAddr>)>,
+    routes: Vec<Route>,
     addresses: Vec<Address>,
     neighbours: BTreeMap<Key, (Option<Mac>, &'static str)>,
     links: BTreeMap<PortId, bool>,
@@ -199,7 +199,7 @@ fn resolved(known: &Known, port: PortId, text: &str) -> bool {
 }
 
 fn has_route(known: &Known, net: &str, port: PortId, via: Option<&str>) -> bool {
-    known.routes.contains(&(net.parse().unwrap(), port, via.map(address)))
+    known.routes.contains(&(net.parse().unwrap(), Some(port), via.map(address)))
 }
 
 #[test]
@@ -226,13 +226,18 @@ fn routes_are_followed() {
         // Several next hops of one route: the first.
         ip("route add 10.4.0.0/16 nexthop via 192.0.2.2 nexthop via 192.0.2.1");
         following.until("a route of two hops", |known| has_route(known, "10.4.0.0/16", UPLINK, Some("192.0.2.2")));
-        // Other tables and other kinds do not count.
+        // Other tables do not count; what leads elsewhere hides what is less exact.
         ip("route add 10.5.0.0/16 via 192.0.2.1 table 77");
+        ip("link add other0 type bridge");
+        ip("link set other0 up");
+        ip("route add 10.8.0.0/16 dev other0");
         ip("route add blackhole 10.6.0.0/16");
         ip("route add 10.7.0.0/16 via 192.0.2.1");
         following.until("the last route", |known| has_route(known, "10.7.0.0/16", UPLINK, Some("192.0.2.1")));
         assert!(!following.known.routes.iter().any(|(net, ..)| net.to_string().starts_with("10.5.")));
-        assert!(!following.known.routes.iter().any(|(net, ..)| net.to_string().starts_with("10.6.")));
+        for elsewhere in ["10.6.0.0/16", "10.8.0.0/16"] {
+            assert!(following.known.routes.contains(&(elsewhere.parse().unwrap(), None, None)), "{elsewhere}");
+        }
         ip("route del 10.7.0.0/16");
         following.until("no route", |known| !has_route(known, "10.7.0.0/16", UPLINK, Some("192.0.2.1")));
     });

@@ -15,7 +15,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Address, Key, PortNames, Update};
+use super::{Address, Key, PortNames, Route, Update};
 use crate::verdict::PortId;
 
 /// Everything that the kernel said, by its own indexes.
@@ -80,7 +80,7 @@ struct Changed {
 struct Told {
     links: BTreeMap<PortId, (bool, Mac)>,
     addresses: Option<Vec<Address>>,
-    routes: Option<Vec<(IpNet, PortId, Option<IpAddr>)>>,
+    routes: Option<Vec<Route>>,
     neighbours: BTreeMap<Key, Neighbour>,
 }
 
@@ -272,7 +272,7 @@ impl View {
         addresses.into_iter().map(|(address, port)| Address { address, port }).collect()
     }
 
-    fn port_routes(&self) -> Vec<(IpNet, PortId, Option<IpAddr>)> {
+    fn port_routes(&self) -> Vec<Route> {
         let mut routes = Vec::new();
         let mut done = None;
         for ((net, _), hops) in &self.routes {
@@ -281,7 +281,7 @@ impl View {
                 continue;
             }
             let hop = hops.iter().find_map(|hop| Some((self.port_of(hop.link)?, hop.via)));
-            routes.extend(hop.map(|(port, via)| (*net, port, via)));
+            routes.push(hop.map_or((*net, None, None), |(port, via)| (*net, Some(port), via)));
         }
         routes
     }
@@ -373,7 +373,7 @@ fn mac_of(bytes: &[u8]) -> Option<Mac> {
     bytes.first_chunk().filter(|_| bytes.len() == 6).map(|octets| Mac(*octets))
 }
 
-/// A unicast route of the main table.
+/// A route of the main table; without hops if it leads nowhere.
 fn read_route(message: &RouteMessage) -> Option<((IpNet, u32), Vec<Hop>)> {
     let header = &message.header;
     let mut table = u32::from(header.table);
@@ -404,7 +404,9 @@ fn read_route(message: &RouteMessage) -> Option<((IpNet, u32), Vec<Hop>)> {
         }
     }
     let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
-    if !main || header.kind != RouteType::Unicast || header.tos != 0 || header.source_prefix_length != 0 {
+    let counts =
+        matches!(header.kind, RouteType::Unicast | RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit);
+    if !main || !counts || header.tos != 0 || header.source_prefix_length != 0 {
         return None;
     }
     let unspecified: IpAddr = match header.address_family {

@@ -389,10 +389,15 @@ impl Master {
         }
     }
 
-    /// Replaces the kernel's routes.
-    pub fn set_routes(&mut self, routes: impl IntoIterator<Item = (IpNet, PortId, Option<IpAddr>)>) {
-        self.tables.routes =
-            routes.into_iter().map(|(net, port, via)| (net, Route { port, via: via.map(Address::from) })).collect();
+    /// Replaces the kernel's routes: prefix, port (none where the route leads elsewhere), gateway.
+    pub fn set_routes<P: Into<Option<PortId>>>(
+        &mut self,
+        routes: impl IntoIterator<Item = (IpNet, P, Option<IpAddr>)>,
+    ) {
+        let route = |(net, port, via): (IpNet, P, Option<IpAddr>)| {
+            (net, Route { port: port.into(), via: via.map(Address::from) })
+        };
+        self.tables.routes = routes.into_iter().map(route).collect();
         self.touch_hops();
     }
 
@@ -437,8 +442,8 @@ impl Master {
     pub fn wanted_neighbours(&self) -> BTreeSet<(PortId, IpAddr)> {
         let mut wanted = BTreeSet::new();
         for route in self.tables.routes.values() {
-            if let Some(via) = route.via {
-                wanted.insert((route.port, via.into()));
+            if let Route { port: Some(port), via: Some(via) } = route {
+                wanted.insert((*port, (*via).into()));
             }
         }
         for (key, _) in self.tables.backends.iter() {
@@ -452,8 +457,8 @@ impl Master {
                         if owner.mac == Mac::ZERO {
                             wanted.insert((port, key.endpoint.address.into()));
                         }
-                    } else if let Some(route) = self.tables.routes.get(key.endpoint.address) {
-                        wanted.insert((route.port, route.via.unwrap_or(key.endpoint.address).into()));
+                    } else if let Some(Route { port: Some(port), via }) = self.tables.routes.get(key.endpoint.address) {
+                        wanted.insert((*port, via.unwrap_or(key.endpoint.address).into()));
                     }
                 }
                 super::Hop::Kernel | super::Hop::NoRoute => {}

@@ -101,11 +101,12 @@ pub struct Owner {
     pub mac: Mac,
 }
 
-/// A route through a port.
+/// A route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// The port.
-    pub port: PortId,
+    /// The port that it leads through; `None` if it leads elsewhere, which is the kernel's affair: through an interface that is not levee's,
+    /// or nowhere (`blackhole`).
+    pub port: Option<PortId>,
     /// The gateway; `None` if destinations are neighbours themselves.
     pub via: Option<Address>,
 }
@@ -140,7 +141,7 @@ pub enum Hop {
     To(PortId, Mac),
     /// Through this port, once the MAC of this neighbour is known.
     Unresolved(NeighbourKey),
-    /// It is an address of this host's kernel.
+    /// It is an address of this host's kernel, or one that only the kernel has a way to.
     Kernel,
     /// Nowhere.
     NoRoute,
@@ -189,7 +190,10 @@ impl Tables {
             return self.neighbour(NeighbourKey { port, address: destination });
         }
         match self.routes.get(destination) {
-            Some(route) => self.neighbour(NeighbourKey { port: route.port, address: route.via.unwrap_or(destination) }),
+            Some(Route { port: Some(port), via }) => {
+                self.neighbour(NeighbourKey { port: *port, address: via.unwrap_or(destination) })
+            }
+            Some(Route { port: None, .. }) => Hop::Kernel,
             None => Hop::NoRoute,
         }
     }
