@@ -58,6 +58,7 @@ fn replies_are_well_formed_and_go_to_the_asker_alone() {
     let Some(scene) = Scene::start(&[1, 0], Take::Owned) else { return };
     let (node, pod) = (&scene.nodes[0], &scene.nodes[0].pods()[0]);
     let host = scene.host("asker", 201);
+    scene.fabric.wait_until_quiet();
     let tap = scene.fabric.tap();
     let injector = Injector::new(&host.namespace, "eth0");
     // An ordinary request, then a probe before an address is taken (RFC 5227, 2.1.1): its sender is 0.0.0.0.
