@@ -31,6 +31,9 @@ const CRATES: &[Crate] = &[
     Crate { name: "levee-control", uses: &["levee-api"], never: &["af-xdp", "levee-dataplane"] },
     // Explains offline with the very code of the live path, so it may know both.
     Crate { name: "levee", uses: &["levee-api", "levee-control", "levee-dataplane"], never: &["levee-tests"] },
+    // The packet's way over memory; the same source under loom's types.
+    Crate { name: "levee-fuzz", uses: &["af-xdp", "levee-api", "levee-dataplane"], never: &[] },
+    Crate { name: "levee-loom", uses: &[], never: ASYNC },
     Crate { name: "levee-tests", uses: &["levee-api", "levee-dataplane", "levee-control", "af-xdp"], never: &[] },
     Crate {
         name: "levee-benches",
