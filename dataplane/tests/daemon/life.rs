@@ -77,7 +77,7 @@ fn killed_it_leaves_the_kernel_in_charge_and_its_successor_starts_over_what_is_l
         assert!(!ip("link show").contains("xdp"), "the links went with the process");
         inside(node.fabric, "ping -c 1 -W 2 192.0.2.10");
 
-        let successor = Daemon::start(&node, "");
+        let successor = Daemon::start(&node, "idle: poll\n");
         let (_, status) = successor.ask("GET", "/v1/status", "");
         assert_eq!(status["generation"], 0, "it starts from nothing");
         successor.ask("PUT", "/v1/program", PROGRAM);
@@ -90,6 +90,32 @@ fn killed_it_leaves_the_kernel_in_charge_and_its_successor_starts_over_what_is_l
         assert!(second.log().contains("another levee-dataplane answers on this socket"), "{}", second.log());
         inside(node.pod, "ping -c 1 -W 2 10.2.0.5");
         assert_eq!(successor.stop(), Some(0));
+    });
+}
+
+#[test]
+fn two_workers_with_a_port_each_forward_for_each_other() {
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
+        eprintln!("SKIPPED: needs two cores");
+        return;
+    }
+    in_namespace(|| {
+        let node = Node::new();
+        let daemon = Daemon::start(&node, "workers: [0, 1]\n");
+        assert_eq!(daemon.ask("PUT", "/v1/program", PROGRAM).0, 200);
+        inside(node.pod, "ping -c 5 -i 0.1 -W 2 10.2.0.5");
+        let (_, ports) = daemon.ask("GET", "/v1/ports", "");
+        assert_ne!(ports[0]["queues"][0]["worker"], ports[1]["queues"][0]["worker"], "{ports}");
+        let (_, status) = daemon.ask("GET", "/v1/status", "");
+        let workers = status["workers"].as_array().expect("workers");
+        assert!(workers.iter().all(|worker| worker["generation"] == 1 && worker["alive"] == true), "{status}");
+        assert_eq!((&workers[0]["core"], &workers[1]["core"]), (&0.into(), &1.into()));
+        let (_, counters) = daemon.ask("GET", "/v1/counters", "");
+        let total = |name: &str| counters["totals"][name].as_u64().expect("a counter");
+        let ended = total("forwarded") + total("hairpinned") + total("passed") + total("dropped") + total("waiting");
+        assert_eq!(total("rx"), ended, "{counters}");
+        assert!(total("handed_over") >= 10 && total("handed_over") == total("taken_over"), "{counters}");
+        assert_eq!(daemon.stop(), Some(0));
     });
 }
 

@@ -65,9 +65,10 @@ impl Node {
 
     pub(super) fn config(&self, more: &str) -> PathBuf {
         let socket = self.scratch.0.join("dataplane.sock");
+        let workers = if more.contains("workers:") { "" } else { "workers: [0]\n" };
         let text = format!(
             "ports:\n  - {{interface: eth0, role: uplink}}\n  - {{interface: levee0, role: pods, neighbours: br-ex}}\n\
-             workers: [0]\nsocket: {}\nflows: {{capacity: 4096}}\nmemory: {{frames: 8192}}\n{more}",
+             {workers}socket: {}\nflows: {{capacity: 4096}}\nmemory: {{frames: 8192}}\n{more}",
             socket.display()
         );
         self.scratch.write("dataplane.yaml", text)
