@@ -47,7 +47,7 @@ counters! {
     Hairpinned = "hairpinned",
     /// Frames given to the kernel through a TAP device.
     Passed = "passed",
-    /// Frames given to another worker, which owns their flow; each ends there.
+    /// Frames given to another worker, which owns their flow or the way out; each ends there.
     HandedOver = "handed_over",
     /// Frames taken from another worker.
     TakenOver = "taken_over",

@@ -583,7 +583,6 @@ impl Bench {
     }
 
     fn hand_over(&mut self, worker: usize, message: Message) {
-        self.counters.add(Counter::HandedOver, 1);
         if let Err(frame) = self.post(worker, message) {
             self.drop(frame, Reason::HandoverFull);
         }
@@ -594,6 +593,7 @@ impl Bench {
             return Err(frame_of(message));
         };
         inbox.push(message).map_err(frame_of)?;
+        self.counters.add(Counter::HandedOver, 1);
         if let Some(waker) = self.shared.wakers.get(worker) {
             waker.wake();
         }
