@@ -17,8 +17,16 @@ const TOO_LONG: usize = 800;
 const PARTLY_USED: &[&str] = &["tests/common/mod.rs", "tests/loom/"];
 
 /// What a clean clone must have; those in the second list must be executable.
-const FILES: &[&str] = &["LICENSE-MIT", "LICENSE-APACHE", "deny.toml", "rust-toolchain.toml"];
-const SCRIPTS: &[&str] = &["scripts/test", ".ci/run"];
+const FILES: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+    "deny.toml",
+    "rust-toolchain.toml",
+];
+const SCRIPTS: &[&str] = &["scripts/demo", "scripts/test", "scripts/fuzz", ".ci/run"];
 
 fn sources() -> Vec<PathBuf> {
     files_ending(&root(), ".rs")

@@ -269,6 +269,18 @@ fn controls_rooms_use_only_what_they_may() {
 }
 
 #[test]
+fn the_code_map_has_every_room() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("there is an ARCHITECTURE.md");
+    let missing = DATAPLANE.iter().chain(CONTROL).map(|room| room.name).filter(|name| {
+        // As a word of code, or as a path: `decide`, `decide.rs`, `worker/`, `control::watch`.
+        let words = map.split(|c: char| !c.is_alphanumeric() && c != '_');
+        !words.into_iter().any(|word| word == *name)
+    });
+    let complaint = |name| format!("ARCHITECTURE.md: room `{name}` is not in the code map. Say there what it is.");
+    none_of(&missing.map(complaint).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_packets_way_denies_what_could_end_it() {
     let source = root().join("dataplane/src");
     let mut complaints = Vec::new();
