@@ -79,6 +79,9 @@ pub(crate) fn table<'t>(
         // Empty words would make columns hard to tell apart, for eyes and for `awk`.
         table.add_row(row.into_iter().map(|word| if word.is_empty() { "-".to_owned() } else { word }));
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }
@@ -153,8 +156,8 @@ mod tests {
 
     #[test]
     fn a_list_is_a_table_or_an_array() {
-        assert_eq!(written(Format::Table), " NAME\n a\n -\n");
-        assert_eq!(written(Format::Wide), " NAME  SIZE\n a     1\n -     20\n");
+        assert_eq!(written(Format::Table), "NAME\na\n-\n");
+        assert_eq!(written(Format::Wide), "NAME  SIZE\na     1\n-     20\n");
         let read: serde_json::Value = serde_json::from_str(&written(Format::Json)).expect("JSON");
         assert_eq!(read, serde_json::json!([{"name": "a", "size": 1}, {"name": "", "size": 20}]));
         assert_eq!(written(Format::Yaml), "- name: a\n  size: 1\n- name: \"\"\n  size: 20\n");

@@ -24,8 +24,8 @@ fn status_shows_both_halves() {
          generation  0: nothing was programmed yet\n\
          programmed  1 service, 2 VIPs, 3 backends\n\
          flows       2 of 1024 tracked\n\
-         \n \
-         WORKER  CORE  GENERATION  FLOWS  ROOM FOR  ALIVE\n \
+         \n\
+         WORKER  CORE  GENERATION  FLOWS  ROOM FOR  ALIVE\n\
          0       2     0           2      1024      yes\n\
          \n\
          control     levee-control 0.1.0, process 42, up 1m\n\
@@ -56,31 +56,31 @@ fn lists_are_tables_with_more_columns_for_wide_screens() {
     let dataplane = Dataplane::start();
     assert_eq!(
         dataplane.prints(&["vip", "list"]),
-        " ADDRESS     PORT  PROTOCOL  FROM  SERVICE           MODE  ANNOUNCED  CANDIDATES\n \
+        "ADDRESS     PORT  PROTOCOL  FROM  SERVICE           MODE  ANNOUNCED  CANDIDATES\n\
          192.0.2.80  80    tcp       any   default/web:http  nat   yes        2\n"
     );
     assert!(dataplane.prints(&["vip", "list", "-o", "wide"]).contains("CANDIDATES  DRAINING\n"));
     assert_eq!(
         dataplane.prints(&["backend", "list"]),
-        " SERVICE             PROTOCOL  BACKEND           STATE     POOLS\n \
-         default/web:http    tcp       10.244.1.10:8080  active    cluster,local\n \
+        "SERVICE             PROTOCOL  BACKEND           STATE     POOLS\n\
+         default/web:http    tcp       10.244.1.10:8080  active    cluster,local\n\
          default/other:http  tcp       10.244.1.10:8080  draining  -\n"
     );
     assert_eq!(
         dataplane.prints(&["neigh", "list"]),
-        " ADDRESS     MAC                PORT  STATE\n \
-         172.16.0.1  02:00:00:00:00:01  eth0  reachable\n \
+        "ADDRESS     MAC                PORT  STATE\n\
+         172.16.0.1  02:00:00:00:00:01  eth0  reachable\n\
          172.16.0.2  -                  eth0  incomplete\n"
     );
     assert_eq!(
         dataplane.prints(&["port", "list"]),
-        " INTERFACE  ROLE    MAC                LINK  TAKE   MODE       ATTACHED  QUEUE  WORKER  RX  TX  MISSED\n \
+        "INTERFACE  ROLE    MAC                LINK  TAKE   MODE       ATTACHED  QUEUE  WORKER  RX  TX  MISSED\n\
          eth0       uplink  02:00:00:00:00:01  up    owned  zero-copy  native    0      0       10  8   6\n"
     );
     assert_eq!(
         dataplane.prints(&["flow", "list"]),
-        " PROTOCOL  CLIENT              FRONTEND       BACKEND           MODE  STATE        IDLE  SERVICE\n \
-         tcp       198.51.100.7:40000  192.0.2.80:80  10.244.1.10:8080  nat   established  3s    default/web:http\n \
+        "PROTOCOL  CLIENT              FRONTEND       BACKEND           MODE  STATE        IDLE  SERVICE\n\
+         tcp       198.51.100.7:40000  192.0.2.80:80  10.244.1.10:8080  nat   established  3s    default/web:http\n\
          tcp       198.51.100.7:40001  192.0.2.80:80  10.244.1.10:8080  nat   established  3s    default/web:http\n"
     );
     let wide = dataplane.prints(&["flow", "list", "-o", "wide"]);
@@ -109,11 +109,11 @@ fn programs_get_what_the_daemon_said() {
 #[test]
 fn drops_have_their_meaning_and_counters_their_drops() {
     let dataplane = Dataplane::start();
-    assert_eq!(dataplane.prints(&["drops"]), " REASON  FRAMES  MEANING\n runt    2       It is a runt.\n");
+    assert_eq!(dataplane.prints(&["drops"]), "REASON  FRAMES  MEANING\nrunt    2       It is a runt.\n");
     assert!(dataplane.prints(&["drops", "--all"]).contains("giant   0       It is a giant."));
     assert_eq!(
         dataplane.prints(&["counters"]),
-        " COUNTER    FRAMES\n dropped    2\n forwarded  8\n rx         10\n\n DROPPED AS  FRAMES\n runt        2\n"
+        "COUNTER    FRAMES\ndropped    2\nforwarded  8\nrx         10\n\nDROPPED AS  FRAMES\nrunt        2\n"
     );
 }
 

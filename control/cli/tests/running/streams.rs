@@ -48,8 +48,8 @@ fn lists_are_shown_again_and_again() {
     let dataplane = Dataplane::start();
     let mut following = dataplane.follow(&["drops", "--watch", "100ms"]);
     for _ in 0..3 {
-        assert_eq!(following.line(), " REASON  FRAMES  MEANING");
-        assert_eq!(following.line(), " runt    2       It is a runt.");
+        assert_eq!(following.line(), "REASON  FRAMES  MEANING");
+        assert_eq!(following.line(), "runt    2       It is a runt.");
     }
     let mut following = dataplane.follow(&["vip", "list", "-w", "-o", "json"]);
     assert_eq!(following.line(), "[");
@@ -61,9 +61,9 @@ fn who_watches_sees_a_daemon_come_back() {
     let socket = dataplane.directory.path("dataplane.sock");
     let away = dataplane.directory.path("away.sock");
     let mut following = dataplane.follow(&["drops", "--watch", "100ms"]);
-    assert_eq!(following.line(), " REASON  FRAMES  MEANING");
+    assert_eq!(following.line(), "REASON  FRAMES  MEANING");
     std::fs::rename(&socket, &away).expect("moved");
     while !following.line().contains("there is no such socket") {}
     std::fs::rename(&away, &socket).expect("moved back");
-    while following.line() != " REASON  FRAMES  MEANING" {}
+    while following.line() != "REASON  FRAMES  MEANING" {}
 }
