@@ -250,7 +250,7 @@ fn to_backend(flow: &mut Flow, scene: &Scene<'_>) -> Decision {
                 (port, mac)
             }
             Hop::Unresolved(key) => return Decision::Awaits(key),
-            Hop::Kernel => return dropped(Reason::NotForwardable),
+            Hop::Kernel => return dropped(Reason::HostNetwork),
             Hop::NoRoute => return dropped(Reason::NoRoute),
         },
     };
@@ -386,7 +386,7 @@ fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
                 (port, mac)
             }
             Hop::Unresolved(key) => return Some(Decision::Awaits(key)),
-            Hop::Kernel => return Some(dropped(Reason::NotForwardable)),
+            Hop::Kernel => return Some(dropped(Reason::HostNetwork)),
             Hop::NoRoute => return Some(dropped(Reason::NoRoute)),
         },
     };

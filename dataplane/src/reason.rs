@@ -81,8 +81,10 @@ reasons! {
     NextHopUnresolved = "next_hop_unresolved",
     /// Too many frames were waiting for next hops.
     NextHopQueueFull = "next_hop_queue_full",
-    /// The destination would leave through the port that its route does not name: an uplink frame that is nobody's here.
+    /// A frame of a kind that its class cannot have. A bug; report it.
     NotForwardable = "not_forwardable",
+    /// The service's backend, or the client of its flow, is on this node's own network: answers would not pass levee.
+    HostNetwork = "host_network",
     /// The TTL ended here.
     TtlExceeded = "ttl_exceeded",
     /// An address inside the service ranges that no service has.

@@ -49,7 +49,7 @@ pub(crate) struct Answer {
     /// What addresses of the node's pods begin with.
     here: String,
     packet: String,
-    answer: Value,
+    pub(crate) answer: Value,
 }
 
 impl Place {

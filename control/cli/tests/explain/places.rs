@@ -1,5 +1,9 @@
 //! No rule in particular: every kind of address of an ordinary Service, asked from everywhere.
 
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
 use crate::asked::*;
 
 #[test]
@@ -84,6 +88,36 @@ fn endpoints_on_the_hosts_own_network_are_endpoints() {
     let servers = ["172.16.0.2:6443", "172.16.0.3:6443"];
     let node = on_node("host_network", "node-1");
     node.tcp(POD, "10.96.0.1:443").reaches_from_pod("default/kubernetes:https", &servers);
+}
+
+#[test]
+fn an_endpoint_on_this_nodes_own_network_cannot_be_reached_through_its_service() {
+    // Its answers would leave through the kernel, from an address that the client has never heard of: said, not hidden.
+    let node = on_node("host_network", "node-2");
+    let fates: BTreeSet<_> = (40_000..40_016)
+        .map(|port| {
+            let answer = node.ask(&format!("tcp {FAR_POD}:{port} > 10.96.0.1:443"), &[]).answer;
+            assert_eq!(answer["service"], "default/kubernetes:https");
+            assert_eq!(answer["candidates"], json!(["172.16.0.2:6443", "172.16.0.3:6443"]));
+            [answer["verdict"].to_string(), answer["reason"].to_string(), answer["backend"].to_string()].join(" ")
+        })
+        .collect();
+    let expected = [r#""drop" "host_network" null"#, r#""forward" "service" "172.16.0.3:6443""#];
+    assert_eq!(fates, expected.map(String::from).into());
+}
+
+#[test]
+fn pods_are_known_by_their_objects_and_by_being_endpoints_too() {
+    // Addresses from outside of the nodes' prefixes, as some networks give them.
+    let node = on_node("pods_outside_of_prefixes", "node-1");
+    let (pod, endpoint) = ("10.250.0.7", "10.250.0.10");
+    node.tcp(pod, "10.96.0.10:80").forwards("pods", WEB, "nat", &["10.250.0.10:8080"]);
+    node.tcp(OUTSIDE, &format!("{pod}:8080")).is_plain("uplink");
+    node.tcp(endpoint, "203.0.113.1:443").is_plain("pods");
+    // On another node, both are somebody else's.
+    let other = on_node("pods_outside_of_prefixes", "node-2");
+    other.tcp(pod, "10.96.0.10:80").forwards("uplink", WEB, "nat", &["10.250.0.10:8080"]);
+    other.tcp(OUTSIDE, &format!("{pod}:8080")).passes("uplink");
 }
 
 #[test]
