@@ -28,6 +28,8 @@ pub enum Kind {
     LinkUp,
     /// An interface of a port went down.
     LinkDown,
+    /// An interface of a port has another MAC.
+    LinkChanged,
     /// Another station says that an address of ours is at its MAC.
     AddressConflict,
     /// The kernel's routes or neighbours could not be followed, and were read anew.
@@ -47,6 +49,7 @@ impl Kind {
             Kind::ProgramRefused => "program-refused",
             Kind::LinkUp => "link-up",
             Kind::LinkDown => "link-down",
+            Kind::LinkChanged => "link-changed",
             Kind::AddressConflict => "vip-conflict",
             Kind::KernelResync => "kernel-resync",
             Kind::Degraded => "degraded",

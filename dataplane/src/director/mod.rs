@@ -261,7 +261,7 @@ impl Director {
                 }
                 if mac.is_station() && self.master.tables().port(port).is_some_and(|port| port.mac != mac) {
                     self.master.set_port_mac(port, mac);
-                    self.events.record(Kind::LinkUp, format!("{name} has another MAC now: {mac}"));
+                    self.events.record(Kind::LinkChanged, format!("{name} has another MAC now: {mac}"));
                     self.changed.tables = true;
                 }
                 self.changed.around = true;

@@ -83,7 +83,7 @@ pub enum Update {
         /// Its MAC.
         mac: Mac,
     },
-    /// Notifications were lost, and everything was read anew.
+    /// Notifications were lost, or the kernel changed something without one: everything was read anew.
     Resynchronised,
 }
 

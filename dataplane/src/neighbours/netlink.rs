@@ -43,8 +43,7 @@ pub async fn run(
     mut tell: impl FnMut(Vec<Update>),
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let (connection, ask, _) = new_connection()?;
-    let asking = tokio::spawn(connection);
+    let (ask, mut asking) = connect()?;
     let mut room = Room {
         ask,
         view: View::new(names),
@@ -65,12 +64,23 @@ pub async fn run(
             Err(error) => {
                 tracing::warn!(%error, "cannot follow the kernel's routes and neighbours; trying again");
                 tokio::time::sleep(RETRY).await;
+                // It may be the socket that failed.
+                if let Ok((ask, new)) = connect() {
+                    room.ask = ask;
+                    asking = new;
+                }
             }
         }
     }
     room.take_back().await;
-    asking.abort();
+    drop(asking);
     Ok(())
+}
+
+/// A socket to ask by, which lasts as long as the second value.
+fn connect() -> io::Result<(Handle, Aborted)> {
+    let (connection, ask, _) = new_connection()?;
+    Ok((ask, Aborted(tokio::spawn(connection))))
 }
 
 struct Room {
@@ -300,8 +310,7 @@ fn errno(error: &rtnetlink::Error) -> Option<i32> {
 /// # Errors
 /// Netlink.
 pub async fn interfaces(queues: impl Fn(&str) -> u32) -> io::Result<Vec<Interface>> {
-    let (connection, ask, _) = new_connection()?;
-    let _asking = Aborted(tokio::spawn(connection));
+    let (ask, _asking) = connect()?;
     let mut interfaces = Vec::new();
     let mut links = ask.link().get().execute();
     while let Some(link) = links.next().await {

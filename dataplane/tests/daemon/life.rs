@@ -140,6 +140,12 @@ fn what_changes_in_the_kernel_is_followed() {
         let (_, events) = daemon.ask("GET", "/v1/events", "");
         let events = events.to_string();
         assert!(events.contains("link-down") && events.contains("link-up"), "{events}");
+        // Another MAC: the fabric is told, and answers come back to it.
+        ip("link set eth0 address 02:00:00:00:00:42");
+        wait("the new MAC", || attempt(node.pod, "ping -c 1 -W 1 10.2.0.5").is_ok());
+        let seen = || inside(node.fabric, "ip neigh show 10.1.0.5 dev far0");
+        wait("the fabric's new MAC", || seen().contains("02:00:00:00:00:42"));
+        assert!(daemon.ask("GET", "/v1/events", "").1.to_string().contains("link-changed"));
         // The node's MAC is shown again and again.
         let announced = || daemon.ask("GET", "/v1/counters", "").1["totals"]["announced"].as_u64();
         let before = announced();
