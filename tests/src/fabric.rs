@@ -40,8 +40,15 @@ impl Fabric {
     /// Connects a station: `interface` in its namespace becomes one end of a wire whose other end, `port`, is here.
     #[must_use]
     pub fn plug(&self, station: &Namespace, interface: &str, mac: Mac, port: &str) -> Wire {
+        self.plug_with_queues(station, interface, mac, port, 1)
+    }
+
+    /// The same with several queues at both ends: frames of different flows come in on different ones.
+    #[must_use]
+    pub fn plug_with_queues(&self, station: &Namespace, interface: &str, mac: Mac, port: &str, queues: u8) -> Wire {
+        let both = format!("numtxqueues {queues} numrxqueues {queues}");
         self.namespace.ip_batch(&format!(
-            "link add name {port} type veth peer name {interface} address {mac} netns {}
+            "link add name {port} {both} type veth peer name {interface} {both} address {mac} netns {}
              link set dev {port} master br0 up",
             station.name()
         ));

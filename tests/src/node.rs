@@ -244,10 +244,17 @@ impl Host {
     /// A station at 192.0.2.`number` (200 to 239 are free for them; VIPs of the tests lie above).
     #[must_use]
     pub fn new(lab: &Lab, fabric: &Fabric, name: &str, number: u8) -> Host {
+        Host::with_queues(lab, fabric, name, number, 1)
+    }
+
+    /// The same with several queues on its interface.
+    #[must_use]
+    pub fn with_queues(lab: &Lab, fabric: &Fabric, name: &str, number: u8, queues: u8) -> Host {
         assert!((200..240).contains(&number), "hosts are numbered 200 to 239, not {number}");
         let namespace = lab.namespace(name);
         let address = Ipv4Addr::new(192, 0, 2, number);
-        let wire = fabric.plug(&namespace, "eth0", Mac([2, b'h', b'o', b's', b't', number]), name);
+        let mac = Mac([2, b'h', b'o', b's', b't', number]);
+        let wire = fabric.plug_with_queues(&namespace, "eth0", mac, name, queues);
         namespace.ip(&format!("addr add {address}/24 dev eth0"));
         Host { address, namespace, wire }
     }

@@ -191,7 +191,7 @@ fn the_nodes_mac_is_shown_to_the_switches_again_and_again() {
     let Some(scene) = Scene::without_levee(&[1]) else { return };
     let node = &scene.nodes[0];
     let ports = Ports::Node(Take::Owned);
-    let _dataplane = Dataplane::start_with(node.namespace(), ports, "announce_interval: 1s\n");
+    let _dataplane = Dataplane::start_with(node.namespace(), ports, &[0], "announce_interval: 1s\n");
     // The announcements of the start come first.
     std::thread::sleep(Duration::from_millis(2500));
     let tap = scene.fabric.tap();

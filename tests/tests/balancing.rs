@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Affinity, Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
-use levee_tests::levee::{Dataplane, Ports, Take, at};
+use levee_tests::levee::{Dataplane, Ports, Take, at, cores};
 use levee_tests::scene::local;
 use levee_tests::traffic::{Curl, EchoServer, Nginx, bulk, udp_round_trips};
 use levee_tests::{Host, Namespace, Pod, Scene};
@@ -56,9 +56,16 @@ struct Balanced {
 
 impl Balanced {
     fn start(take: Take) -> Option<Balanced> {
+        Balanced::start_with(take, 1)
+    }
+
+    fn start_with(take: Take, workers: u8) -> Option<Balanced> {
         let scene = Scene::start(&[1, 1, 1], Take::Owned)?;
-        let (balancer, client) = (scene.host("balancer", 230), scene.host("client", 201));
-        let dataplane = Dataplane::start(&balancer.namespace, Ports::Balancer(take));
+        let balancer = Host::with_queues(&scene.lab, &scene.fabric, "balancer", 230, workers);
+        balancer.route_to_pods(&scene.routes());
+        let client = scene.host("client", 201);
+        let on_cores: Vec<_> = (0..usize::from(workers)).collect();
+        let dataplane = Dataplane::start_with(&balancer.namespace, Ports::Balancer(take), &on_cores, "");
         let pods: Vec<_> = scene.nodes.iter().map(|node| node.pods()[0].clone()).collect();
         let servers = pods.iter().map(|pod| Nginx::start(&pod.namespace, &pod.name, 8080)).collect();
         Some(Balanced { _servers: servers, dataplane, balancer, client, pods, scene })
@@ -96,6 +103,35 @@ fn nat_works_where_the_whole_uplink_is_taken() {
     let Some(lab) = Balanced::start(Take::All) else { return };
     lab.dataplane.program(&program(1, vec![service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends())]));
     assert_eq!(lab.assert_balanced(&lab.names()), [lab.balancer.address.to_string()].into());
+}
+
+#[test]
+fn two_workers_share_flows_whose_replies_come_in_on_the_other_ones_queue() {
+    if cores() < 2 {
+        eprintln!("SKIPPED: two workers need two cores");
+        return;
+    }
+    let Some(lab) = Balanced::start_with(Take::Owned, 2) else { return };
+    let _echo = EchoServer::start(&lab.pods[0].namespace, 7);
+    let echo = service("echo", vec![frontend(VIP, 7, Mode::Nat)], &[at(lab.pods[0].address, 7)]);
+    let web = service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends());
+    lab.dataplane.program(&program(1, vec![echo, web]));
+    for _ in 0..2 {
+        assert_eq!(lab.assert_balanced(&lab.names()), [lab.balancer.address.to_string()].into());
+    }
+    for _ in 0..4 {
+        bulk(&lab.client.namespace, at(VIP, 7), 2_000_000)
+            .unwrap_or_else(|error| panic!("{error}\n{}", lab.dataplane.counters()));
+    }
+    let status = lab.dataplane.get("/v1/status");
+    let flows: Vec<_> = (0..2).map(|worker| status["workers"][worker]["flows"].as_u64().unwrap_or(0)).collect();
+    assert!(flows.iter().all(|flows| *flows > 50), "both have flows: {flows:?}");
+    assert!(
+        lab.dataplane.counter("handed_over") > 0,
+        "and hand over what is the other's: {}",
+        lab.dataplane.counters()
+    );
+    assert_eq!(lab.dataplane.counter("handed_over"), lab.dataplane.counter("taken_over"));
 }
 
 #[test]

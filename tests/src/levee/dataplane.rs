@@ -48,18 +48,20 @@ impl Dataplane {
     /// If it does not become so.
     #[must_use]
     pub fn start(namespace: &Namespace, ports: Ports) -> Dataplane {
-        Dataplane::start_with(namespace, ports, "")
+        // Dataplanes are dealt out over the cores by their names, since none of them knows of the others.
+        let core = namespace.name().bytes().map(usize::from).sum::<usize>() % cores();
+        Dataplane::start_with(namespace, ports, &[core], "")
     }
 
-    /// The same with more lines of configuration.
+    /// The same with a worker on each of these cores, and more lines of configuration.
     ///
     /// # Panics
     /// If it does not become healthy.
     #[must_use]
-    pub fn start_with(namespace: &Namespace, ports: Ports, more: &str) -> Dataplane {
+    pub fn start_with(namespace: &Namespace, ports: Ports, workers: &[usize], more: &str) -> Dataplane {
         let file = |ending: &str| namespace.directory().join(format!("{}-dataplane.{ending}", namespace.name()));
         let (configuration, socket) = (file("yaml"), file("sock"));
-        fs::write(&configuration, yaml(ports, &socket, more)).expect("the lab's directory can be written");
+        fs::write(&configuration, yaml(ports, workers, &socket, more)).expect("the lab's directory can be written");
         let daemon = launch(namespace, &configuration);
         let mut dataplane = Dataplane { daemon, namespace: namespace.clone(), configuration, socket };
         dataplane.wait_until_healthy();
@@ -193,8 +195,8 @@ fn launch(namespace: &Namespace, configuration: &Path) -> Daemon {
     namespace.start("dataplane", command)
 }
 
-/// A configuration for a machine that runs a whole fabric: small tables, one worker.
-fn yaml(ports: Ports, socket: &Path, more: &str) -> String {
+/// A configuration for a machine that runs a whole fabric: small tables.
+fn yaml(ports: Ports, workers: &[usize], socket: &Path, more: &str) -> String {
     let take = |take| if take == Take::All { "all" } else { "owned" };
     let mut text = String::from("ports:\n");
     let (Ports::Node(uplink) | Ports::Balancer(uplink)) = ports;
@@ -204,15 +206,14 @@ fn yaml(ports: Ports, socket: &Path, more: &str) -> String {
     }
     let _ = write!(
         text,
-        "workers: [{}]\nsocket: {}\nflows: {{capacity: 16384}}\nmemory: {{frames: 8192}}\n{more}",
-        core(socket),
+        "workers: {workers:?}\nsocket: {}\nflows: {{capacity: 16384}}\nmemory: {{frames: 8192}}\n{more}",
         socket.display()
     );
     text
 }
 
-/// Dataplanes are dealt out over the cores by their names, since none of them knows of the others.
-fn core(socket: &Path) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    socket.to_string_lossy().bytes().map(usize::from).sum::<usize>() % cores
+/// Cores of this machine.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

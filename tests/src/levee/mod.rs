@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use control::{Control, Role};
-pub use dataplane::{Dataplane, Ports, Take};
+pub use dataplane::{Dataplane, Ports, Take, cores};
 
 /// How long a daemon may take to be ready. It is a fraction of a second on an idle machine.
 const START: Duration = Duration::from_secs(20);
