@@ -97,6 +97,9 @@ pub(crate) enum Command {
         /// Files or directories; `-` is standard input
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::AnyPath)]
         files: Vec<PathBuf>,
+        /// Hold dataplane configurations against this machine, too: its interfaces, queues and cores
+        #[arg(long)]
+        here: bool,
     },
     /// What becomes of a packet, and why
     ///

@@ -246,6 +246,19 @@ fn a_core_that_no_machine_has() {
 }
 
 #[test]
+fn what_this_machine_does_not_have() {
+    let directory = Directory::new();
+    let file = directory.file("input", DATAPLANE.replace("eth0", "nosuch0").replace("[2]", "[1000]"));
+    // It may be meant for another machine.
+    assert!(check(&[&file]).status.success());
+    let output = check(&["--here", &file]);
+    assert_eq!(output.status.code(), Some(2));
+    for words in [":2:16: this machine has no interface `nosuch0`", ":6:11: ", "1000", "help: "] {
+        assert!(said(&output).contains(words), "no `{words}` in: {}", said(&output));
+    }
+}
+
+#[test]
 fn two_services_with_one_address_and_port() {
     let other = SERVICE.replace("name: web", "name: other").replace("10.96.0.10", "10.96.0.11");
     is_wrong(format!("{SERVICE}---\n{other}"), "8:40", &["192.0.2.80", "default/other", "default/web"]);

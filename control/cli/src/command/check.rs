@@ -44,8 +44,8 @@ struct Checked {
     kind: Option<Kind>,
 }
 
-pub(super) fn run(format: Format, paths: &[PathBuf]) -> Result<(), Failure> {
-    let findings = check(paths);
+pub(super) fn run(format: Format, paths: &[PathBuf], here: bool) -> Result<(), Failure> {
+    let findings = check(paths, here);
     if !format.is_for_people() {
         value(&mut io::stdout().lock(), format, &findings)?;
         return if findings.ok { Ok(()) } else { Err(Failure::Told(2)) };
@@ -65,7 +65,7 @@ pub(super) fn run(format: Format, paths: &[PathBuf]) -> Result<(), Failure> {
 }
 
 /// Checks all of it, so that an operator sees every mistake at once.
-fn check(paths: &[PathBuf]) -> Findings {
+fn check(paths: &[PathBuf], here: bool) -> Findings {
     let mut findings = Findings::default();
     let mut objects = Vec::new();
     for path in paths {
@@ -79,7 +79,7 @@ fn check(paths: &[PathBuf]) -> Findings {
             };
             let Input { name, bytes } = &input;
             match kind {
-                Some(Kind::Dataplane) => findings.mistakes.extend(levee_dataplane::config::check(name, bytes)),
+                Some(Kind::Dataplane) => findings.mistakes.extend(dataplane(name, bytes, here)),
                 // Any host will do: whether this one's name could be a Node's is not the file's fault.
                 Some(Kind::Control) => {
                     let judged = levee_control::config::read(name, bytes, "localhost");
@@ -99,6 +99,24 @@ fn check(paths: &[PathBuf]) -> Findings {
     }
     findings.ok = findings.mistakes.is_empty();
     findings
+}
+
+/// A dataplane's configuration by itself and, if asked for, on this machine.
+fn dataplane(file: &str, bytes: &[u8], here: bool) -> Vec<Diagnostic> {
+    let config = match levee_dataplane::config::read(file, bytes) {
+        Ok(config) => config,
+        Err(mistakes) => return mistakes,
+    };
+    if !here {
+        return Vec::new();
+    }
+    match levee_dataplane::boot::look() {
+        Ok(machine) => config.against(&machine),
+        Err(error) => vec![
+            Diagnostic::new(file, format!("this machine cannot be looked at: {error}"))
+                .help("is /sys mounted? without `--here`, the file is judged by itself"),
+        ],
+    }
 }
 
 /// The files that a path stands for, as far as they can be read.

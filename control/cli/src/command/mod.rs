@@ -30,7 +30,7 @@ pub(crate) fn run(Arguments { common, command }: Arguments) -> Result<(), Failur
         Command::Counters(watch) => counters::counters(&dataplane()?, format, watch),
         Command::Events { follow } => events::show(&dataplane()?, format, follow),
         Command::Program(command) => program::run(dataplane, format, command),
-        Command::Check { files } => check::run(format, &files),
+        Command::Check { files, here } => check::run(format, &files, here),
         Command::Explain(question) => explain::run(dataplane, format, question),
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { out } => documents::man(out.as_deref()),
