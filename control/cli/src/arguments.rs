@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use ipnet::IpNet;
 use levee_api::net;
 use levee_api::report::FlowFilter;
 
@@ -277,6 +278,12 @@ pub(crate) struct Explain {
     /// What that dataplane is there for
     #[arg(long, value_enum, default_value_t, requires = "cluster")]
     pub(crate) role: Role,
+    /// A range of ClusterIPs, beside those of ServiceCIDR objects: `service_cidrs` of the control configuration
+    #[arg(long, value_name = "PREFIX", requires = "cluster")]
+    pub(crate) service_cidr: Vec<IpNet>,
+    /// Leave load balancers without a class to others: `load_balancer_class_required` of the control configuration
+    #[arg(long, requires = "cluster")]
+    pub(crate) load_balancer_class_required: bool,
     /// The packet: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp 192.0.2.7 > 10.96.0.1` for a ping
     #[arg(long)]
     pub(crate) packet: String,

@@ -8,8 +8,9 @@ mod offline;
 use std::io::{self, Write};
 
 use levee_api::explain::{Explanation, Fate, Packet, Question};
+use levee_control::compile::View;
 
-use crate::arguments::{Explain, Format};
+use crate::arguments::{Explain, Format, Role};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::value;
@@ -19,12 +20,11 @@ pub(super) fn run(
     format: Format,
     arguments: Explain,
 ) -> Result<(), Failure> {
-    let Explain { cluster, node, role, packet, from } = arguments;
     // A daemon would say the same, but only if it runs.
-    let packet: Packet = packet.parse().map_err(|error| Failure::argument("--packet", error))?;
-    let question = Question { packet: packet.to_string(), from: from.map(Into::into) };
-    let explanation: Explanation = match node {
-        Some(node) => offline::explain(&cluster, &node, role, &question)?,
+    let packet: Packet = arguments.packet.parse().map_err(|error| Failure::argument("--packet", error))?;
+    let question = Question { packet: packet.to_string(), from: arguments.from.map(Into::into) };
+    let explanation: Explanation = match view(&arguments) {
+        Some(view) => offline::explain(&arguments.cluster, &view, &question)?,
         None => client()?.post("/v1/explain", &question)?,
     };
     let mut stdout = io::stdout().lock();
@@ -32,6 +32,20 @@ pub(super) fn run(
         return in_words(&mut stdout, &explanation);
     }
     value(&mut stdout, format, &explanation)
+}
+
+/// Whose eyes to see the cluster with, if offline.
+fn view(arguments: &Explain) -> Option<View> {
+    let node = arguments.node.as_ref()?;
+    let view = match arguments.role {
+        Role::Node => View::node(node),
+        Role::Balancer => View::balancer(node),
+    };
+    Some(View {
+        service_cidrs: arguments.service_cidr.clone(),
+        class_required: arguments.load_balancer_class_required,
+        ..view
+    })
 }
 
 fn in_words(out: &mut impl Write, explanation: &Explanation) -> Result<(), Failure> {

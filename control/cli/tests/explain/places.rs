@@ -72,6 +72,16 @@ fn what_is_no_service_goes_its_way() {
 }
 
 #[test]
+fn ipv6_is_left_to_the_kernel_and_kept_from_the_fabric() {
+    // Of this version; the tables have its addresses already.
+    let node = on_node("rule_04_families", "node-1");
+    let packet = "tcp [fd00:244:1::5]:40000 > [fd00:96::10]:80";
+    node.ask(packet, &["--from", "uplink"]).passes("uplink");
+    node.ask(packet, &["--from", "pods"]).drops("pods", "ipv6_unsupported", None);
+    on_balancer("rule_04_families").ask("icmp fd00::1 > fd00:96::10", &[]).passes("uplink");
+}
+
+#[test]
 fn an_address_of_two_services_is_told_apart_by_port_and_protocol() {
     for place in [on_node("shared_address", "node-3"), on_balancer("shared_address")] {
         place.tcp(OUTSIDE, "192.0.2.80:80").forwards("uplink", WEB, "nat", &["10.244.1.10:8080"]);

@@ -80,6 +80,18 @@ fn a_node_that_is_not_there_is_told_and_the_answer_still_given() {
 }
 
 #[test]
+fn what_the_control_configuration_says_can_be_said() {
+    let node = on_node("load_balancer", "node-1");
+    let packet = format!("tcp {POD}:40000 > 10.112.0.1:80");
+    node.ask(&packet, &[]).is_plain("pods");
+    node.ask(&packet, &["--service-cidr", "10.112.0.0/16"]).drops("pods", "service_unallocated", None);
+    let packet = format!("tcp {OUTSIDE}:40000 > 192.0.2.80:80");
+    let balancer = on_balancer("load_balancer");
+    balancer.ask(&packet, &[]).forwards("uplink", WEB, "nat", &ALL);
+    balancer.ask(&packet, &["--load-balancer-class-required"]).passes("uplink");
+}
+
+#[test]
 fn bad_packets_say_what_is_expected() {
     let nodes = file("nodes").display().to_string();
     for packet in ["", "tcp", "gre 1.2.3.4:1 > 5.6.7.8:2", "tcp 1.2.3.4 > 5.6.7.8:9", "tcp 1.2.3.4:5 > [::1]:9"] {

@@ -20,7 +20,6 @@ use levee_dataplane::tables::snat::SnatRange;
 use levee_dataplane::tables::{Port, Tables};
 use levee_dataplane::verdict::PortId;
 
-use crate::arguments::Role;
 use crate::failure::Failure;
 
 /// As the dataplane's configuration has it by default.
@@ -30,21 +29,12 @@ const SNAT_PORTS: PortRange = PortRange { first: 61000, last: 65535 };
 /// known. No answer shows it.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8));
 
-/// Answers a question as the dataplane of a node would.
-pub(super) fn explain(
-    cluster: &[PathBuf],
-    node: &str,
-    role: Role,
-    question: &Question,
-) -> Result<Explanation, Failure> {
+/// Answers a question as the dataplane of a view would.
+pub(super) fn explain(cluster: &[PathBuf], view: &View, question: &Question) -> Result<Explanation, Failure> {
     let cluster = offline::load(cluster).map_err(Failure::Input)?;
-    let view = match role {
-        Role::Node => View::node(node),
-        Role::Balancer => View::balancer(node),
-    };
-    let (tables, notices) = tables(&cluster, &view)?;
+    let (tables, notices) = tables(&cluster, view)?;
     // What the objects have wrong by themselves is the business of `levee check`; a node that is not there changes every answer.
-    for notice in notices.iter().filter(|notice| notice.object == format!("Node {node}")) {
+    for notice in notices.iter().filter(|notice| notice.object == format!("Node {}", view.node)) {
         eprintln!("note: {notice}");
     }
     levee_dataplane::explain::explain(&tables, question).map_err(|error| Failure::argument("--packet", error))
