@@ -22,7 +22,7 @@ const ROWS: usize = 1000;
 pub(super) fn run(client: &Client, format: Format, command: Flow) -> Result<(), Failure> {
     match command {
         Flow::List { filter, limit, watch } => {
-            let path = path(&filter.into())?;
+            let path = path(&filter.into());
             let limit = match limit {
                 Some(0) => None,
                 None if format.is_for_people() => Some(ROWS),
@@ -30,7 +30,7 @@ pub(super) fn run(client: &Client, format: Format, command: Flow) -> Result<(), 
             };
             repeat(watch.watch, |out| show(client, format, &path, limit, out))
         }
-        Flow::Watch { filter, interval } => follow(client, format, &path(&filter.into())?, interval),
+        Flow::Watch { filter, interval } => follow(client, format, &path(&filter.into()), interval),
         Flow::Flush { filter, all } => {
             let filter = FlowFilter::from(filter);
             if filter == FlowFilter::default() && !all {
@@ -39,14 +39,25 @@ pub(super) fn run(client: &Client, format: Format, command: Flow) -> Result<(), 
                     "no filter is given, so every flow would be forgotten: say `--all`, or which (`--help` lists filters)",
                 ));
             }
-            flush(client, format, &path(&filter)?)
+            flush(client, format, &path(&filter))
         }
     }
 }
 
-fn path(filter: &FlowFilter) -> Result<String, Failure> {
-    let query = serde_urlencoded::to_string(filter).map_err(|error| Failure::argument("filter", error.to_string()))?;
-    Ok(if query.is_empty() { "/v1/flows".to_owned() } else { format!("/v1/flows?{query}") })
+fn path(filter: &FlowFilter) -> String {
+    let FlowFilter { client, frontend, port, backend, protocol, service } = filter;
+    let words = [
+        ("client", client.map(|address| address.to_string())),
+        ("frontend", frontend.map(|address| address.to_string())),
+        ("port", port.map(|port| port.to_string())),
+        ("backend", backend.map(|address| address.to_string())),
+        ("protocol", protocol.map(|protocol| protocol.to_string())),
+        ("service", service.clone()),
+    ];
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(words.iter().filter_map(|(name, word)| Some((name, word.as_ref()?))));
+    let query = query.finish();
+    if query.is_empty() { "/v1/flows".to_owned() } else { format!("/v1/flows?{query}") }
 }
 
 fn show(client: &Client, format: Format, path: &str, limit: Option<usize>, out: &mut Vec<u8>) -> Result<(), Failure> {
@@ -223,9 +234,9 @@ mod tests {
             ..FlowFilter::default()
         };
         assert_eq!(
-            path(&filter).expect("a path"),
+            path(&filter),
             "/v1/flows?client=2001%3Adb8%3A%3A1&port=80&service=default%2Fweb%3Ahttp%26port%3D81"
         );
-        assert_eq!(path(&FlowFilter::default()).expect("a path"), "/v1/flows");
+        assert_eq!(path(&FlowFilter::default()), "/v1/flows");
     }
 }
