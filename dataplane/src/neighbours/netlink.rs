@@ -22,13 +22,15 @@ use crate::config::Interface;
 
 /// Changes are gathered for this long before they are told: one `ip route` can make several.
 const GATHER: Duration = Duration::from_millis(5);
-/// Where neighbours cannot be managed, those wanted are asked for again this often, well within the 15 s in which the
-/// kernel takes an answer for fresh.
+/// Neighbours that the kernel refused are tried again this often; where it cannot manage any, so are all that are wanted, well within the
+/// 15 s in which it takes an answer for fresh.
 const REFRESH: Duration = Duration::from_secs(10);
 /// Neighbours are installed so many at a time, and so often: 1,600 a second. Each costs a broadcast, and a node that starts in a large cluster
 /// wants thousands.
 const PORTION: usize = 32;
 const PACE: Duration = Duration::from_millis(20);
+/// How often neighbours are taken back at the end, at the pace above.
+const TAKE_BACK_TRIES: usize = 10;
 /// Pause before everything is read anew after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -49,6 +51,7 @@ pub async fn run(
         view: View::new(names),
         wanted: Wanted::new(Instant::now()),
         queue: VecDeque::new(),
+        refused: BTreeSet::new(),
         manages: true,
     };
     let mut stop = std::pin::pin!(stop);
@@ -89,6 +92,8 @@ struct Room {
     wanted: Wanted,
     /// Wanted, and not installed yet.
     queue: VecDeque<Key>,
+    /// Wanted, and refused by the kernel: its interface is down, mostly. Tried again later.
+    refused: BTreeSet<Key>,
     /// Whether the kernel knows managed neighbours; known after the first.
     manages: bool,
 }
@@ -114,6 +119,7 @@ impl Room {
         self.give_up_failed(&updates).await;
         tell(updates);
         self.queue = self.wanted.iter().collect();
+        self.refused.clear();
         let standing = asked.standing.borrow_and_update().clone();
         self.stand(&standing).await;
 
@@ -139,6 +145,7 @@ impl Room {
                     }
                     let updates = self.view.updates();
                     self.give_up_failed(&updates).await;
+                    self.want_lost(&updates);
                     if !updates.is_empty() {
                         tell(updates);
                     }
@@ -167,7 +174,10 @@ impl Room {
                         }
                     }
                 }
-                _ = refresh.tick(), if !self.manages => self.queue = self.wanted.iter().collect(),
+                _ = refresh.tick() => {
+                    let again = std::mem::take(&mut self.refused);
+                    if self.manages { self.queue.extend(again) } else { self.queue = self.wanted.iter().collect() }
+                }
             }
         }
     }
@@ -223,8 +233,20 @@ impl Room {
         }
     }
 
+    /// What is wanted and somebody else removed, a link that went down or a person, is wanted again.
+    fn want_lost(&mut self, updates: &[Update]) {
+        for update in updates {
+            if let Update::Neighbour { key, state: None, .. } = update
+                && self.wanted.contains(key)
+            {
+                self.queue.push_back(*key);
+            }
+        }
+    }
+
     /// Has the kernel resolve a neighbour, and keep it.
-    async fn want(&mut self, (port, address): Key) {
+    async fn want(&mut self, key: Key) {
+        let (port, address) = key;
         let Some(link) = self.view.neighbour_link(port).filter(|_| address.is_ipv4()) else { return };
         // A static neighbour needs no care, and asking for it would make it an ordinary one (`__neigh_update`, net/core/neighbour.c).
         if self.view.keeper(link, address) == Keeper::Other {
@@ -241,6 +263,7 @@ impl Room {
                 }
                 Err(error) => {
                     tracing::debug!(%error, %address, "a neighbour could not be installed");
+                    self.refused.insert(key);
                     return;
                 }
             }
@@ -280,11 +303,23 @@ impl Room {
         }
     }
 
-    /// Leaves the kernel's table as it was found.
-    async fn take_back(&self) {
-        let ours: BTreeSet<Key> = self.wanted.iter().chain(self.view.marked()).collect();
-        for key in ours {
-            self.drop_neighbour(key).await;
+    /// Leaves the kernel's table as it was found: nothing in it bears our mark.
+    async fn take_back(&mut self) {
+        // Read anew: this may come in the middle of a reading. And again: an entry that is in use just then stays.
+        for _ in 0..TAKE_BACK_TRIES {
+            self.view.restart();
+            if let Err(error) = self.read_all().await {
+                tracing::warn!(%error, "neighbours stay as they are, managed by the kernel (`ip neigh`, proto 76)");
+                return;
+            }
+            let ours = self.view.marked();
+            if ours.is_empty() {
+                return;
+            }
+            for key in ours {
+                self.drop_neighbour(key).await;
+            }
+            tokio::time::sleep(PACE).await;
         }
     }
 }

@@ -306,7 +306,15 @@ fn standing_neighbours_are_managed_before_any_packet_and_taken_back() {
         });
         assert!(ip("neigh show dev up0").contains("managed"), "{}", ip("neigh show dev up0"));
         assert!(ip("neigh show dev br-ex").contains("managed"));
-        // Somebody removes it: it is told, and the set is not changed by that.
+        // Somebody removes it: it is wanted again.
+        ip("neigh del 192.0.2.1 dev up0");
+        following.until("gone", |known| !resolved(known, UPLINK, "192.0.2.1"));
+        following.until("there again", |known| resolved(known, UPLINK, "192.0.2.1"));
+        // So it is after the link was down.
+        ip("link set up0 down");
+        following.until("down", |known| !resolved(known, UPLINK, "192.0.2.1"));
+        ip("link set up0 up");
+        following.until("up again", |known| resolved(known, UPLINK, "192.0.2.1"));
         following.asking.standing([(UPLINK, address("192.0.2.2"))].into());
         following.until("another set", |known| {
             resolved(known, UPLINK, "192.0.2.2")

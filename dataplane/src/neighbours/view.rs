@@ -163,9 +163,10 @@ impl View {
         self.changed.links = true;
         // A link that goes down takes its IPv4 routes with it, and the kernel does not announce their going.
         let went_down = old.as_ref().is_some_and(|old| old.up && !new.up);
-        // One that is new or renamed may be a port's; its neighbours and routes then count.
-        let renamed = old.is_none_or(|old| old.name != new.name) && self.is_ours(&new.name);
-        self.changed.stale |= renamed || went_down && self.routes_through(index);
+        // One that is new, renamed or up again may be a port's; its neighbours and routes then count, and those that are wanted can
+        // be installed.
+        let returned = old.is_none_or(|old| old.name != new.name || !old.up && new.up) && self.is_ours(&new.name);
+        self.changed.stale |= returned || went_down && self.routes_through(index);
     }
 
     fn no_link(&mut self, message: &LinkMessage) {

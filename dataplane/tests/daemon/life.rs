@@ -58,7 +58,8 @@ fn it_forwards_answers_for_what_it_is_given_and_leaves_nothing_behind() {
         assert_eq!(daemon.stop(), Some(0));
         assert!(!socket.exists());
         assert!(offload().contains("on"), "the offload is put back");
-        assert!(!ip("neigh show").contains("managed"), "the neighbours are given back");
+        let left = ip("neigh show");
+        assert!(!left.contains("managed"), "the neighbours are given back: {left}");
         assert!(!ip("link show").contains("levee-tap"));
         assert!(!ip("link show").contains("xdp"), "no program is left");
     });
