@@ -271,6 +271,9 @@ fn begin(
     scene: &Scene<'_>,
     memory: &mut Memory,
 ) -> Decision {
+    if !service.admits(frontend.clients, tuple.source.address) {
+        return dropped(Reason::SourceNotAllowed);
+    }
     let state = match ip.transport {
         Transport::Tcp(tcp) if tcp.opens() => State::Syn,
         Transport::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0 => return dropped(Reason::NoReplyAllowed),

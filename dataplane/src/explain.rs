@@ -60,7 +60,8 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         verdict,
         reason: reason.into(),
         service: service.map(|(service, _)| service.name.to_string()),
-        candidates: service.map_or_else(Vec::new, |(service, pool)| {
+        // A packet that is refused or dropped has none, whoever there is for others.
+        candidates: service.filter(|_| verdict == Fate::Forward).map_or_else(Vec::new, |(service, pool)| {
             let candidates = service.backends.iter().filter(|backend| backend.is_in(pool));
             let mut candidates: Vec<_> = candidates.map(|backend| text(backend.endpoint)).collect();
             // As texts: so that whoever reads them can tell that they are sorted.
@@ -192,6 +193,7 @@ mod tests {
                         mode: Mode::Dnat,
                         pool: Pool::Cluster,
                         when_empty: WhenEmpty::Reject,
+                        source_ranges: Vec::new(),
                     }],
                     backends: backends
                         .iter()

@@ -91,6 +91,8 @@ reasons! {
     ServiceUnallocated = "service_unallocated",
     /// A VIP's packet of a protocol that no service can have.
     VipProtocol = "vip_protocol",
+    /// A client outside of the ranges that the service's address is open to (`loadBalancerSourceRanges`).
+    SourceNotAllowed = "source_not_allowed",
     /// The service's policy allows only backends of this node, and there is none; other nodes have some.
     NoLocalBackend = "no_local_backend",
     /// A fragment of a packet to or from a service: without a transport header it cannot be balanced.

@@ -36,6 +36,7 @@ fn frontend(address: Ipv4Addr, port: u16, mode: Mode) -> Frontend {
         mode,
         pool: Pool::Cluster,
         when_empty: WhenEmpty::Reject,
+        source_ranges: Vec::new(),
     }
 }
 

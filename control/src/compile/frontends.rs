@@ -36,6 +36,7 @@ pub(super) fn frontends(
         mode,
         pool,
         when_empty: when_empty(pool, selection),
+        source_ranges: Vec::new(),
     };
     let local = policy == TrafficPolicy::Local;
     match (role, kind) {

@@ -26,8 +26,6 @@
 //! # Where it differs from kube-proxy, besides `service-rules`
 //! - On a balancer, topology hints are ignored for ClusterIPs too: a service port has one Cluster pool, and it must be the
 //!   same on every balancer.
-//! - A load-balancer address with `loadBalancerSourceRanges` is refused to everybody, with a notice, as long as the
-//!   dataplane cannot tell clients apart by range: open to all would be worse.
 
 mod frontends;
 mod local;

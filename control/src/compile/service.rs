@@ -1,5 +1,8 @@
 //! One Service to its part of a program.
 
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Affinity, Backend, Frontend, Mode, Service as Programmed, Vip};
 
@@ -36,11 +39,12 @@ pub fn service<'a>(
     let mut work = Work { name, object, context, notices: &mut compiled.notices };
     let asked = work.asked_mode();
     let balanced = work.serves_load_balancer_ips();
+    let open_to = work.open_to();
     work.tell_of_what_is_not_served();
 
     for (family, cluster_ip) in &object.cluster_ips {
         let balancer_ips: Vec<_> =
-            object.load_balancer_ips.iter().filter(is_of(*family)).filter(|_| balanced.is_ours()).copied().collect();
+            object.load_balancer_ips.iter().filter(is_of(*family)).filter(|_| balanced).copied().collect();
         compiled.vips.push(Vip { address: *cluster_ip, announce: false });
         compiled.vips.extend(
             balancer_ips.iter().map(|address| Vip { address: *address, announce: context.role == Role::Balancer }),
@@ -74,17 +78,19 @@ pub fn service<'a>(
                 internal_mode,
                 &selection,
             );
-            let mut add = |kind, at| {
-                list.extend(frontends(kind, at, context.role, object.external_policy, external_mode, &selection));
+            let mut add = |kind, at, ranges: Option<&Vec<IpNet>>| {
+                let added = frontends(kind, at, context.role, object.external_policy, external_mode, &selection);
+                let source_ranges = ranges.cloned().unwrap_or_default();
+                list.extend(
+                    added.into_iter().map(|frontend| Frontend { source_ranges: source_ranges.clone(), ..frontend }),
+                );
             };
-            if balanced == Balanced::Open {
-                for address in &balancer_ips {
-                    add(Address::LoadBalancer, (*address, number));
-                }
+            for address in &balancer_ips {
+                add(Address::LoadBalancer, (*address, number), open_to.get(family));
             }
             if let Some(node_port) = port.node_port {
                 for address in context.node_port_addresses.iter().filter(is_of(*family)) {
-                    add(Address::NodePort, (*address, node_port.get()));
+                    add(Address::NodePort, (*address, node_port.get()), None);
                 }
             }
             compiled.services.push(Programmed {
@@ -103,23 +109,6 @@ pub fn service<'a>(
 /// `namespace/name:port`, or `namespace/name` for a port without a name, as kube-proxy writes it.
 fn port_name(name: &ObjectName, port: &ServicePort) -> String {
     if port.name.is_empty() { name.to_string() } else { format!("{name}:{}", port.name) }
-}
-
-/// What becomes of the load-balancer addresses of a Service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Balanced {
-    /// Another's, or none: not even a VIP (rule 41).
-    No,
-    /// Ours, but refused to everybody.
-    Closed,
-    /// Ours.
-    Open,
-}
-
-impl Balanced {
-    fn is_ours(self) -> bool {
-        self != Balanced::No
-    }
 }
 
 /// What is at hand while one Service is compiled.
@@ -151,37 +140,40 @@ impl Work<'_> {
         }
     }
 
-    /// Rules 34 and 41.
-    fn serves_load_balancer_ips(&mut self) -> Balanced {
+    /// Rule 41: another's addresses are not even VIPs.
+    fn serves_load_balancer_ips(&mut self) -> bool {
         let ours = match self.object.class.as_deref() {
             Some(class) => class == LOAD_BALANCER_CLASS,
             None => !self.context.class_required,
         };
         if self.object.external != External::LoadBalancer || !ours {
-            return Balanced::No;
+            return false;
         }
         if self.object.load_balancer_ips.is_empty() {
             self.notice("it is of type LoadBalancer, but has no address in `status.loadBalancer.ingress` yet");
-            return Balanced::No;
+            return false;
         }
+        true
+    }
+
+    /// Rule 34: who may use the load-balancer addresses of each family. A family that is not there is open to all.
+    fn open_to(&mut self) -> BTreeMap<Family, Vec<IpNet>> {
         let ranges = &self.object.source_ranges;
-        // Any /0 allows all.
-        if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
-            return Balanced::Open;
+        let mut open_to: BTreeMap<Family, Vec<IpNet>> = BTreeMap::new();
+        if self.object.external != External::LoadBalancer || ranges.iter().any(|range| range.prefix_len() == 0) {
+            return open_to;
         }
-        self.notice(
-            "`loadBalancerSourceRanges` cannot be enforced by this version, so its load-balancer addresses refuse \
-             everybody; remove the ranges to open them to all",
-        );
-        for family in self.object.cluster_ips.keys() {
-            let has = |range: &&ipnet::IpNet| Family::of(range.addr()) == *family;
-            if !ranges.iter().any(|range| has(&range)) {
+        for range in ranges {
+            open_to.entry(Family::of(range.addr())).or_default().push(range.trunc());
+        }
+        for family in self.object.cluster_ips.keys().filter(|_| !ranges.is_empty()) {
+            if !open_to.contains_key(family) {
                 self.notice(format!(
-                    "`loadBalancerSourceRanges` has no range of {family}, which kube-proxy reads as open to all of {family}"
+                    "`loadBalancerSourceRanges` has no range of {family}, which leaves its addresses of {family} open to all"
                 ));
             }
         }
-        Balanced::Closed
+        open_to
     }
 
     fn tell_of_what_is_not_served(&mut self) {

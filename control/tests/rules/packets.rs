@@ -2,7 +2,7 @@
 
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Affinity, Mode, Pool, Side, WhenEmpty};
-use levee_control::compile::View;
+use levee_control::compile::{Role, View};
 
 use crate::common::*;
 
@@ -139,21 +139,23 @@ fn rule_33_a_pod_may_reach_itself() {
 }
 
 #[test]
-fn rule_34_source_ranges_close_load_balancer_addresses_and_a_missing_family_is_told() {
+fn rule_34_source_ranges_guard_load_balancer_addresses_and_a_missing_family_is_told() {
     let endpoints = slice("s", &["10.244.1.1 here"]);
+    let ranges = |compiled: &Compiled, at: &str, side| -> Vec<String> {
+        compiled.frontend(at, side).source_ranges.iter().map(ToString::to_string).collect()
+    };
     for view in [View::node("here"), View::balancer("b")] {
-        let compiled = on(&(balanced("loadBalancerSourceRanges: [' 198.51.100.0/24 ']") + &endpoints), &view);
-        // Still a VIP, so that it refuses; not open to those outside of the ranges.
-        assert!(compiled.try_frontend("192.0.2.80:80", Side::Any).is_none());
-        assert!(compiled.vips().iter().any(|(address, _)| address == "192.0.2.80"));
-        assert!(compiled.tells("Service default/web", "cannot be enforced"));
+        let side = if view.role == Role::Node { Side::Uplink } else { Side::Any };
+        let compiled = on(&(balanced("loadBalancerSourceRanges: [' 198.51.100.7/24 ']") + &endpoints), &view);
+        assert_eq!(ranges(&compiled, "192.0.2.80:80", side), ["198.51.100.0/24"]);
+        assert!(ranges(&compiled, "10.96.0.10:80", side).is_empty(), "the ClusterIP has none");
         // Any /0 allows all.
-        let open = balanced("loadBalancerSourceRanges: [198.51.100.0/24, 0.0.0.0/0]") + &endpoints;
-        assert!(on(&open, &view).try_frontend("192.0.2.80:80", Side::Any).is_some());
+        let open = on(&(balanced("loadBalancerSourceRanges: [198.51.100.0/24, 0.0.0.0/0]") + &endpoints), &view);
+        assert!(ranges(&open, "192.0.2.80:80", side).is_empty());
     }
     // Node ports have no ranges.
     let compiled = on_node(&(balanced("loadBalancerSourceRanges: [198.51.100.0/24]") + &endpoints));
-    assert!(compiled.try_frontend("172.16.0.1:30080", Side::Uplink).is_some());
+    assert!(ranges(&compiled, "172.16.0.1:30080", Side::Uplink).is_empty());
     let dual =
         "clusterIPs: [10.96.0.10, fd00::10]\nipFamilies: [IPv4, IPv6]\nloadBalancerSourceRanges: [198.51.100.0/24]";
     assert!(on_node(&balanced(dual)).tells("Service default/web", "no range of IPv6"));

@@ -135,6 +135,10 @@ pub struct Frontend {
     /// What happens when the pool has nobody.
     #[serde(default)]
     pub when_empty: WhenEmpty,
+    /// Clients that may begin flows here; empty: everybody. Flows that there are go on when this changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub source_ranges: Vec<IpNet>,
 }
 
 /// Whose packets a frontend serves.
@@ -276,6 +280,10 @@ impl Program {
         self.vips.sort();
         self.vips.dedup();
         for service in &mut self.services {
+            for frontend in &mut service.frontends {
+                frontend.source_ranges.sort();
+                frontend.source_ranges.dedup();
+            }
             service.frontends.sort();
             service.frontends.dedup();
             for backend in &mut service.backends {

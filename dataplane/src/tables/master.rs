@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use levee_api::net::{Mac, PortRange, Protocol, Role};
 use levee_api::program::{self, Delta, Generation, Local, Program, ServiceKey, Vip};
 
-use super::service::{BackendKey, Frontend, FrontendKey, Service, roles};
+use super::service::{BackendKey, Frontend, FrontendKey, Service, clients, roles};
 use super::snat::SnatRange;
 use super::{NeighbourKey, Owner, Port, Route, Tables, validate};
 use crate::address::Address;
@@ -326,6 +326,7 @@ impl Master {
                     mode: frontend.mode,
                     pool: frontend.pool,
                     when_empty: frontend.when_empty,
+                    clients: clients(&entry.program, frontend),
                 };
                 self.tables.frontends.insert(frontend_key(frontend, protocol, *from), value);
             }

@@ -2,11 +2,14 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use levee_api::net::{Protocol, Role};
 use levee_api::program::{self, Mode, Pool, Side, WhenEmpty};
 
+use super::lpm::Lpm;
 use super::map::Key;
 use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
@@ -14,7 +17,6 @@ use crate::maglev::Maglev;
 use crate::verdict::Endpoint;
 
 /// A service, immutable.
-#[derive(Debug)]
 pub struct Service {
     /// Never given to another service while this dataplane runs, so that a flow can tell a new service in an old slot.
     pub id: u32,
@@ -30,6 +32,17 @@ pub struct Service {
     pub backends: Box<[Backend]>,
     cluster: Option<Maglev>,
     local: Option<Maglev>,
+    /// What [`Clients`] name: each list of ranges once.
+    ranges: Box<[Lpm<()>]>,
+}
+
+/// Who may begin flows at a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// Everybody.
+    All,
+    /// Those in this list of ranges of the service.
+    In(u16),
 }
 
 /// A backend of one service.
@@ -88,6 +101,17 @@ impl Service {
             cluster: table(Pool::Cluster),
             local: table(Pool::Local),
             backends: backends.into(),
+            ranges: lists(service).map(|list| list.iter().map(|net| (*net, ())).collect()).collect(),
+        }
+    }
+
+    /// Whether a client may begin a flow.
+    #[inline]
+    #[must_use]
+    pub fn admits(&self, clients: Clients, address: Address) -> bool {
+        match clients {
+            Clients::All => true,
+            Clients::In(list) => self.ranges.get(usize::from(list)).is_some_and(|ranges| ranges.contains(address)),
         }
     }
 
@@ -119,6 +143,22 @@ impl Service {
             let ports = u32::from(client.port) << 16 | u32::from(frontend.port);
             MAGLEV_KEY.tuple(client.address, frontend.address, ports, self.protocol.number())
         }
+    }
+}
+
+/// The lists of ranges that a service's frontends have, each once.
+fn lists(service: &program::Service) -> impl Iterator<Item = &Vec<IpNet>> {
+    let lists: BTreeSet<_> = service.frontends.iter().map(|frontend| &frontend.source_ranges).collect();
+    lists.into_iter().filter(|list| !list.is_empty())
+}
+
+/// Who may begin flows at one of a service's frontends.
+#[must_use]
+pub fn clients(service: &program::Service, frontend: &program::Frontend) -> Clients {
+    match lists(service).position(|list| *list == frontend.source_ranges) {
+        // More lists than that is more frontends than ports; a list that had no number would admit nobody.
+        Some(list) => Clients::In(u16::try_from(list).unwrap_or(u16::MAX)),
+        None => Clients::All,
     }
 }
 
@@ -161,6 +201,8 @@ pub struct Frontend {
     pub pool: Pool,
     /// What happens where there are none.
     pub when_empty: WhenEmpty,
+    /// Who may begin flows.
+    pub clients: Clients,
 }
 
 /// The roles of ports whose packets a side stands for.

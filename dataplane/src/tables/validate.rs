@@ -37,6 +37,9 @@ pub(super) fn service(service: &Service) -> Result<(), String> {
             ));
         }
         address("frontend", frontend.address).or_else(&wrong)?;
+        if let Some(range) = frontend.source_ranges.iter().find(|range| Family::of(range.addr()) != service.family) {
+            return wrong(format!("source range {range} is of another family than frontend {}", frontend.address));
+        }
     }
     for (index, backend) in service.backends.iter().enumerate() {
         if backend.port == 0 {

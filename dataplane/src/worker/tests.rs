@@ -77,6 +77,7 @@ fn service(protocol: Protocol, mode: Mode, backends: &[[u8; 4]]) -> Service {
             mode,
             pool: Pool::Cluster,
             when_empty: WhenEmpty::Reject,
+            source_ranges: Vec::new(),
         }],
         backends: backends
             .iter()
@@ -456,6 +457,25 @@ fn what_cannot_be_served_is_refused_at_once() {
     lab.dropped(UPLINK, &tcp((PEER, NODE), (CLIENT, [10, 96, 0, 9]), (4000, 80), "S"), Reason::ServiceUnallocated);
     let refused = (0..200).filter(|_| !lab.arrive(UPLINK, &udp((PEER, NODE), (CLIENT, VIP), (4000, 81))).is_empty());
     assert!(refused.count() <= 100);
+}
+
+#[test]
+fn only_clients_in_the_ranges_may_begin_and_flows_that_there_are_go_on() {
+    let mut start = program(Mode::Nat, &[REMOTE_IP]);
+    let mut lab = Lab::new(1, start.clone());
+    lab.one(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "S"));
+    for service in &mut start.services {
+        service.frontends[0].source_ranges =
+            vec!["203.0.113.0/24".parse().unwrap(), "198.51.100.7/32".parse().unwrap()];
+    }
+    lab.amend(Delta { upsert_services: start.services, ..Delta::default() });
+    lab.one(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "A"));
+    lab.dropped(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4001, 80), "S"), Reason::SourceNotAllowed);
+    lab.dropped(UPLINK, &udp((PEER, NODE), (CLIENT, VIP), (4001, 80)), Reason::SourceNotAllowed);
+    for client in [[203, 0, 113, 9], [198, 51, 100, 7]] {
+        lab.one(UPLINK, &tcp((PEER, NODE), (client, VIP), (4001, 80), "S"));
+    }
+    lab.dropped(UPLINK, &tcp((PEER, NODE), ([198, 51, 100, 8], VIP), (4001, 80), "S"), Reason::SourceNotAllowed);
 }
 
 #[test]

@@ -205,7 +205,7 @@ pub fn backend(index: usize, pools: &[Pool]) -> Backend {
 }
 
 fn front(address: [u8; 4], port: u16, from: Side, mode: Mode, pool: Pool, when_empty: WhenEmpty) -> Frontend {
-    Frontend { address: address.into(), port, from, mode, pool, when_empty }
+    Frontend { address: address.into(), port, from, mode, pool, when_empty, source_ranges: Vec::new() }
 }
 
 fn service(

@@ -177,10 +177,10 @@ fn rule_33_a_pod_reaches_itself_with_its_source_rewritten() {
 }
 
 #[test]
-fn rule_34_source_ranges_are_not_enforced_yet_so_nobody_is_let_in() {
+fn rule_34_source_ranges_guard_load_balancer_addresses_and_nothing_else() {
     for place in [on_node("rule_34_source_ranges", "node-1"), on_balancer("rule_34_source_ranges")] {
-        place.tcp(OUTSIDE, "192.0.2.80:80").is_closed("uplink");
-        place.tcp("203.0.113.7", "192.0.2.80:80").is_closed("uplink");
+        place.tcp(OUTSIDE, "192.0.2.80:80").drops("uplink", "source_not_allowed", Some(WEB));
+        place.tcp("203.0.113.7", "192.0.2.80:80").forwards("uplink", WEB, "nat", &ALL);
         place.tcp(OUTSIDE, "10.96.0.10:80").forwards("uplink", WEB, "nat", &ALL);
     }
     // Node ports have no ranges.
