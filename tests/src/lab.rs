@@ -177,8 +177,8 @@ fn take_down_everything() {
     }
 }
 
-/// Takes down what labs of dead processes have left.
-fn reap() {
+/// Takes down what labs of dead processes have left. Every lab that starts does so too.
+pub fn reap() {
     for namespace in namespaces() {
         if owner(&namespace).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             eprintln!("lab: {namespace} is left over from a run that was killed: removing it");

@@ -42,7 +42,7 @@ pub mod traffic;
 pub use census::{Arp, Census, Kind};
 pub use daemon::Daemon;
 pub use fabric::{Fabric, Wire};
-pub use lab::Lab;
+pub use lab::{Lab, reap};
 pub use namespace::Namespace;
 pub use node::{ArpPayload, Host, Node, Pod, Uplink};
 pub use scene::Scene;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use levee_tests::cluster::{Cluster, Endpoint, Service, State};
 use levee_tests::levee::{Control, Dataplane, Ports, Role, Take, at};
-use levee_tests::traffic::{Curl, EchoServer, Nginx, Tally, connect_many};
+use levee_tests::traffic::{Curl, EchoServer, Load, Nginx, Tally, connect_many};
 use levee_tests::{Host, Scene};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
@@ -77,7 +77,7 @@ fn a_cluster_in_yaml_is_served_and_followed() {
     let tally = Curl::many(&pod.namespace, at(CLUSTER_IP, 80), 2, 20);
     assert_eq!((tally.answered(), tally.by_server.len()), (40, 2), "a pod, by the ClusterIP: {tally}");
     // One endpoint leaves, as Kubernetes lets it: it drains, and then it is gone. Nobody notices.
-    let load: Vec<_> = (0..4).map(|_| Curl::start(&world.client.namespace, at(VIP, 80), 400)).collect();
+    let load = Load::start(&world.client.namespace, at(VIP, 80), 4);
     std::thread::sleep(Duration::from_millis(200));
     let generation = world.generation();
     world.web.endpoints[0].state = State::Terminating;
@@ -88,11 +88,10 @@ fn a_cluster_in_yaml_is_served_and_followed() {
     let gone = world.web.endpoints.remove(0);
     world.cluster.apply(&world.web);
     world.wait_after(generation);
-    let mut total = Tally::default();
-    for curl in load {
-        total.merge(curl.finish());
-    }
-    assert_eq!((total.answered(), total.failures.len()), (1600, 0), "{total}\n{}", world.balancer.counters());
+    std::thread::sleep(Duration::from_millis(300));
+    let tally = load.finish();
+    assert_eq!(tally.failures, [""; 0], "{tally}\n{}", world.balancer.counters());
+    assert!(tally.answered() >= 100, "{tally}");
     let tally = world.requests(40);
     assert_eq!((tally.answered(), tally.by_server.len()), (40, 1), "{gone:?} is gone: {tally}");
 }
@@ -134,10 +133,11 @@ fn forwarding_does_not_need_the_control_process() {
     control.daemon.kill();
     world.assert_answered("without control");
     let generation = world.generation();
-    let load = Curl::start(&world.client.namespace, at(VIP, 80), 300);
+    let load = Load::start(&world.client.namespace, at(VIP, 80), 2);
     world.controls.last_mut().expect("the balancer has one").restart();
     let tally = load.finish();
-    assert_eq!((tally.answered(), tally.failures.len()), (300, 0), "while control restarts: {tally}");
+    assert_eq!(tally.failures, [""; 0], "while control restarts: {tally}");
+    assert!(tally.answered() >= 50, "while control restarts: {tally}");
     // What changes now is followed again.
     world.web.endpoints.truncate(1);
     world.cluster.apply(&world.web);

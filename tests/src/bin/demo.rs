@@ -11,10 +11,10 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use levee_tests::cluster::{Cluster, Endpoint, Service, State};
-use levee_tests::levee::{Control, Dataplane, Ports, Role, Take, at};
+use levee_tests::levee::{Control, Dataplane, Ports, Role, Take, at, binary};
 use levee_tests::scene::routes;
-use levee_tests::traffic::{Curl, EchoServer, Nginx, Outcome, Tally, connect_many};
-use levee_tests::{ArpPayload, Census, Fabric, Host, Lab, Node, Uplink};
+use levee_tests::traffic::{Curl, EchoServer, Load, Nginx, Outcome, connect_many};
+use levee_tests::{ArpPayload, Census, Fabric, Host, Lab, Namespace, Node, Uplink, reap};
 
 /// Name of the lab, unless the environment has another (a test that must not meet a lab that was kept).
 const NAME: &str = "levee-demo";
@@ -25,29 +25,35 @@ const PODS: u8 = 3;
 const CONNECTIONS: usize = 100;
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
 const VIP_OF_NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 251);
+/// Between two changes, with requests going on: some hundred of them.
+const A_WHILE: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
-    let keep = match std::env::args().skip(1).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let keep = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => false,
         ["--keep"] => true,
         ["--down"] => {
             Lab::tear_down(&name());
             return ExitCode::SUCCESS;
         }
+        // For scripts/test, which may have been interrupted.
+        ["--reap"] => {
+            reap();
+            return ExitCode::SUCCESS;
+        }
         _ => {
-            eprintln!(
-                "usage: demo [--keep | --down]\n  --keep  leave the lab up, to look around\n  --down  take down one that was kept"
-            );
+            eprintln!("usage: demo [--keep | --down]");
+            eprintln!("  --keep  leave the lab up, to look around");
+            eprintln!("  --down  take down one that was kept");
             return ExitCode::from(2);
         }
     };
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
-        eprintln!(
-            "\nthe demo cannot go on: {message}\n  ({})",
-            panic.location().map_or(String::new(), ToString::to_string)
-        );
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        eprintln!("\nthe demo cannot go on: {message}\n  ({place})");
     }));
     match catch_unwind(AssertUnwindSafe(|| run(keep))) {
         Ok(Ok(true)) => ExitCode::SUCCESS,
@@ -142,13 +148,21 @@ fn compare(before: &Measured, after: &Measured, table: &mut Table) {
     table.add("the flood was there before", flooded, "", flooded);
 }
 
-/// All that runs once levee does; dropped from the top.
-struct Running {
-    controls: Vec<Control>,
-    dataplanes: Vec<Dataplane>,
-    servers: Vec<Nginx>,
+/// One dataplane and who programs it; control ends first.
+struct Levee {
+    control: Control,
+    dataplane: Dataplane,
 }
 
+impl Levee {
+    fn start(namespace: &Namespace, role: Role, name: &str, cluster: &Cluster) -> Levee {
+        let ports = if role == Role::Node { Ports::Node(Take::Owned) } else { Ports::Balancer(Take::Owned) };
+        let dataplane = Dataplane::start(namespace, ports);
+        Levee { control: Control::start(namespace, role, name, cluster, &dataplane), dataplane }
+    }
+}
+
+/// The four parts, the table, and whether all is as it should be.
 fn run(keep: bool) -> Result<bool, String> {
     let start = Instant::now();
     let lab = Lab::named(&name())?;
@@ -160,9 +174,8 @@ fn run(keep: bool) -> Result<bool, String> {
     for node in &mut nodes {
         node.connect(Uplink::Bridged(ArpPayload::Left), &[]);
     }
-    println!(
-        "   {NODES} nodes on one learning bridge; the rule on each: ebtables -t nat -A POSTROUTING -o eth0 -j snat --to-source <node's MAC>"
-    );
+    println!("   {NODES} nodes on one learning bridge, and on each of them:");
+    println!("   ebtables -t nat -A POSTROUTING -o eth0 -j snat --to-source <the node's MAC>");
     let before = measure(&fabric, &nodes);
 
     title("2. After: the same nodes and pods, with levee between each NIC and its pods' bridge");
@@ -178,71 +191,64 @@ fn run(keep: bool) -> Result<bool, String> {
     web.endpoints = nodes.iter().filter_map(|node| node.pods().first().map(|pod| Endpoint::of(node, pod))).collect();
     cluster.apply(&web);
     cluster.apply(&Service { vip: Some(VIP_OF_NOBODY), ..Service::new("nobody", Ipv4Addr::new(10, 96, 0, 11)) });
-    let mut running = Running { controls: Vec::new(), dataplanes: Vec::new(), servers: Vec::new() };
-    for node in &nodes {
-        let dataplane = Dataplane::start(node.namespace(), Ports::Node(Take::Owned));
-        running.controls.push(Control::start(node.namespace(), Role::Node, &node.name(), &cluster, &dataplane));
-        running.dataplanes.push(dataplane);
-    }
-    for (node, dataplane) in nodes.iter().zip(&running.dataplanes) {
-        let others: Vec<_> = nodes.iter().map(Node::address).filter(|address| *address != node.address()).collect();
-        dataplane.wait_for_neighbours(&others);
-    }
+    let on_nodes = start_on_nodes(&nodes, &cluster);
     fabric.wait_until_quiet();
     println!(
-        "   levee-dataplane and levee-control run on {} nodes, programmed from {}",
-        nodes.len(),
+        "   levee-dataplane and levee-control run on {NODES} nodes, programmed from {}",
         cluster.directory().display()
     );
     let after = measure(&fabric, &nodes);
     compare(&before, &after, &mut table);
 
     title("3. A balancer with a VIP in front of three HTTP servers on three nodes");
-    for pod in nodes.iter().flat_map(Node::pods) {
-        running.servers.push(Nginx::start(&pod.namespace, &pod.name, 8080));
-    }
-    let dataplane = Dataplane::start(&balancer.namespace, Ports::Balancer(Take::Owned));
-    let control = Control::start(&balancer.namespace, Role::Balancer, "balancer", &cluster, &dataplane);
-    balance(&client, &dataplane, &cluster, &mut web, &mut table);
+    let pods = nodes.iter().flat_map(Node::pods);
+    let servers: Vec<_> = pods.map(|pod| Nginx::start(&pod.namespace, &pod.name, 8080)).collect();
+    let levee = Levee::start(&balancer.namespace, Role::Balancer, "balancer", &cluster);
+    balance(&client, &levee.dataplane, &cluster, &mut web, &mut table);
 
     title("4. What the running system says");
-    for line in
-        ["status", "vip list", "backend list", &format!("explain --packet 'tcp {}:40000 > {VIP}:80'", client.address)]
-    {
-        show(control.cli(), line, &mut table);
+    let question = format!("tcp {}:40000 > {VIP}:80", client.address);
+    for words in [&["status"][..], &["vip", "list"], &["backend", "list"], &["explain", "--packet", &question]] {
+        show(levee.control.cli(), words, &mut table);
     }
 
     title("What was measured");
     table.print();
-    let good = table.is_good();
     let seconds = start.elapsed().as_secs();
-    println!(
-        "\n{}: {}",
-        if good { "OK" } else { "FAILED" },
-        if good {
-            format!("no bystander heard a frame that was not its own, and no request failed ({seconds} s)")
-        } else {
-            format!("something is not as it should be: see the table ({seconds} s)")
-        }
-    );
+    if table.is_good() {
+        println!("\nOK: no bystander heard a frame that was not its own, and no request failed ({seconds} s)");
+    } else {
+        println!("\nFAILED: something is not as it should be: see the table ({seconds} s)");
+    }
     if keep {
         lab.keep();
-        println!("\nThe lab stays up. Look around:");
-        println!("  ip netns list | grep {}", lab.name());
-        println!("  ip netns exec {} curl http://{VIP}/", client.namespace.name());
-        println!(
-            "  export LEVEE_SOCKET={} LEVEE_CONTROL_SOCKET={}",
-            dataplane.socket().display(),
-            control.socket().display()
-        );
-        println!("  {} flow list", levee_tests::levee::binary("levee").display());
-        println!("  edit {}/web.yaml and watch: levee vip list --watch", cluster.directory().display());
-        println!("Take it down: ./scripts/demo --down");
+        look_around(&lab, &client, &levee, &cluster);
     }
-    running.controls.push(control);
-    running.dataplanes.push(dataplane);
-    drop(running);
-    Ok(good)
+    drop((levee, servers, on_nodes));
+    Ok(table.is_good())
+}
+
+/// levee on every node, each knowing the MACs of all others.
+fn start_on_nodes(nodes: &[Node], cluster: &Cluster) -> Vec<Levee> {
+    let on_nodes: Vec<_> =
+        nodes.iter().map(|node| Levee::start(node.namespace(), Role::Node, &node.name(), cluster)).collect();
+    for (node, levee) in nodes.iter().zip(&on_nodes) {
+        let others: Vec<_> = nodes.iter().map(Node::address).filter(|address| *address != node.address()).collect();
+        levee.dataplane.wait_for_neighbours(&others);
+    }
+    on_nodes
+}
+
+/// What somebody can do with a lab that was kept.
+fn look_around(lab: &Lab, client: &Host, levee: &Levee, cluster: &Cluster) {
+    println!("\nThe lab stays up. Look around:");
+    println!("  ip netns list | grep {}", lab.name());
+    println!("  ip netns exec {} curl http://{VIP}/", client.namespace.name());
+    println!("  export LEVEE_SOCKET={}", levee.dataplane.socket().display());
+    println!("  export LEVEE_CONTROL_SOCKET={}", levee.control.socket().display());
+    println!("  {} flow list", binary("levee").display());
+    println!("  edit {}/web.yaml, and watch: levee vip list --watch", cluster.directory().display());
+    println!("Take it down: ./scripts/demo --down");
 }
 
 /// Part 3: requests, a backend that leaves under load, and what is refused.
@@ -254,24 +260,22 @@ fn balance(client: &Host, dataplane: &Dataplane, cluster: &Cluster, web: &mut Se
     let spread: Vec<_> = tally.by_server.values().map(ToString::to_string).collect();
     table.add("shared by three servers", "", spread.join(" + "), tally.by_server.len() == 3);
 
-    let load: Vec<_> = (0..4).map(|_| Curl::start(&client.namespace, server, 500)).collect();
-    std::thread::sleep(Duration::from_millis(200));
-    let leaving = web.endpoints[0].clone();
+    let load = Load::start(&client.namespace, server, 4);
+    std::thread::sleep(A_WHILE);
     println!(
-        "   2,000 more, and meanwhile {} is marked as terminating in web.yaml, then taken out of it",
-        leaving.address
+        "   requests go on while {} is marked as terminating in web.yaml, then taken out of it",
+        web.endpoints[0].address
     );
     web.endpoints[0].state = State::Terminating;
     follow(dataplane, cluster, web);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(A_WHILE);
     web.endpoints.remove(0);
     follow(dataplane, cluster, web);
-    let mut total = Tally::default();
-    for curl in load {
-        total.merge(curl.finish());
-    }
-    println!("   they ended: {total}");
-    table.add("of 2,000 while a backend was taken out, failed", "", total.failures.len(), total.answered() == 2000);
+    std::thread::sleep(A_WHILE);
+    let tally = load.finish();
+    println!("   meanwhile: {tally}");
+    let what = format!("of {} while a backend was taken out, failed", tally.answered() + tally.failures.len());
+    table.add(what, "", tally.failures.len(), tally.failures.is_empty() && tally.answered() >= 100);
     let tally = Curl::many(&client.namespace, server, 2, 100);
     println!("   200 after that: {tally}");
     table.add("servers after that", "", tally.by_server.len(), tally.answered() == 200 && tally.by_server.len() == 2);
@@ -314,23 +318,15 @@ fn refused(client: &Host, server: SocketAddr) -> (&'static str, Duration) {
 }
 
 /// Runs a command of the CLI and shows what it says.
-fn show(mut command: Command, line: &str, table: &mut Table) {
-    println!("\n   $ levee {line}");
-    // The one quoted word that a line may have.
-    let mut words: Vec<String> = Vec::new();
-    for (at, part) in line.split('\'').enumerate() {
-        if at % 2 == 1 { words.push(part.to_owned()) } else { words.extend(part.split_whitespace().map(str::to_owned)) }
-    }
-    let output = command.args(&words).output().expect("levee can be run");
+fn show(mut command: Command, words: &[&str], table: &mut Table) {
+    let quoted = words.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() });
+    println!("\n   $ levee {}", quoted.collect::<Vec<_>>().join(" "));
+    let output = command.args(words).output().expect("levee can be run");
     for line in String::from_utf8_lossy(&output.stdout).lines().chain(String::from_utf8_lossy(&output.stderr).lines()) {
         println!("   {line}");
     }
-    table.add(
-        format!("levee {}", words[0]),
-        "",
-        if output.status.success() { "answers" } else { "fails" },
-        output.status.success(),
-    );
+    let good = output.status.success();
+    table.add(format!("levee {}", words[0]), "", if good { "answers" } else { "fails" }, good);
 }
 
 #[cfg(test)]

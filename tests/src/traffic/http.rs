@@ -5,6 +5,9 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::daemon::Daemon;
@@ -144,6 +147,48 @@ impl Curl {
         let mut total = Tally::default();
         for curl in running {
             total.merge(curl.finish());
+        }
+        total
+    }
+}
+
+/// Requests that go on, by several curl processes at once, until they are told to end.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Tally>>,
+}
+
+impl Load {
+    /// Requests that one process makes before the next takes over and looks whether to go on.
+    const BATCH: usize = 25;
+
+    /// Starts it.
+    #[must_use]
+    pub fn start(client: &Namespace, server: SocketAddr, processes: usize) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let one = || {
+            let (client, stop) = (client.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut tally = Tally::default();
+                while !stop.load(Ordering::Relaxed) {
+                    tally.merge(Curl::start(&client, server, Load::BATCH).finish());
+                }
+                tally
+            })
+        };
+        Load { threads: (0..processes).map(|_| one()).collect(), stop }
+    }
+
+    /// Ends it, and counts.
+    ///
+    /// # Panics
+    /// If curl could not be run.
+    #[must_use]
+    pub fn finish(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut total = Tally::default();
+        for thread in self.threads {
+            total.merge(thread.join().expect("curl can be run"));
         }
         total
     }

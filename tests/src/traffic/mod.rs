@@ -4,4 +4,4 @@ mod echo;
 mod http;
 
 pub use echo::{EchoServer, Outcome, bulk, connect_many, udp_round_trips};
-pub use http::{Curl, Nginx, Tally};
+pub use http::{Curl, Load, Nginx, Tally};
