@@ -28,9 +28,12 @@ use crate::verdict::{Endpoint, PortId, Reply, Verdict};
 pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, String> {
     let packet: Packet = question.packet.parse()?;
     let source = Address::from(packet.source.ip());
-    let from = question
-        .from
-        .unwrap_or_else(|| if tables.is_local_pod(source, tables.owner(source)) { Role::Pods } else { Role::Uplink });
+    let owner = tables.owner(source);
+    if question.from.is_none() && owner.kernel {
+        return Ok(own_traffic(&packet));
+    }
+    let from =
+        question.from.unwrap_or_else(|| if tables.is_local_pod(source, owner) { Role::Pods } else { Role::Uplink });
     let ingress = tables.port_with(from).ok_or_else(|| {
         format!("this dataplane has no port of role {from}: leave `from` out, or name the other side")
     })?;
@@ -72,6 +75,21 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         mode: flow.map(|flow| flow.mode()),
         client_address_kept: flow.map(|flow| flow.mode() != Mode::Nat),
     })
+}
+
+/// What the node itself sends leaves by its kernel: XDP, and so levee, sees only what comes in.
+fn own_traffic(packet: &Packet) -> Explanation {
+    Explanation {
+        packet: packet.to_string(),
+        from: Role::Uplink,
+        verdict: Fate::Pass,
+        reason: "own_traffic".into(),
+        service: None,
+        candidates: Vec::new(),
+        backend: None,
+        mode: None,
+        client_address_kept: None,
+    }
 }
 
 /// Overlays what a tracked flow says on what a new flow would get.

@@ -137,6 +137,11 @@ impl Answer {
         self.ends(from, "pass", "kernel", None);
     }
 
+    /// The node's own, which levee does not see.
+    pub(crate) fn is_own_traffic(&self) {
+        self.ends("uplink", "pass", "own_traffic", None);
+    }
+
     /// Sent on, and no service has to do with it.
     pub(crate) fn is_plain(&self, from: &str) {
         self.ends(from, "forward", "plain", None);

@@ -55,6 +55,16 @@ fn the_rest_of_a_nodes_address_is_the_kernels() {
 }
 
 #[test]
+fn what_the_node_itself_sends_never_comes_to_levee() {
+    let node = on_node("load_balancer", "node-1");
+    for address in ["10.96.0.10:80", "192.0.2.80:80", "172.16.0.1:30080", "203.0.113.1:443"] {
+        node.tcp("172.16.0.1", address).is_own_traffic();
+    }
+    // Another node's does.
+    node.tcp("172.16.0.2", "192.0.2.80:80").forwards("uplink", WEB, "nat", &ALL);
+}
+
+#[test]
 fn what_is_no_service_goes_its_way() {
     let node = on_node("load_balancer", "node-1");
     // Out into the world, to a pod of another node, and to pods here.
