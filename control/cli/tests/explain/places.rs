@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
-
 use crate::asked::*;
 
 #[test]
@@ -118,11 +116,13 @@ fn an_endpoint_on_this_nodes_own_network_cannot_be_reached_through_its_service()
         .map(|port| {
             let answer = node.ask(&format!("tcp {FAR_POD}:{port} > 10.96.0.1:443"), &[]).answer;
             assert_eq!(answer["service"], "default/kubernetes:https");
-            assert_eq!(answer["candidates"], json!(["172.16.0.2:6443", "172.16.0.3:6443"]));
-            [answer["verdict"].to_string(), answer["reason"].to_string(), answer["backend"].to_string()].join(" ")
+            ["verdict", "reason", "candidates", "backend"].map(|key| answer[key].to_string()).join(" ")
         })
         .collect();
-    let expected = [r#""drop" "host_network" null"#, r#""forward" "service" "172.16.0.3:6443""#];
+    let expected = [
+        r#""drop" "host_network" [] null"#,
+        r#""forward" "service" ["172.16.0.2:6443","172.16.0.3:6443"] "172.16.0.3:6443""#,
+    ];
     assert_eq!(fates, expected.map(String::from).into());
 }
 
