@@ -1,1 +1,14 @@
-//! levee-benches
+//! levee-benches: what levee costs.
+//!
+//! | | |
+//! |---|---|
+//! | `benches/parts.rs` | criterion: parse, checksums, Maglev, classify and decide, flows, publication |
+//! | `benches/pipeline.rs` | criterion: the whole packet's way over memory, each way to reach a backend |
+//! | `tests/no_allocation.rs` | that way allocates nothing |
+//! | `throughput` | end to end over veth: levee, a bare AF_XDP bounce, Linux |
+//!
+//! `scripts/bench` runs them all. [`rig`] is the worker that the first three drive.
+
+pub mod frames;
+pub mod rig;
+pub mod throughput;

@@ -59,9 +59,18 @@ impl Dataplane {
     /// If it does not become healthy.
     #[must_use]
     pub fn start_with(namespace: &Namespace, ports: Ports, workers: &[usize], more: &str) -> Dataplane {
+        Dataplane::start_as(namespace, |socket| yaml(ports, workers, socket, more))
+    }
+
+    /// The same with a configuration of the caller's own, which is told where the socket is to be.
+    ///
+    /// # Panics
+    /// If it does not become healthy.
+    #[must_use]
+    pub fn start_as(namespace: &Namespace, configured: impl FnOnce(&Path) -> String) -> Dataplane {
         let file = |ending: &str| namespace.directory().join(format!("{}-dataplane.{ending}", namespace.name()));
         let (configuration, socket) = (file("yaml"), file("sock"));
-        fs::write(&configuration, yaml(ports, workers, &socket, more)).expect("the lab's directory can be written");
+        fs::write(&configuration, configured(&socket)).expect("the lab's directory can be written");
         let daemon = launch(namespace, &configuration);
         let mut dataplane = Dataplane { daemon, namespace: namespace.clone(), configuration, socket };
         dataplane.wait_until_healthy();

@@ -1,0 +1,66 @@
+//! The whole packet's way over memory: from a received frame to one that is given to be sent, for each thing that levee
+//! does with it. Nanoseconds are per packet, in batches of 64, of the worker alone: putting frames into the port, which
+//! the kernel does, is not counted, nor is the kernel.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use levee_api::program::Mode;
+use levee_benches::rig::{PODS, Rig, UPLINK, acks, from_pod, syns};
+use levee_dataplane::verdict::PortId;
+
+/// Packets of flows that are there already.
+fn established(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pipeline");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    let mut measure = |name: &str, rig: &mut Rig, port: PortId, frames: &[Vec<u8>]| {
+        let before = rig.forwarded();
+        rig.run(port, frames, frames.len() as u64);
+        assert_eq!(rig.forwarded() - before, frames.len() as u64, "{name}: {:?}", rig.drops());
+        // Across samples, so that all flows are visited, not the first few again and again.
+        let mut source = frames.iter().map(Vec::as_slice).cycle();
+        group.bench_function(name, |bencher| bencher.iter_custom(|packets| rig.run_from(port, &mut source, packets)));
+        black_box(rig);
+    };
+    measure("mac rewriting", &mut Rig::new(Mode::Nat, 1, 1024), PODS, &from_pod(0..1000));
+    for (mode, name) in [(Mode::Nat, "nat"), (Mode::Dnat, "dnat"), (Mode::Dsr, "dsr")] {
+        for flows in [1_000, 100_000] {
+            let mut rig = Rig::new(mode, 100, 262_144);
+            rig.run(UPLINK, &syns(0..flows), u64::from(flows));
+            measure(&format!("{name}, {flows} flows"), &mut rig, UPLINK, &acks(0..flows));
+        }
+    }
+    group.finish();
+}
+
+/// Packets that each begin a flow: into a table with room, and into a full one, where each has another forgotten.
+fn new_flows(criterion: &mut Criterion) {
+    const FLOWS: u32 = 200_000;
+    let mut group = criterion.benchmark_group("pipeline, new flows");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    let frames = syns(0..FLOWS);
+    for (mode, name) in [(Mode::Nat, "nat"), (Mode::Dnat, "dnat")] {
+        group.bench_function(format!("{name}, room"), |bencher| {
+            bencher.iter_custom(|packets| {
+                let (mut taken, mut left) = (Duration::ZERO, packets);
+                while left > 0 {
+                    let some = left.min(u64::from(FLOWS));
+                    taken += Rig::new(mode, 100, 262_144).run(UPLINK, &frames, some);
+                    left -= some;
+                }
+                taken
+            });
+        });
+        let mut rig = Rig::new(mode, 100, 65_536);
+        let mut source = frames.iter().map(Vec::as_slice).cycle();
+        rig.run_from(UPLINK, &mut source, 70_000);
+        group.bench_function(format!("{name}, full table"), |bencher| {
+            bencher.iter_custom(|packets| rig.run_from(UPLINK, &mut source, packets));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(pipeline, established, new_flows);
+criterion_main!(pipeline);

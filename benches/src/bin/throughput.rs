@@ -1,0 +1,104 @@
+//! End-to-end throughput: `throughput [--rounds N] [--seconds N] [--json FILE]`. Called by `scripts/bench`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use levee_benches::throughput::contestants::Contestant;
+use levee_benches::throughput::topology::Topology;
+use levee_benches::throughput::{Plan, Score, measure, spread};
+use serde_json::json;
+
+/// What levee must reach of the bare bounce.
+const FLOOR: f64 = 0.9;
+
+fn main() -> ExitCode {
+    match options() {
+        Ok((plan, json)) => run(&plan, json.as_deref()),
+        Err(problem) => {
+            eprintln!("throughput: {problem}\nusage: throughput [--rounds N] [--seconds N] [--json FILE]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn options() -> Result<(Plan, Option<String>), String> {
+    let mut plan = Plan { rounds: 5, window: Duration::from_secs(2), source: 0, forwarder: 1 };
+    let mut file = None;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
+        let number = |text: String| match text.parse::<u32>() {
+            Ok(number) if (1..=1000).contains(&number) => Ok(number),
+            _ => Err(format!("expected a number from 1 to 1000, got `{text}`")),
+        };
+        match argument.as_str() {
+            "--rounds" => plan.rounds = number(value()?)? as usize,
+            "--seconds" => plan.window = Duration::from_secs(number(value()?)?.into()),
+            "--json" => file = Some(value()?),
+            other => return Err(format!("unexpected `{other}`")),
+        }
+    }
+    Ok((plan, file))
+}
+
+fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if cores < 2 {
+        println!(
+            "SKIPPED: throughput wants two cores, one for the generator and one for who forwards; here is {cores}"
+        );
+        return ExitCode::SUCCESS;
+    }
+    let Some(topology) = Topology::build() else { return ExitCode::SUCCESS };
+    let mut scores: BTreeMap<&str, Vec<Score>> = BTreeMap::new();
+    for round in 1..=plan.rounds {
+        for contestant in Contestant::ALL {
+            let score = measure(contestant, &topology, plan);
+            eprintln!("round {round}: {:22} {:.3} Mpps of {:.2}", contestant.name(), score.arrived, score.sent);
+            scores.entry(contestant.key()).or_default().push(score);
+        }
+    }
+    let bounce: Vec<f64> = scores[Contestant::Bounce.key()].iter().map(|score| score.arrived).collect();
+    println!(
+        "\n{} rounds of {} s, 64-byte TCP of 1,024 flows, generator on core {}, forwarder on core {}",
+        plan.rounds,
+        plan.window.as_secs(),
+        plan.source,
+        plan.forwarder
+    );
+    println!("{:22} {:>8} {:>15} {:>10} {:>13}", "", "Mpps", "least–most", "÷ bounce", "least–most");
+    let (mut figures, mut reached) = (serde_json::Map::new(), true);
+    for contestant in Contestant::ALL {
+        let of = &scores[contestant.key()];
+        let (median, least, most) = spread(of.iter().map(|score| score.arrived));
+        let ratios = of.iter().zip(&bounce).map(|(score, bounce)| score.arrived / bounce);
+        let (ratio, lowest, highest) = spread(ratios);
+        let name = contestant.name();
+        println!(
+            "{name:22} {median:>8.3} {:>15} {ratio:>10.2} {:>13}",
+            format!("{least:.3}–{most:.3}"),
+            format!("{lowest:.2}–{highest:.2}")
+        );
+        figures.insert(
+            contestant.key().into(),
+            json!({
+                "mpps": { "median": median, "least": least, "most": most },
+                "ratio_to_bounce": { "median": ratio, "least": lowest, "most": highest },
+                "rounds": of.iter().map(|score| json!({ "mpps": score.arrived, "sent_mpps": score.sent })).collect::<Vec<_>>(),
+            }),
+        );
+        if matches!(contestant, Contestant::Rewriting | Contestant::Nat) && ratio < FLOOR {
+            reached = false;
+            eprintln!("{name} is below the floor: {ratio:.2} of the bare bounce, where {FLOOR} is the least");
+        }
+    }
+    if let Some(file) = file {
+        let document = json!({ "floor": FLOOR, "reached": reached, "throughput": figures });
+        if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {
+            eprintln!("{file}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    if reached { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

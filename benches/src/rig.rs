@@ -1,0 +1,247 @@
+//! One worker over memory, with tables as a balancer or a node has them.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use af_xdp::{Umem, UmemConfig};
+use ipnet::IpNet;
+use levee_api::net::{Family, Mac, PortRange, Protocol, Role};
+use levee_api::program::{Backend, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_dataplane::counters::Counter;
+use levee_dataplane::decide::Memory;
+use levee_dataplane::flows::affinity::Affinities;
+use levee_dataplane::flows::{Flows, Millis, Timeouts};
+use levee_dataplane::hash::Key;
+use levee_dataplane::limits::Limit;
+use levee_dataplane::mem::publication::{self, Publisher};
+use levee_dataplane::port::memory::MemoryPort;
+use levee_dataplane::reason::Reason;
+use levee_dataplane::tables::Tables;
+use levee_dataplane::tables::master::{Master, Setup};
+use levee_dataplane::tables::snat::SnatRange;
+use levee_dataplane::verdict::PortId;
+use levee_dataplane::worker::{BATCH, Handle, Idle, Parts, Shared, Waker, Worker};
+
+use crate::frames;
+
+/// The node's MAC on the fabric.
+pub const NODE_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+/// Levee's MAC towards the pods.
+pub const INSIDE_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+/// The gateway that clients are behind.
+pub const GATEWAY_MAC: Mac = Mac([2, 0, 0, 0, 0, 3]);
+/// A pod of this node.
+pub const POD_MAC: Mac = Mac([2, 0, 0, 0, 0, 4]);
+/// That pod.
+pub const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 5);
+/// What the service is reached at.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+/// The uplink.
+pub const UPLINK: PortId = PortId(0);
+/// The pods' port.
+pub const PODS: PortId = PortId(1);
+
+const HASH_KEY: Key = Key([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03]);
+
+/// The worker, its two ports, and the director behind it.
+pub struct Rig {
+    /// Everything on the packet's way.
+    pub worker: Worker<MemoryPort>,
+    /// Its counters.
+    pub handle: Handle,
+    /// Where tables are changed.
+    pub master: Master,
+    /// And published.
+    pub publisher: Publisher<Tables>,
+    now: Millis,
+}
+
+impl Rig {
+    /// A service on [`VIP`] port 80 reached in `mode`, with this many backends, and room for this many flows.
+    ///
+    /// # Panics
+    /// Out of memory.
+    #[must_use]
+    pub fn new(mode: Mode, backends: u16, flows: usize) -> Rig {
+        let (umem, pool) = Umem::new(UmemConfig { frames: 4096, ..UmemConfig::default() }).expect("8 MiB");
+        let shared = Shared::new(1, &umem).expect("descriptors");
+        let master = director(mode, backends);
+        let (publisher, mut readers) = publication::channel(master.snapshot(), 1);
+        let port = || MemoryPort::new(&umem, 512).keep(false);
+        // Nobody listens: a notice that finds no room is not waited for.
+        let (notices, _) = crossbeam_channel::bounded(1);
+        let (worker, handle) = Worker::new(Parts {
+            worker: 0,
+            lanes: vec![(UPLINK, port()), (PODS, port())],
+            senders: vec![Some(0), Some(0)],
+            pool,
+            memory: memory(flows),
+            tables: readers.pop().expect("one"),
+            shared,
+            notices,
+            idle: Idle::spin(Waker::new().expect("descriptors")),
+            epoch: Instant::now(),
+        });
+        let mut rig = Rig { worker, handle, master, publisher, now: 1000 };
+        rig.turn();
+        rig
+    }
+
+    /// One turn of the worker; time stands still.
+    pub fn turn(&mut self) {
+        self.worker.turn(self.now);
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, time: Millis) {
+        self.now = self.now.wrapping_add(time);
+    }
+
+    /// Has a batch of frames arrive at a port. Not part of what is measured: on a real port the kernel does it.
+    ///
+    /// # Panics
+    /// If the port has no room.
+    pub fn deliver<'a>(&mut self, port: PortId, frames: impl Iterator<Item = &'a [u8]>) {
+        let port = self.worker.port_mut(usize::from(port.0)).expect("both ports are there");
+        for frame in frames {
+            assert!(port.deliver(frame), "the fill ring is empty");
+        }
+    }
+
+    /// Sends `packets` frames in turn, in batches, and says how long the worker took for them.
+    pub fn run(&mut self, port: PortId, frames: &[Vec<u8>], packets: u64) -> Duration {
+        let mut source = frames.iter().map(Vec::as_slice).cycle();
+        self.run_from(port, &mut source, packets)
+    }
+
+    /// The same with frames from anywhere.
+    pub fn run_from<'a>(
+        &mut self,
+        port: PortId,
+        frames: &mut impl Iterator<Item = &'a [u8]>,
+        packets: u64,
+    ) -> Duration {
+        let mut taken = Duration::ZERO;
+        let mut left = packets;
+        while left > 0 {
+            let batch = left.min(BATCH as u64);
+            self.deliver(port, frames.take(batch as usize));
+            let start = Instant::now();
+            self.worker.turn(self.now);
+            taken += start.elapsed();
+            left -= batch;
+        }
+        taken
+    }
+
+    /// Frames that were sent on so far.
+    #[must_use]
+    pub fn forwarded(&self) -> u64 {
+        self.handle.counters.get(Counter::Forwarded)
+    }
+
+    /// What was dropped, for messages.
+    #[must_use]
+    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+        let drops = Reason::ALL.iter().map(|reason| (reason.name(), self.handle.counters.dropped(*reason)));
+        drops.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// A worker's own memory.
+///
+/// # Panics
+/// Out of memory.
+#[must_use]
+pub fn memory(flows: usize) -> Memory {
+    Memory {
+        flows: Flows::new(flows, HASH_KEY, Timeouts::default()).expect("memory for flows"),
+        affinities: Affinities::new(65_536, HASH_KEY).expect("memory for affinity"),
+        arp: Limit::new(50, HASH_KEY),
+        replies: Limit::new(10_000, HASH_KEY),
+        created: 0,
+        untracked: 0,
+    }
+}
+
+/// The director of a node with one pod and a service with backends on another network.
+///
+/// # Panics
+/// If the program is refused.
+#[must_use]
+pub fn director(mode: Mode, backends: u16) -> Master {
+    let port = |name: &str, role, mac| levee_dataplane::tables::Port { name: name.into(), role, mac, passes: true };
+    let ports = PortRange { first: 1024, last: 65535 };
+    let mut master = Master::new(Setup {
+        ports: vec![port("eth0", Role::Uplink, NODE_MAC), port("levee0", Role::Pods, INSIDE_MAC)],
+        snat: (0..4).map(|last| SnatRange { address: Ipv4Addr::new(192, 0, 2, 240 + last).into(), ports }).collect(),
+        multicast: Vec::new(),
+        workers: 1,
+    });
+    let net = |text: &str| text.parse::<IpNet>().expect("a prefix");
+    master.set_routes([(net("0.0.0.0/0"), UPLINK, Some([192, 0, 2, 254].into()))]);
+    master.set_neighbour(UPLINK, [192, 0, 2, 254].into(), Some(GATEWAY_MAC));
+    master
+        .load(
+            Program {
+                generation: 1,
+                local: Local {
+                    prefixes: vec![net("10.244.1.0/24")],
+                    pods: vec![Pod { address: POD.into(), mac: Some(POD_MAC) }],
+                },
+                service_ranges: vec![net("10.96.0.0/16")],
+                vips: vec![Vip { address: VIP.into(), announce: false }],
+                services: vec![service("default/web:http", VIP, 80, mode, backends)],
+            }
+            .canonical(),
+        )
+        .expect("a program that can be run");
+    master
+}
+
+/// A service with its backends in 10.245.0.0/16.
+#[must_use]
+pub fn service(name: &str, vip: Ipv4Addr, port: u16, mode: Mode, backends: u16) -> Service {
+    let backend = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        Backend { address: [10, 245, high, low].into(), port: 8080, pools: vec![Pool::Cluster] }
+    };
+    Service {
+        name: name.into(),
+        protocol: Protocol::Tcp,
+        family: Family::Ipv4,
+        frontends: vec![Frontend {
+            address: vip.into(),
+            port,
+            from: Side::Any,
+            mode,
+            pool: Pool::Cluster,
+            when_empty: WhenEmpty::Reject,
+        }],
+        backends: (1..=backends).map(backend).collect(),
+        affinity: None,
+    }
+}
+
+/// SYNs of flows to the service from outside: the first of each.
+#[must_use]
+pub fn syns(flows: std::ops::Range<u32>) -> Vec<Vec<u8>> {
+    flows.map(|flow| frames::tcp((GATEWAY_MAC, NODE_MAC), frames::client(flow), (VIP, 80), true)).collect()
+}
+
+/// Later segments of the same flows.
+#[must_use]
+pub fn acks(flows: std::ops::Range<u32>) -> Vec<Vec<u8>> {
+    flows.map(|flow| frames::tcp((GATEWAY_MAC, NODE_MAC), frames::client(flow), (VIP, 80), false)).collect()
+}
+
+/// Segments from the pod to stations elsewhere: what MAC rewriting alone is for.
+#[must_use]
+pub fn from_pod(flows: std::ops::Range<u32>) -> Vec<Vec<u8>> {
+    flows
+        .map(|flow| {
+            let (address, port) = frames::client(flow);
+            frames::tcp((POD_MAC, INSIDE_MAC), (POD, port), (address, 80), false)
+        })
+        .collect()
+}
