@@ -3,7 +3,7 @@
 //! ```text
 //! cargo build --release -p levee-benches --example way
 //! perf record target/release/examples/way nat 1000 20000000
-//! valgrind --tool=callgrind --toggle-collect='*Worker*turn*' target/release/examples/way nat 1000 100000
+//! valgrind --tool=callgrind --toggle-collect='*Worker<P>::turn' target/release/examples/way nat 1000 100000
 //! ```
 
 use std::process::ExitCode;

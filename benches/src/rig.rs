@@ -217,6 +217,7 @@ pub fn service(name: &str, vip: Ipv4Addr, port: u16, mode: Mode, backends: u16) 
             mode,
             pool: Pool::Cluster,
             when_empty: WhenEmpty::Reject,
+            source_ranges: Vec::new(),
         }],
         backends: (1..=backends).map(backend).collect(),
         affinity: None,
