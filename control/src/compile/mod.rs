@@ -24,6 +24,8 @@
 //! backend is here, which policy Local guarantees. On a balancer, policy Local means that the client's address is kept.
 //!
 //! # Where it differs from kube-proxy, besides `service-rules`
+//! - Endpoints on the host network of the very node that balances are used only where there are no others: replies of the
+//!   host's own processes would not pass levee, so a flow to one is dropped (`host_network`).
 //! - On a balancer, topology hints are ignored for ClusterIPs too: a service port has one Cluster pool, and it must be the
 //!   same on every balancer.
 
@@ -103,6 +105,8 @@ pub struct Context<'a> {
     zone: Option<&'a str>,
     /// Where node ports are served: nowhere on a balancer.
     node_port_addresses: &'a BTreeSet<IpAddr>,
+    /// Addresses of the host that the dataplane runs on; none on a balancer, which is no Node.
+    host: &'a BTreeSet<IpAddr>,
     class_required: bool,
 }
 
@@ -118,6 +122,7 @@ impl<'a> Context<'a> {
             node: &view.node,
             zone: node.zone.as_deref(),
             node_port_addresses: if view.role == Role::Node { &node.internal_ips } else { &NOBODY.internal_ips },
+            host: if view.role == Role::Node { &node.addresses } else { &NOBODY.addresses },
             class_required: view.class_required,
         }
     }

@@ -66,12 +66,12 @@ pub(super) fn select(
 
     let cluster = if uses_cluster {
         // Rule 18.
-        usable(endpoints, |endpoint| topology.allows(endpoint, context), |_| true)
+        beyond_the_host(usable(endpoints, |endpoint| topology.allows(endpoint, context), |_| true), context)
     } else {
         Vec::new()
     };
     // Rule 19.
-    let local = if uses_local { usable(endpoints, is_local, is_local) } else { Vec::new() };
+    let local = if uses_local { beyond_the_host(usable(endpoints, is_local, is_local), context) } else { Vec::new() };
 
     let serving_elsewhere = endpoints.values().any(|endpoint| endpoint.ready || endpoint.serving);
     let mut backends = Vec::with_capacity(endpoints.len());
@@ -92,6 +92,13 @@ pub(super) fn select(
         backends.push(Backend { address: key.ip(), port: key.port(), pools });
     }
     Selection { backends, any: !usable(endpoints, |_| true, |_| true).is_empty(), no_local: local.is_empty() }
+}
+
+/// Without the endpoints on this host's own network, which the dataplane cannot reach, unless there are no others: an API
+/// server's Service has one on each of its nodes, and pods there must not lose their share of connections.
+fn beyond_the_host(pool: Vec<SocketAddr>, context: &Context<'_>) -> Vec<SocketAddr> {
+    let (host, beyond): (Vec<_>, Vec<_>) = pool.into_iter().partition(|key| context.host.contains(&key.ip()));
+    if beyond.is_empty() { host } else { beyond }
 }
 
 /// Ready endpoints that are `wanted`; if there is none, those that are serving while they terminate and are `wanted_last`.

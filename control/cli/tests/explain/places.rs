@@ -109,21 +109,14 @@ fn endpoints_on_the_hosts_own_network_are_endpoints() {
 }
 
 #[test]
-fn an_endpoint_on_this_nodes_own_network_cannot_be_reached_through_its_service() {
+fn an_endpoint_on_this_nodes_own_network_is_used_only_where_it_is_alone_and_cannot_be_reached() {
     // Its answers would leave through the kernel, from an address that the client has never heard of: said, not hidden.
     let node = on_node("host_network", "node-2");
-    let fates: BTreeSet<_> = (40_000..40_016)
-        .map(|port| {
-            let answer = node.ask(&format!("tcp {FAR_POD}:{port} > 10.96.0.1:443"), &[]).answer;
-            assert_eq!(answer["service"], "default/kubernetes:https");
-            ["verdict", "reason", "candidates", "backend"].map(|key| answer[key].to_string()).join(" ")
-        })
-        .collect();
-    let expected = [
-        r#""drop" "host_network" [] null"#,
-        r#""forward" "service" ["172.16.0.2:6443","172.16.0.3:6443"] "172.16.0.3:6443""#,
-    ];
-    assert_eq!(fates, expected.map(String::from).into());
+    node.tcp(FAR_POD, "10.96.0.1:443").reaches_from_pod("default/kubernetes:https", &["172.16.0.3:6443"]);
+    node.tcp(FAR_POD, "10.96.0.2:80").drops("pods", "host_network", Some("default/agent:http"));
+    on_node("host_network", "node-1")
+        .tcp(POD, "10.96.0.2:80")
+        .reaches_from_pod("default/agent:http", &["172.16.0.2:9100"]);
 }
 
 #[test]
