@@ -1,7 +1,5 @@
 //! No rule in particular: every kind of address of an ordinary Service, asked from everywhere.
 
-use std::collections::BTreeSet;
-
 use crate::asked::*;
 
 #[test]
