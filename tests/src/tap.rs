@@ -4,11 +4,13 @@
 //! *towards* node 3. Frames that a node sends through AF_XDP are heard too, as `In`, since the fabric's end of a wire is
 //! an ordinary interface. (On the interface that has the XDP program they are not: do not tap there.)
 //!
+//! With `LEVEE_LAB_PCAP=DIRECTORY` in its environment, a test that fails leaves there what its taps have heard.
+//!
 //! A tap that has lost frames cannot prove that there were none, so losing one is a panic, never a smaller number.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{IoSliceMut, Write};
+use std::io::{BufWriter, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,8 +24,8 @@ use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg, setsockopt,
     socket, sockopt,
 };
-use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
+use pcap_file::{DataLink, PcapError};
 
 use crate::namespace::Namespace;
 
@@ -32,6 +34,9 @@ const SNAP: usize = 2048;
 
 /// Room for what the kernel hears while this thread does not run: some 30,000 frames at the kernel's 2 kB a frame.
 const BUFFER: usize = 64 << 20;
+
+/// Names the directory that failing tests leave their wires' frames in.
+const SAVE_TO: &str = "LEVEE_LAB_PCAP";
 
 /// Which way a frame went, as seen from the namespace of the tap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +66,7 @@ pub struct Captured {
 pub struct Tap {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    namespace: String,
 }
 
 #[derive(Default)]
@@ -94,7 +100,7 @@ impl Tap {
             let (shared, namespace) = (Arc::clone(&shared), namespace.clone());
             move || listen(&socket, &namespace, &shared)
         });
-        Tap { shared, thread: Some(thread) }
+        Tap { shared, thread: Some(thread), namespace: namespace.name().to_owned() }
     }
 
     /// Everything heard since the start or the last [`Tap::clear`].
@@ -130,16 +136,19 @@ impl Tap {
     /// # Panics
     /// If the file cannot be written.
     pub fn write_pcap(&self, path: &Path) {
+        self.settle();
+        self.save(path).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    }
+
+    fn save(&self, path: &Path) -> Result<(), PcapError> {
         let header = PcapHeader { datalink: DataLink::ETHERNET, ..PcapHeader::default() };
-        let fail = |what: &dyn std::fmt::Display| -> ! { panic!("cannot write {}: {what}", path.display()) };
-        let file = File::create(path).unwrap_or_else(|error| fail(&error));
-        let mut writer = PcapWriter::with_header(file, header).unwrap_or_else(|error| fail(&error));
-        for frame in self.frames() {
+        let mut writer =
+            PcapWriter::with_header(BufWriter::new(File::create(path).map_err(PcapError::IoError)?), header)?;
+        for frame in self.shared.frames.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let length = u32::try_from(frame.length).unwrap_or(u32::MAX);
-            let packet = PcapPacket::new(frame.time, length, &frame.bytes);
-            writer.write_packet(&packet).unwrap_or_else(|error| fail(&error));
+            writer.write_packet(&PcapPacket::new(frame.time, length, &frame.bytes))?;
         }
-        writer.into_writer().flush().unwrap_or_else(|error| fail(&error));
+        writer.into_writer().flush().map_err(PcapError::IoError)
     }
 }
 
@@ -148,6 +157,13 @@ impl Drop for Tap {
         self.shared.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+        if let (true, Some(directory)) = (std::thread::panicking(), std::env::var_os(SAVE_TO)) {
+            let path = Path::new(&directory).join(format!("{}.pcap", self.namespace));
+            match self.save(&path) {
+                Ok(()) => eprintln!("what the wires carried is in {}", path.display()),
+                Err(error) => eprintln!("cannot write {}: {error}", path.display()),
+            }
         }
     }
 }

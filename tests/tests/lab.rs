@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use levee_tests::traffic::{Curl, EchoServer, Nginx, connect_many, udp_round_trips};
-use levee_tests::{Direction, Fabric, Host, Lab, Namespace};
+use levee_tests::{Direction, Fabric, Host, Lab, Namespace, Tap};
 
 fn exists(namespace: &str) -> bool {
     Path::new("/run/netns").join(namespace).exists()
@@ -61,6 +61,28 @@ fn child_with_a_lab() -> (std::process::Child, String) {
     let name = line.expect("the child names its namespace")["namespace: ".len()..].to_owned();
     assert!(exists(&name));
     (child, name)
+}
+
+#[test]
+fn a_failing_test_leaves_what_its_wires_carried() {
+    let Some(lab) = Lab::start() else { return };
+    let output = Command::new(std::env::current_exe().expect("a test is an executable"))
+        .args(["--ignored", "--exact", "--nocapture", "a_test_with_a_tap_that_fails"])
+        .env("LEVEE_LAB_PCAP", lab.directory())
+        .output()
+        .expect("a test can be run");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("what the wires carried is in"), "{text}");
+    let mut files = fs::read_dir(lab.directory()).expect("it is there").flatten().map(|entry| entry.path());
+    assert!(files.any(|file| file.extension().is_some_and(|ending| ending == "pcap")), "{text}");
+}
+
+#[test]
+#[ignore = "it fails: another runs it as a child process"]
+fn a_test_with_a_tap_that_fails() {
+    let Some(lab) = Lab::start() else { return };
+    let _tap = Tap::start(&lab.namespace("a"));
+    panic!("as it should");
 }
 
 #[test]
