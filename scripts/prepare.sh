@@ -4,7 +4,7 @@
 #   need_rust                         rustup, and through rust-toolchain.toml the toolchain
 #   need_cargo_tool NAME              a cargo subcommand, kept in $tools
 #
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=${LEVEE_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/levee/tools}

@@ -26,7 +26,7 @@ const FILES: &[&str] = &[
     "deny.toml",
     "rust-toolchain.toml",
 ];
-const SCRIPTS: &[&str] = &["scripts/demo", "scripts/test", "scripts/fuzz", ".ci/run"];
+const SCRIPTS: &[&str] = &["scripts/demo", "scripts/test", "scripts/bench", "scripts/fuzz", ".ci/run"];
 
 fn sources() -> Vec<PathBuf> {
     files_ending(&root(), ".rs")
