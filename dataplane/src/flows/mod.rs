@@ -30,6 +30,7 @@ use self::state::State;
 use crate::address::Address;
 use crate::hash::Key;
 use crate::mem::pages::Pages;
+use crate::mem::prefetch;
 use crate::verdict::{Endpoint, PortId};
 
 /// Milliseconds since the dataplane started. Wraps after 49 days; all comparisons are of differences.
@@ -321,16 +322,30 @@ impl Flows {
         &self.timeouts
     }
 
+    /// The hash that a tuple's flow is found by.
     #[inline]
-    fn hash(&self, tuple: &Tuple) -> u64 {
+    #[must_use]
+    pub fn hash(&self, tuple: &Tuple) -> u64 {
         let ports = u32::from(tuple.source.port) << 16 | u32::from(tuple.destination.port);
         self.key.tuple(tuple.source.address, tuple.destination.address, ports, tuple.protocol)
     }
 
-    /// Asks for the cache lines that [`find`](Self::find) will read.
+    /// Asks for the buckets that [`find`](Self::find) will read for a hash.
     #[inline]
-    pub fn prefetch(&self, tuple: &Tuple) {
-        self.index.prefetch(self.hash(tuple));
+    pub fn prefetch_buckets(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for the flow that [`find`](Self::find) will read; the buckets should be there by now.
+    #[inline]
+    pub fn prefetch_entries(&self, hash: u64) {
+        self.index.find(hash, |entry| -> Option<()> {
+            let flow = self.entries.get(entry as usize)?;
+            prefetch::read(&flow.client);
+            // The second cache line.
+            prefetch::read(&flow.client_port);
+            None
+        });
     }
 
     /// The flow that a packet with this tuple belongs to, and its direction.

@@ -151,6 +151,7 @@ pub struct Worker<P> {
     lanes: Vec<Lane<P>>,
     batch: Vec<Frame>,
     parsed: Vec<Result<Headers, Reason>>,
+    hashes: Vec<u64>,
     ripe: Vec<(PortId, Frame)>,
     commands: Arc<ArrayQueue<Command>>,
     idle: Idle,
@@ -205,6 +206,7 @@ impl<P: Port> Worker<P> {
             lanes: lanes.map(|(id, port)| Lane { id, port, backlog: Vec::with_capacity(BACKLOG) }).collect(),
             batch: Vec::with_capacity(BATCH),
             parsed: Vec::with_capacity(BATCH),
+            hashes: Vec::with_capacity(BATCH),
             ripe: Vec::with_capacity(BATCH),
             commands,
             idle: parts.idle,
@@ -247,7 +249,7 @@ impl<P: Port> Worker<P> {
 
     /// One turn of the loop. Says whether there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
-        let Worker { tables, lanes, batch, parsed, ripe, bench, .. } = self;
+        let Worker { tables, lanes, batch, parsed, hashes, ripe, bench, .. } = self;
         let tables = tables.current();
         let mut worked = false;
 
@@ -296,11 +298,12 @@ impl<P: Port> Worker<P> {
             }
             worked = true;
             bench.count_received(batch);
-            bench.look(batch, parsed);
-            for (frame, headers) in batch.drain(..).zip(parsed.drain(..)) {
+            bench.look(batch, parsed, hashes);
+            // Headers are read where they were written: a copy right behind the writing would wait for it.
+            for (frame, headers) in batch.drain(..).zip(parsed.iter()) {
                 match headers {
-                    Ok(headers) => bench.conclude(frame, &headers, ingress, tables, now, lanes),
-                    Err(reason) => bench.drop(frame, reason),
+                    Ok(headers) => bench.conclude(frame, headers, ingress, tables, now, lanes),
+                    Err(reason) => bench.drop(frame, *reason),
                 }
             }
         }
@@ -408,26 +411,35 @@ impl Bench {
         self.counters.add(Counter::RxBytes, batch.iter().map(|frame| frame.len() as u64).sum());
     }
 
-    /// Parses a batch, and asks for the memory that deciding will need while the next frames are parsed.
+    /// Parses a batch, and asks for the memory that deciding will need: first the frames, then the buckets that their
+    /// flows are looked up in, then the flows. Each step runs over the whole batch before the next needs what it asked for,
+    /// so that many misses are under way at once instead of one after the other.
     #[inline]
-    fn look(&self, batch: &[Frame], parsed: &mut Vec<Result<Headers, Reason>>) {
+    fn look(&self, batch: &[Frame], parsed: &mut Vec<Result<Headers, Reason>>, hashes: &mut Vec<u64>) {
         for frame in batch {
             if let Some(first) = self.umem.bytes(frame).first() {
                 prefetch::read(first);
             }
         }
-        for frame in batch {
-            let headers = parse(self.umem.bytes(frame));
-            if let Ok(Headers { network: Network::Ip(ip), .. }) = &headers
+        parsed.clear();
+        parsed.extend(batch.iter().map(|frame| parse(self.umem.bytes(frame))));
+        hashes.clear();
+        let flows = &self.memory.flows;
+        for headers in parsed.iter() {
+            if let Ok(Headers { network: Network::Ip(ip), .. }) = headers
                 && let Some(ports) = ip.transport.ports()
             {
-                self.memory.flows.prefetch(&Tuple {
+                let hash = flows.hash(&Tuple {
                     source: Endpoint { address: ip.source, port: ports.source },
                     destination: Endpoint { address: ip.destination, port: ports.destination },
                     protocol: ip.protocol,
                 });
+                flows.prefetch_buckets(hash);
+                hashes.push(hash);
             }
-            parsed.push(headers);
+        }
+        for hash in hashes.iter() {
+            flows.prefetch_entries(*hash);
         }
     }
 
