@@ -55,11 +55,12 @@ fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
     for round in 1..=plan.rounds {
         for contestant in Contestant::ALL {
             let score = measure(contestant, &topology, plan);
-            eprintln!("round {round}: {:22} {:.3} Mpps of {:.2}", contestant.name(), score.arrived, score.sent);
+            let core = score.core.map_or_else(String::new, |core| format!(", {:.0} % of its core", core * 100.0));
+            eprintln!("round {round}: {:22} {:.3} Mpps of {:.2}{core}", contestant.name(), score.arrived, score.sent);
             scores.entry(contestant.key()).or_default().push(score);
         }
     }
-    let bounce: Vec<f64> = scores[Contestant::Bounce.key()].iter().map(|score| score.arrived).collect();
+    let bounce: Vec<f64> = scores[Contestant::Bounce.key()].iter().map(Score::deserved).collect();
     println!(
         "\n{} rounds of {} s, 64-byte TCP of 1,024 flows, generator on core {}, forwarder on core {}",
         plan.rounds,
@@ -67,25 +68,24 @@ fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
         plan.source,
         plan.forwarder
     );
-    println!("{:22} {:>8} {:>15} {:>10} {:>13}", "", "Mpps", "least–most", "÷ bounce", "least–most");
+    println!("{:22} {:>8} {:>15} {:>10} {:>13} {:>9}", "", "Mpps", "least–most", "÷ bounce", "least–most", "its core");
     let (mut figures, mut reached) = (serde_json::Map::new(), true);
     for contestant in Contestant::ALL {
         let of = &scores[contestant.key()];
         let (median, least, most) = spread(of.iter().map(|score| score.arrived));
-        let ratios = of.iter().zip(&bounce).map(|(score, bounce)| score.arrived / bounce);
+        let ratios = of.iter().zip(&bounce).map(|(score, bounce)| score.deserved() / bounce);
+        let core = of.iter().filter_map(|score| score.core).fold(f64::INFINITY, f64::min);
+        let core = if core.is_finite() { format!("{:.0} %", core * 100.0) } else { "–".into() };
         let (ratio, lowest, highest) = spread(ratios);
         let name = contestant.name();
-        println!(
-            "{name:22} {median:>8.3} {:>15} {ratio:>10.2} {:>13}",
-            format!("{least:.3}–{most:.3}"),
-            format!("{lowest:.2}–{highest:.2}")
-        );
+        let (rates, ratios) = (format!("{least:.3}–{most:.3}"), format!("{lowest:.2}–{highest:.2}"));
+        println!("{name:22} {median:>8.3} {rates:>15} {ratio:>10.2} {ratios:>13} {core:>9}");
         figures.insert(
             contestant.key().into(),
             json!({
                 "mpps": { "median": median, "least": least, "most": most },
                 "ratio_to_bounce": { "median": ratio, "least": lowest, "most": highest },
-                "rounds": of.iter().map(|score| json!({ "mpps": score.arrived, "sent_mpps": score.sent })).collect::<Vec<_>>(),
+                "rounds": of.iter().map(|score| json!({ "mpps": score.arrived, "sent_mpps": score.sent, "core": score.core })).collect::<Vec<_>>(),
             }),
         );
         if matches!(contestant, Contestant::Rewriting | Contestant::Nat) && ratio < FLOOR {
@@ -93,6 +93,9 @@ fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
             eprintln!("{name} is below the floor: {ratio:.2} of the bare bounce, where {FLOOR} is the least");
         }
     }
+    println!(
+        "÷ bounce: in the same round, for the time that each had its core. Its core: the least part of it in any round."
+    );
     if let Some(file) = file {
         let document = json!({ "floor": FLOOR, "reached": reached, "throughput": figures });
         if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {

@@ -1,7 +1,7 @@
 //! How many frames a second get through, end to end over veth, by levee and by its yardsticks, in one run.
 //!
 //! Contestants take turns, several rounds of it, so that whatever the machine does meanwhile happens to all of them; what
-//! counts is each round's ratio to the bare bounce, and the median of those. Absolute figures are of this machine and hour.
+//! counts is each round's ratio to the bare bounce, for the time that each had its core, and the median of those. Absolute figures are of this machine and hour.
 
 pub mod contestants;
 pub mod generator;
@@ -20,6 +20,17 @@ pub struct Score {
     pub arrived: f64,
     /// Millions of frames a second that were sent.
     pub sent: f64,
+    /// The part of its core that it had; less than 1 where the machine had other things to do. `None` for the kernel.
+    pub core: Option<f64>,
+}
+
+impl Score {
+    /// Millions of frames for each second that it had its core: what arrived, where the core was all its own. So a busy
+    /// machine disturbs a comparison less. One that is never idle, as everybody is here who polls.
+    #[must_use]
+    pub fn deserved(&self) -> f64 {
+        self.arrived / self.core.unwrap_or(1.0)
+    }
 }
 
 /// Where things run and for how long.
@@ -50,13 +61,14 @@ pub fn measure(contestant: Contestant, topology: &Topology, plan: &Plan) -> Scor
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(plan.window / 4);
-    let look = || (Instant::now(), topology.arrived(), stream.sent());
+    let look = || (Instant::now(), topology.arrived(), stream.sent(), running.busy());
     let before = look();
     std::thread::sleep(plan.window);
     let after = look();
     let seconds = (after.0 - before.0).as_secs_f64();
     let rate = |before: u64, after: u64| (after - before) as f64 / seconds / 1e6;
-    let score = Score { arrived: rate(before.1, after.1), sent: rate(before.2, after.2) };
+    let core = before.3.zip(after.3).map(|(before, after)| (after - before).as_secs_f64() / seconds);
+    let score = Score { arrived: rate(before.1, after.1), sent: rate(before.2, after.2), core };
     stream.stop();
     assert!(score.arrived > 0.0, "{} forwards nothing: {}", contestant.name(), running.story());
     score

@@ -65,8 +65,7 @@ impl Topology {
         forwarder.run("ethtool -K in0 gro on");
         sink.run("ethtool -K s0 gro off");
         // The cheapest end: before any protocol.
-        let table =
-            "add table netdev sink { chain drop { type filter hook ingress device s0 priority 0; policy drop; }; }";
+        let table = "add table netdev sink { chain everything { type filter hook ingress device s0 priority 0; policy drop; }; }";
         let output = sink.command("nft").arg(table).output().expect("nft can be run");
         assert!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
         Some(Topology { source, forwarder, sink, _lab: lab })

@@ -286,6 +286,8 @@ pub struct Flows {
 
 /// How many entries an insert into a full table looks at before it gives up.
 const EVICTION_LOOKS: usize = 64;
+/// And how many before it takes what it has: each look is a cache line, and under a flood of SYNs every insert pays them.
+const EVICTION_CHOICE: usize = 8;
 
 impl Flows {
     /// A table with room for `capacity` flows, all memory faulted in. `key` should be random.
@@ -471,7 +473,10 @@ impl Flows {
     /// Forgets the least valuable of the next few entries under the hand.
     fn evict(&mut self, now: Millis) {
         let mut victim: Option<(u64, FlowId)> = None;
-        for _ in 0..EVICTION_LOOKS.min(self.entries.len()) {
+        for look in 0..EVICTION_LOOKS.min(self.entries.len()) {
+            if look >= EVICTION_CHOICE && victim.is_some() {
+                break;
+            }
             let here = self.turn();
             let Some(flow) = self.get(here) else { continue };
             let expired = self.remaining(flow, now) == 0;
