@@ -6,6 +6,7 @@
 //! Every key but `sources` is optional. The comment at each field of [`Config`] gives its default and reason; `configs/` has
 //! working examples.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ struct File {
     dataplane: Option<Placed<PathBuf>>,
     socket: Option<Placed<PathBuf>>,
     socket_group: Option<Placed<String>>,
+    metrics: Option<Placed<String>>,
     #[serde(default)]
     service_cidrs: Vec<Placed<String>>,
     #[serde(default)]
@@ -60,18 +62,22 @@ pub struct Config {
     pub socket: PathBuf,
     /// `socket_group`: who, besides root, may read from the socket. Default: nobody.
     pub socket_group: Option<String>,
+    /// `metrics`: address and port on which Prometheus reads `/metrics`, without TLS and by whoever gets there. Default none: the
+    /// socket has the same page.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Config {
     /// The keys in which another configuration differs and that count at start only.
     #[must_use]
     pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let Config { view: _, sources, dataplane, socket, socket_group } = self;
+        let Config { view: _, sources, dataplane, socket, socket_group, metrics } = self;
         [
             ("sources", *sources != other.sources),
             ("dataplane", *dataplane != other.dataplane),
             ("socket", *socket != other.socket),
             ("socket_group", *socket_group != other.socket_group),
+            ("metrics", *metrics != other.metrics),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -176,6 +182,18 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
                 .help("`dataplane` is where the dataplane listens; `socket` is where this process does"),
         );
     }
+    let metrics = parsed.metrics.as_ref().and_then(|metrics| {
+        let address = metrics.value.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
+        if address.is_none() {
+            let shown: String = metrics.value.chars().take(60).collect();
+            mistakes.push(
+                origin
+                    .diagnostic(metrics.place, format!("`{shown}` is not an address and port to listen on"))
+                    .help("write both, such as `127.0.0.1:9465` or `[::1]:9465`"),
+            );
+        }
+        address
+    });
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
@@ -185,6 +203,7 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
         dataplane,
         socket: own,
         socket_group: parsed.socket_group.map(|group| group.value),
+        metrics,
     })
 }
 
@@ -252,6 +271,8 @@ mod tests {
                 format!("{sources}socket: /{}\n", "x".repeat(107)),
                 "control.yaml:2:9: the path of a socket has 1 to 107 bytes",
             ),
+            (format!("{sources}metrics: localhost\n"), "control.yaml:2:10: `localhost` is not an address and port"),
+            (format!("{sources}metrics: 127.0.0.1:0\n"), "control.yaml:2:10: `127.0.0.1:0` is not an address and port"),
             (format!("{sources}load_balancer_class_required: 1\n"), "control.yaml:2:31: "),
             (format!("{sources}---\n{sources}"), "control.yaml:2:1: a second document"),
         ] {

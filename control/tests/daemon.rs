@@ -15,8 +15,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use levee_api::metrics::{Sample, parse};
 use levee_api::program::{Applied, Delta, Program};
 use levee_api::report::{Health, Problem, Status as DataplaneStatus};
+use levee_control::daemon::metrics::FAMILIES;
 use levee_control::daemon::{DataplaneState, Status};
 use tempfile::TempDir;
 
@@ -207,6 +209,12 @@ struct Control {
 }
 
 impl Control {
+    /// The page of metrics, from the socket, by the name and labels of each sample.
+    fn metrics(&self) -> Vec<Sample> {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        parse(&page(&mut stream, "/metrics")).unwrap()
+    }
+
     fn status(&self) -> Option<Status> {
         let mut stream = UnixStream::connect(&self.socket).ok()?;
         stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: levee\r\nconnection: close\r\n\r\n").ok()?;
@@ -221,6 +229,27 @@ impl Control {
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
+}
+
+fn page(stream: &mut (impl Read + Write), path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: levee\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    if path == "/metrics" {
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");
+    }
+    body.to_owned()
+}
+
+/// The value of the one sample that has this name and, if it is not "", a label with this value.
+fn value(samples: &[Sample], name: &str, label: &str) -> f64 {
+    let of = |sample: &&Sample| {
+        sample.name == name && (label.is_empty() || sample.labels.values().any(|value| value == label))
+    };
+    let found: Vec<_> = samples.iter().filter(of).collect();
+    assert_eq!(found.len(), 1, "{name} {label}: {found:?}");
+    found[0].value
 }
 
 impl Drop for Control {
@@ -274,6 +303,68 @@ fn a_change_of_the_file_becomes_a_delta() {
     assert!(status.health.healthy, "{:?}", status.health);
     assert_eq!((status.services, status.vips, status.backends, status.mistakes.len()), (1, 2, 3, 0));
     assert_eq!(status.dataplane.generation, Some(dataplane.program().generation));
+}
+
+#[test]
+fn metrics_follow_a_change_to_the_dataplane_and_tell_what_fails() {
+    let place = Place::new();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = fs::read_to_string(place.path("control.yaml")).unwrap();
+    place.write("control.yaml", &format!("{config}metrics: {address}\n"));
+    let dataplane = place.dataplane(1);
+    let control = place.control();
+    eventually("in step", || control.status().is_some_and(|status| status.dataplane.state == DataplaneState::InStep));
+    let first = control.metrics();
+    for family in FAMILIES {
+        assert!(first.iter().any(|sample| sample.family == family.name), "{} is not there", family.name);
+    }
+    assert_eq!(value(&first, "levee_control_requests_total", "full"), 1.0);
+    assert_eq!(value(&first, "levee_control_requests_total", "delta"), 0.0);
+    assert_eq!(value(&first, "levee_control_answers_total", "applied"), 1.0);
+    assert_eq!(value(&first, "levee_control_dataplane_state", "in_step"), 1.0);
+    assert_eq!(value(&first, "levee_control_programming_seconds_count", ""), 1.0);
+    assert_eq!(value(&first, "levee_control_dataplane_behind_seconds", ""), 0.0);
+    let status = control.status().unwrap();
+    assert_eq!(value(&first, "levee_control_services", "") as usize, status.services);
+    assert_eq!(value(&first, "levee_control_backends", "") as usize, status.backends);
+    assert_eq!(value(&first, "levee_control_notices", "") as usize, status.notices.len());
+    assert_eq!(value(&first, "levee_control_objects", "Service") as usize, CLUSTER.matches("kind: Service\n").count());
+
+    place.write("cluster.d/cluster.yaml", &without_node_3());
+    eventually("the change", || value(&control.metrics(), "levee_control_programming_seconds_count", "") == 2.0);
+    let second = control.metrics();
+    assert_eq!(value(&second, "levee_control_requests_total", "delta"), 1.0);
+    assert!(value(&second, "levee_control_lists_total", "") > value(&first, "levee_control_lists_total", ""));
+    // More than the pause that ends a burst, less than all of the test may take.
+    let took = value(&second, "levee_control_programming_seconds_sum", "");
+    assert!((0.02..PATIENCE.as_secs_f64()).contains(&took), "{took}");
+
+    // Bad input is a mistake, and no newer success.
+    place.write("cluster.d/cluster.yaml", "\0");
+    eventually("a mistake", || value(&control.metrics(), "levee_control_mistakes", "") == 1.0);
+    let third = control.metrics();
+    let compiled = "levee_control_last_compile_timestamp_seconds";
+    assert_eq!(value(&third, compiled, ""), value(&second, compiled, ""));
+    // What cannot be brought to a dataplane leaves it behind, and says so.
+    drop(dataplane);
+    place.write("cluster.d/cluster.yaml", CLUSTER);
+    eventually("behind", || value(&control.metrics(), "levee_control_dataplane_behind_seconds", "") > 0.1);
+    let fourth = control.metrics();
+    assert!(value(&fourth, "levee_control_answers_total", "unreachable") > 0.0);
+    assert_eq!(value(&fourth, "levee_control_programming_seconds_count", ""), 2.0);
+
+    // By TCP: the same, a probe, and nothing else.
+    let by_tcp = |path| page(&mut std::net::TcpStream::connect(address).unwrap(), path);
+    assert_eq!(parse(&by_tcp("/metrics")).unwrap().len(), fourth.len());
+    assert_eq!(by_tcp("/livez"), "ok\n");
+    assert!(by_tcp("/v1/status").contains("no such path"));
+    drop(control);
+
+    let _taken = std::net::TcpListener::bind(address).unwrap();
+    let mut refused = place.control();
+    let mut said = String::new();
+    refused.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains(&format!("metrics: cannot listen on {address}")), "{said}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! what the memory has forgotten. Never called on the packet path: it takes a lock and reads the clock.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,6 +40,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in order.
+    pub const ALL: [Kind; 10] = [
+        Kind::Started,
+        Kind::Stopping,
+        Kind::Programmed,
+        Kind::ProgramRefused,
+        Kind::LinkUp,
+        Kind::LinkDown,
+        Kind::LinkChanged,
+        Kind::AddressConflict,
+        Kind::KernelResync,
+        Kind::Degraded,
+    ];
+
     /// The word.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -67,12 +82,14 @@ pub struct Events {
 struct Shared {
     remembered: Mutex<VecDeque<Event>>,
     stream: broadcast::Sender<Event>,
+    /// By [`Kind`], forgotten ones too.
+    counts: [AtomicU64; Kind::ALL.len()],
 }
 
 impl Default for Events {
     fn default() -> Self {
         let (stream, _) = broadcast::channel(REMEMBERED);
-        Events { shared: Arc::new(Shared { remembered: Mutex::default(), stream }) }
+        Events { shared: Arc::new(Shared { remembered: Mutex::default(), stream, counts: Default::default() }) }
     }
 }
 
@@ -82,6 +99,9 @@ impl Events {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let event = Event { time, kind: kind.word().to_owned(), message: message.into() };
         tracing::info!(kind = kind.word(), "{}", event.message);
+        if let Some(count) = self.shared.counts.get(kind as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         let mut remembered = self.shared.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() == REMEMBERED {
             remembered.pop_front();
@@ -89,6 +109,13 @@ impl Events {
         remembered.push_back(event.clone());
         // Told under the lock, so that `follow` neither misses nor repeats one. An error says that nobody listens.
         let _ = self.shared.stream.send(event);
+    }
+
+    /// How many there were of each kind since the start.
+    #[must_use]
+    pub fn counts(&self) -> [(Kind, u64); Kind::ALL.len()] {
+        Kind::ALL
+            .map(|kind| (kind, self.shared.counts.get(kind as usize).map_or(0, |count| count.load(Ordering::Relaxed))))
     }
 
     /// The events remembered, oldest first.
@@ -108,6 +135,18 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_numbered_in_order_and_counted_beyond_the_memory() {
+        let events = Events::default();
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+            (0..=index * 200).for_each(|_| events.record(kind, ""));
+        }
+        for (index, (kind, count)) in events.counts().into_iter().enumerate() {
+            assert_eq!((kind, count), (Kind::ALL[index], index as u64 * 200 + 1));
+        }
+    }
 
     #[test]
     fn the_memory_is_bounded_and_the_stream_continues_it() {

@@ -2,7 +2,7 @@
 //!
 //! | thread | does | rights |
 //! |---|---|---|
-//! | main | control socket, signals | none |
+//! | main | control socket, metrics, signals | none |
 //! | `worker-N`, one a core | frames | none |
 //! | `director` | program, tables, steering, announcements | none |
 //! | `neighbours` | netlink; keeps and puts back what was changed in the kernel | CAP_NET_ADMIN |
@@ -11,8 +11,8 @@
 //! decided and end; then the kernel gets its neighbour table and offloads back; then open requests are answered.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -134,6 +134,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         events: events.clone(),
         started,
         timeouts: timeouts(config),
+        programming: Mutex::default(),
     });
     let own_uid = rustix::process::geteuid().as_raw();
     let policy = Policy::new(own_uid, config.program_uids.clone());
@@ -146,6 +147,10 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let mut outcome = Outcome::Stopped;
     let listener = booted.listening.listener()?;
     let links = booted.links;
+    // Ends with the runtime: nobody minds a scrape that breaks off at the end.
+    if let Some(metrics) = booted.metrics {
+        tokio::spawn(intake::serve_metrics(metrics, Arc::clone(&subject) as Arc<dyn intake::Subject>)?);
+    }
     intake::serve(listener, subject, policy, async {
         tokio::select! {
             () = stop => {}

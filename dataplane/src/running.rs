@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -27,7 +27,8 @@ use crate::director::{Answer, Message, Shares};
 use crate::events::Events;
 use crate::explain;
 use crate::flows::{self, Millis, Timeouts};
-use crate::intake::{FlowCursor, FlowPage, Pending, Refusal, Subject, limits};
+use crate::intake::{FlowCursor, FlowPage, Measures, Pending, Programming, Refusal, Subject, limits};
+use crate::port::steer;
 use crate::port::xdp::Traffic;
 use crate::reason::Reason;
 use crate::tables::{Hop, Tables};
@@ -54,6 +55,8 @@ pub struct PortFacts {
     pub attached: &'static str,
     /// Its queues.
     pub queues: Vec<QueueFacts>,
+    /// What its XDP program counts.
+    pub steering: steer::Observer,
 }
 
 /// What does not change about a queue, and where its counts are.
@@ -87,6 +90,8 @@ pub struct Running {
     pub started: Instant,
     /// What flows age by.
     pub timeouts: Timeouts,
+    /// What became of programs and deltas. Each change is one call, so a panic elsewhere leaves nothing half-done.
+    pub programming: Mutex<Programming>,
 }
 
 impl Running {
@@ -101,11 +106,17 @@ impl Running {
         self.inbox.try_send(message).map_err(busy)
     }
 
-    async fn program(&self, message: impl FnOnce(Answer) -> Message) -> Result<Applied, Refusal> {
+    async fn program(&self, whole: bool, message: impl FnOnce(Answer) -> Message) -> Result<Applied, Refusal> {
+        let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
-        self.tell(message(answer))?;
         let stopping = |_| Err(Refusal::Unavailable("the dataplane is stopping".to_owned()));
-        answered.await.unwrap_or_else(stopping)
+        let outcome = match self.tell(message(answer)) {
+            Ok(()) => answered.await.unwrap_or_else(stopping),
+            Err(refusal) => Err(refusal),
+        };
+        let mut programming = self.programming.lock().unwrap_or_else(PoisonError::into_inner);
+        programming.note(whole, &outcome, begun.elapsed());
+        outcome
     }
 
     /// A page of a worker's flows, and its time.
@@ -305,11 +316,11 @@ impl Subject for Running {
     }
 
     fn load(&self, program: Program) -> Pending<'_, Result<Applied, Refusal>> {
-        Box::pin(self.program(|answer| Message::Load(program, answer)))
+        Box::pin(self.program(true, |answer| Message::Load(program, answer)))
     }
 
     fn amend(&self, delta: Delta) -> Pending<'_, Result<Applied, Refusal>> {
-        Box::pin(self.program(|answer| Message::Amend(delta, answer)))
+        Box::pin(self.program(false, |answer| Message::Amend(delta, answer)))
     }
 
     fn flows(&self, filter: FlowFilter, cursor: Option<FlowCursor>) -> Pending<'_, Result<FlowPage, String>> {
@@ -342,6 +353,15 @@ impl Subject for Running {
 
     fn events(&self) -> &Events {
         &self.events
+    }
+
+    fn measures(&self) -> Measures {
+        let steered = self.ports.iter().filter_map(|port| {
+            let counts = port.steering.counts().ok()?;
+            Some((port.interface.clone(), counts.iter().map(|(class, frames)| (class.name(), frames)).collect()))
+        });
+        let programming = *self.programming.lock().unwrap_or_else(PoisonError::into_inner);
+        Measures { steered: steered.collect(), programming }
     }
 }
 

@@ -81,6 +81,16 @@ pub(crate) enum Command {
     },
     /// What became of all frames
     Counters(Watch),
+    /// Everything that is counted, as Prometheus reads it
+    ///
+    /// docs/metrics.md says what each family means. With `-o json`, a list of samples.
+    Metrics {
+        /// The control process's, not the dataplane's
+        #[arg(long)]
+        control: bool,
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// What happened
     Events {
         /// Go on with new events until interrupted

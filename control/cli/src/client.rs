@@ -79,6 +79,15 @@ impl Client {
         self.whole(Method::GET, path, Bytes::new(), ANSWER_TIME)
     }
 
+    /// `GET`s a page of text.
+    pub(crate) fn text(&self, path: &str) -> Result<String, Failure> {
+        self.runtime.block_on(async {
+            let response = self.ask(Method::GET, path, Bytes::new(), ANSWER_TIME).await?;
+            let bytes = self.body(response).await?;
+            String::from_utf8(bytes.into()).map_err(|error| self.unexpected(&error))
+        })
+    }
+
     /// `GET`s what stands in line with programs that are being taken.
     pub(crate) fn get_in_line<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.whole(Method::GET, path, Bytes::new(), PROGRAM_TIME)
@@ -193,13 +202,7 @@ impl Client {
     }
 
     fn value<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Failure> {
-        serde_json::from_slice(bytes).map_err(|error| {
-            let (daemon, socket) = (self.daemon.name(), self.socket.display());
-            Failure::daemon(
-                format!("{socket}: the answer is not the one expected: {error}"),
-                format!("is it {daemon} that listens there, and of this version ({})?", env!("CARGO_PKG_VERSION")),
-            )
-        })
+        serde_json::from_slice(bytes).map_err(|error| self.unexpected(&error))
     }
 
     // --- What can go wrong -------------------------------------------------------------------------------------------
@@ -228,6 +231,15 @@ impl Client {
                 format!("is this the socket of {daemon}? name another by {option}"),
             ),
         }
+    }
+
+    /// An answer of another form.
+    pub(crate) fn unexpected(&self, error: &dyn std::fmt::Display) -> Failure {
+        let (daemon, socket) = (self.daemon.name(), self.socket.display());
+        Failure::daemon(
+            format!("{socket}: the answer is not the one expected: {error}"),
+            format!("is it {daemon} that listens there, and of this version ({})?", env!("CARGO_PKG_VERSION")),
+        )
     }
 
     fn silent(&self, patience: Duration) -> Failure {

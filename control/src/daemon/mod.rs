@@ -10,6 +10,7 @@
 //! One thread turns the loop; sources read on their own. Bad input changes nothing but the standing: the program that was
 //! compiled last goes on being wanted, and the dataplane goes on running it.
 
+pub mod metrics;
 mod socket;
 mod standing;
 mod status;
@@ -17,6 +18,7 @@ mod status;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::watch::{Closed, Event, FileSource, Outlet, Source, SourceId, Store, f
 pub use socket::BindError;
 pub use status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
 
+use metrics::Metrics;
 use standing::{Compiled, Standing};
 
 /// A burst of events is over when none has come for so long …
@@ -59,6 +62,16 @@ pub enum Error {
     /// No status socket.
     #[error(transparent)]
     Socket(#[from] BindError),
+    /// The listener of `metrics`.
+    #[error(
+        "metrics: cannot listen on {address}: {source}\n  help: `ss -ltnp` shows who does; set another `metrics` address, one of this machine's"
+    )]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// A source has no thread to run on.
     #[error("source {name}: cannot start: {source}")]
     Source {
@@ -90,7 +103,14 @@ pub async fn run(
     let standing = Arc::new(Standing::new(&config, names));
 
     let listening = socket::bind(&config.socket, config.socket_group.as_deref())?;
-    let server = socket::serve(&listening, status::router(Arc::clone(&standing))).map_err(Error::Serve)?;
+    let metrics = Arc::new(Metrics::default());
+    let router = status::router(Arc::clone(&standing), Arc::clone(&metrics));
+    let server = socket::serve(&listening, router).map_err(Error::Serve)?;
+    if let Some(address) = config.metrics {
+        let router = status::metrics_router(Arc::clone(&standing), Arc::clone(&metrics));
+        // Ends with the runtime: nobody minds a scrape that breaks off at the end.
+        tokio::spawn(socket::serve_tcp(address, router).map_err(|source| Error::Metrics { address, source })?);
+    }
 
     let (events, mut inlet) = mpsc::channel(BACKLOG);
     let count = sources.len();
@@ -116,6 +136,7 @@ pub async fn run(
         heard: vec![false; count],
         sync: Sync::new(Settings::default()),
         standing,
+        metrics,
         burst: None,
         mistakes_told: BTreeSet::new(),
         notices_told: BTreeSet::new(),
@@ -135,6 +156,7 @@ pub async fn run(
         }
         let until = match turn.sync.step(now) {
             Step::Send(request) => {
+                turn.metrics.sent(&request);
                 under_way = Some(Box::pin(transport.carry(request)));
                 None
             }
@@ -148,8 +170,12 @@ pub async fn run(
             Some((source, batch)) = inlet.recv() => turn.take_in(source, batch, Instant::now()),
             outcome = answer(&mut under_way) => {
                 under_way = None;
+                turn.metrics.answered(&outcome);
                 turn.sync.finished(Instant::now(), outcome);
                 turn.log_link();
+                if *turn.sync.link() == Link::InStep {
+                    turn.metrics.in_step(Instant::now());
+                }
             }
             () = sleep_until(wake) => {}
             () = &mut server => {}
@@ -187,6 +213,7 @@ struct Turn {
     heard: Vec<bool>,
     sync: Sync,
     standing: Arc<Standing>,
+    metrics: Arc<Metrics>,
     /// First and last event that has not been compiled yet.
     burst: Option<(Instant, Instant)>,
     /// What was logged about the input, so that it is logged once.
@@ -205,6 +232,8 @@ impl Turn {
         if let Some(heard) = self.heard.get_mut(source) {
             *heard = true;
         }
+        let lists = events.iter().filter(|event| matches!(event, Event::ListComplete)).count();
+        self.metrics.listed(lists as u64);
         let mut changed = false;
         for event in events {
             changed |= self.store.handle(source, event);
@@ -243,14 +272,17 @@ impl Turn {
         if self.compile_at().is_none_or(|at| at > now) {
             return;
         }
-        self.burst = None;
+        let first = self.burst.take().map(|(first, _)| first);
         // A source that fails keeps what it said last, and does not hold up the others.
         let mut mistakes = self.config_mistakes.clone();
         mistakes.extend(self.store.failures());
         if self.store.is_complete() {
+            let begun = Instant::now();
+            self.metrics.holds(self.store.objects().map(|sourced| sourced.object.kind()));
             let validation = validate(self.store.objects(), self.store.notices());
             if validation.refused.is_empty() {
-                self.accept(&validation.cluster);
+                let is_new = self.accept(&validation.cluster);
+                self.metrics.compiled(mistakes.is_empty(), begun.elapsed(), first.filter(|_| is_new));
             }
             mistakes.extend(validation.refused);
         }
@@ -258,14 +290,17 @@ impl Turn {
         self.standing.judged(mistakes, self.store.completeness());
     }
 
-    fn accept(&mut self, cluster: &ValidatedCluster) {
+    /// Returns whether the program is another one now.
+    fn accept(&mut self, cluster: &ValidatedCluster) -> bool {
         let (program, notices) = compile(cluster, &self.config.view);
         log_news("notice", &notices, &mut self.notices_told);
         let (services, vips) = (program.services.len(), program.vips.len());
         self.standing.compiled(Compiled::of(&program, notices));
-        if self.sync.want(program) {
+        let is_new = self.sync.want(program);
+        if is_new {
             tracing::info!(services, vips, "compiled; the dataplane will be told");
         }
+        is_new
     }
 
     fn log_link(&mut self) {

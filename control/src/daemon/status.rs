@@ -1,9 +1,11 @@
-//! What the daemon says about itself: `GET /v1/status` and `GET /v1/health` on its socket.
+//! What the daemon says about itself: `GET /v1/status`, `GET /v1/health` and `GET /metrics` on its socket.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use levee_api::diagnostic::Diagnostic;
@@ -11,6 +13,7 @@ use levee_api::program::Generation;
 use levee_api::report::Problem;
 use serde::{Deserialize, Serialize};
 
+use super::metrics::Metrics;
 use super::standing::Standing;
 use crate::compile::Role;
 use crate::notice::Notice;
@@ -88,17 +91,38 @@ pub enum DataplaneState {
     Unreachable,
 }
 
-pub(super) fn router(standing: Arc<Standing>) -> Router {
+pub(super) fn router(standing: Arc<Standing>, metrics: Arc<Metrics>) -> Router {
     let refuse =
         |status: StatusCode, error: &str| (status, Json(Problem { error: error.to_owned(), generation: None }));
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/health", get(health))
-        .fallback(async move || refuse(StatusCode::NOT_FOUND, "no such path; there are /v1/status and /v1/health"))
+        .route("/metrics", get(page).with_state((Arc::clone(&standing), metrics)))
+        .fallback(async move || {
+            refuse(StatusCode::NOT_FOUND, "no such path; there are /v1/status, /v1/health and /metrics")
+        })
         .method_not_allowed_fallback(async move || {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this socket only tells; use GET")
         })
         .with_state(standing)
+}
+
+/// What is behind the TCP listener of `metrics`: two pages, and no way to anything else.
+pub(super) fn metrics_router(standing: Arc<Standing>, metrics: Arc<Metrics>) -> Router {
+    let refuse = |status: StatusCode, error: &str| {
+        (status, Json(Problem { error: error.to_owned(), generation: None })).into_response()
+    };
+    Router::new()
+        .route("/metrics", get(page))
+        // Says that the loop still turns, which serves this; whether all is well is for `/v1/health` to say.
+        .route("/livez", get(async || "ok\n"))
+        .fallback(async move || refuse(StatusCode::NOT_FOUND, "no such path; there are /metrics and /livez"))
+        .method_not_allowed_fallback(async move || refuse(StatusCode::METHOD_NOT_ALLOWED, "this only tells; use GET"))
+        .with_state((standing, metrics))
+}
+
+async fn page(State((standing, metrics)): State<(Arc<Standing>, Arc<Metrics>)>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, levee_api::metrics::CONTENT_TYPE)], metrics.page(&standing.status()))
 }
 
 async fn status(State(standing): State<Arc<Standing>>) -> Json<Status> {

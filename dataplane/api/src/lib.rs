@@ -13,6 +13,7 @@
 //!   ([`Delta`](program::Delta)), each under a generation.
 //! - [`report`]: what a running dataplane says about itself.
 //! - [`explain`]: one packet's fate, in words.
+//! - [`metrics`]: what Prometheus reads, declared once, as text.
 //! - [`diagnostic`] and [`yaml`]: how bad input is told, with file, line and column.
 
 // Nothing that comes out of a file or a socket may end the process.
@@ -23,6 +24,7 @@
 
 pub mod diagnostic;
 pub mod explain;
+pub mod metrics;
 pub mod net;
 pub mod program;
 pub mod report;

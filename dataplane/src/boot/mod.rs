@@ -13,7 +13,7 @@ mod machine;
 mod offload;
 pub mod rights;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use af_xdp::tap::TapDevice;
@@ -60,6 +60,16 @@ pub enum BootError {
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] intake::BindError),
+    /// The listener of `metrics`.
+    #[error(
+        "metrics: cannot listen on {address}: {source}\n  help: `ss -ltnp` shows who does; set another `metrics` address, one of this machine's"
+    )]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The rest of the system.
     #[error("{what}: {source}")]
     System {
@@ -88,6 +98,8 @@ pub struct Booted {
     pub snat: Vec<SnatRange>,
     /// The control socket.
     pub listening: Listening,
+    /// Where metrics are read by TCP, if anywhere.
+    pub metrics: Option<TcpListener>,
     /// Offloads that were switched off.
     pub offloads: Offloads,
 }
@@ -131,6 +143,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
     // First, so that a second daemon with the same configuration stops here and harms nothing.
     let group = config.socket_group.as_ref().map(|group| group.value.as_str());
     let listening = intake::bind(&config.socket, group)?;
+    let metrics = config.metrics.as_ref().map(|metrics| bind_metrics(metrics.value)).transpose()?;
     rights::raise_memory_limit();
     let mut offloads = Offloads::default();
 
@@ -184,6 +197,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
             LinkMode::Generic => "skb",
         };
         tracing::info!(interface = port.interface.name, role = %port.config.role, mode, attached, take = %port.config.take, queues = queues.len(), "port");
+        let observer = steering.observer();
         booted.add(port, link, tap.is_some(), PortSteering { interface: port.interface.name.clone(), steering, take });
         booted.facts.push(PortFacts {
             interface: port.interface.name.clone(),
@@ -193,6 +207,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
             mode,
             attached,
             queues,
+            steering: observer,
         });
     }
     Ok(Booted {
@@ -204,8 +219,18 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         links: booted.links,
         snat: snat(config, machine),
         listening,
+        metrics,
         offloads,
     })
+}
+
+fn bind_metrics(address: SocketAddr) -> Result<TcpListener, BootError> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|source| BootError::Metrics { address, source })
 }
 
 /// Frames of a larger MTU come in several buffers; the program must say that it knows (net/core/dev.c, ERANGE): a page less the kernel's

@@ -35,6 +35,7 @@ pub(super) struct File {
     pub(super) busy_poll: Option<BusyPoll>,
     #[serde(default)]
     pub(super) idle: Idle,
+    pub(super) metrics: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

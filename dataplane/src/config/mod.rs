@@ -18,7 +18,7 @@ mod file;
 mod machine;
 mod validate;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,6 +83,9 @@ pub struct Config {
     /// `idle`. Default `sleep`: a worker that found nothing for about 100 µs waits to be woken, which costs the first frame after a
     /// pause some 10 to 50 µs and saves a core. Under load it never does. `poll` is for cores that are isolated for it.
     pub idle: Idle,
+    /// `metrics`: address and port on which Prometheus reads `/metrics`, without TLS and by whoever gets there. Default none: the
+    /// control socket has the same page.
+    pub metrics: Option<Placed<SocketAddr>>,
 }
 
 /// A value and where it stands in the file.

@@ -70,6 +70,7 @@ timeouts: {tcp_syn: 1s, tcp_established: 5h, tcp_closing: 3s, tcp_closed: 4s, ud
 memory: {frames: 16384, frame_size: 4096, huge_pages: true}
 busy_poll: {microseconds: 30, budget: 32}
 idle: poll
+metrics: '[::1]:9464'
 ";
     let config = read("dataplane.yaml", yaml.as_bytes()).unwrap();
     let queues: Vec<_> = config.ports[0].queues.as_ref().unwrap().iter().map(|queue| queue.value).collect();
@@ -87,6 +88,7 @@ idle: poll
     assert_eq!(config.busy_poll, Some(BusyPoll { microseconds: 30, budget: 32 }));
     assert_eq!(config.program_uids, [1000]);
     assert_eq!(config.idle, Idle::Poll);
+    assert_eq!(config.metrics.unwrap().value.to_string(), "[::1]:9464");
     assert_eq!(config.socket_group.unwrap().value, "adm");
 }
 
@@ -135,6 +137,13 @@ fn every_mistake_has_a_place_and_advice() {
         ("workers: [1]", "workers: [1]\nmemory: {frames: 5}", &["dataplane.yaml:8:18", "memory.frames"]),
         ("workers: [1]", "workers: [1]\nflows: {capacity: 1}", &["dataplane.yaml:8:19", "flows.capacity"]),
         ("workers: [1]", "workers: [1]\nsocket: levee.sock", &["dataplane.yaml:8:9", "absolute path"]),
+        (
+            "workers: [1]",
+            "workers: [1]\nmetrics: localhost:9464",
+            &["dataplane.yaml:8:10", "`localhost:9464`", "[::1]:9464"],
+        ),
+        ("workers: [1]", "workers: [1]\nmetrics: 127.0.0.1:0", &["dataplane.yaml:8:10", "not an address and port"]),
+        ("workers: [1]", "workers: [1]\nmetrics: 9464", &["dataplane.yaml:8:10"]),
         ("workers: [1]", "workers: [1]\nworkers: [2]", &["dataplane.yaml:8:1", "workers"]),
     ];
     let mut failures = Vec::new();
@@ -218,7 +227,7 @@ fn the_reference_states_the_defaults() {
     assert_eq!(places(text(&reference)), places(text(&shortest)));
     // And it leaves out no key: those without a default of their own stand in comments.
     let yaml = include_str!("../../../configs/dataplane-reference.yaml");
-    for key in ["queues", "socket_group", "snat", "frames", "busy_poll", "microseconds", "budget"] {
+    for key in ["queues", "socket_group", "snat", "frames", "busy_poll", "microseconds", "budget", "metrics"] {
         assert!(yaml.contains(&format!("{key}: ")), "{key}");
     }
 }

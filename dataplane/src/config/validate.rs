@@ -1,7 +1,7 @@
 //! From what stands in the file to what holds together: every mistake is found, not only the first.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,6 +79,7 @@ impl Checker<'_> {
                 budget: self.number("busy_poll.budget", busy.budget, 64, 1..=4096),
             }),
             idle: raw.idle,
+            metrics: raw.metrics.map(|metrics| self.metrics(placed(metrics))),
         }
     }
 
@@ -199,6 +200,17 @@ impl Checker<'_> {
             self.refuse(&path, message, "put it into a directory with a shorter name");
         }
         PathBuf::from(path.value)
+    }
+
+    fn metrics(&mut self, raw: Placed<String>) -> Placed<SocketAddr> {
+        let address = raw.value.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
+        if address.is_none() {
+            let shown: String = raw.value.chars().take(60).collect();
+            let message = format!("`{}` is not an address and port to listen on", shown.escape_debug());
+            self.refuse(&raw, message, "write both, such as `127.0.0.1:9464` or `[::1]:9464`");
+        }
+        let value = address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
+        Placed { value, line: raw.line, column: raw.column }
     }
 
     fn snat(&mut self, raw: Vec<file::Snat>) -> Vec<Snat> {

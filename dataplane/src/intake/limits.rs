@@ -10,6 +10,9 @@ pub const READERS: usize = 32;
 /// process out.
 pub const PROGRAMMERS: usize = 32;
 
+/// Connections at a time to the TCP listener of metrics: two scrapers and a probe need three.
+pub const SCRAPERS: usize = 8;
+
 /// Largest program or delta, in bytes: 25,000 services with ten backends each are some 25 MiB of JSON.
 pub const PROGRAM_BODY: usize = 64 << 20;
 

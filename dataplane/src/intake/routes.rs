@@ -10,6 +10,7 @@ use axum::extract::{FromRequestParts, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::stream::{self, StreamExt as _};
 use http_body_util::{BodyExt as _, Limited};
@@ -27,9 +28,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::limits;
 use super::rights::Rights;
 use super::subject::{FlowCursor, Refusal, Subject};
+use super::{limits, metrics};
 
 /// What every handler has.
 #[derive(Clone)]
@@ -61,6 +62,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(ports))
         .routes(routes!(events))
         .routes(routes!(explain))
+        .routes(routes!(metrics))
         .routes(routes!(openapi))
 }
 
@@ -78,6 +80,18 @@ pub(super) fn router(subject: Arc<dyn Subject>) -> Router {
         .method_not_allowed_fallback(|| async {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method; GET /openapi.json lists them all")
         })
+        .with_state(app)
+}
+
+/// The service behind the TCP listener of metrics: two pages, and no way to anything else.
+pub(super) fn metrics_router(subject: Arc<dyn Subject>) -> Router {
+    let app = App { subject, programming: Arc::new(Semaphore::new(0)) };
+    Router::new()
+        .route("/metrics", get(metrics))
+        // Says that the slow threads still turn; whether all is well is for `GET /v1/health` to say.
+        .route("/livez", get(|| async { "ok\n" }))
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "no such path; there are /metrics and /livez") })
+        .method_not_allowed_fallback(|| async { refuse(StatusCode::METHOD_NOT_ALLOWED, "this only tells; use GET") })
         .with_state(app)
 }
 
@@ -145,6 +159,16 @@ async fn neighbours(State(app): State<App>) -> Json<Vec<Neighbour>> {
 #[utoipa::path(get, path = "/v1/ports", responses((status = OK, body = [Port])))]
 async fn ports(State(app): State<App>) -> Json<Vec<Port>> {
     Json(app.subject.ports())
+}
+
+/// Everything that is counted, for Prometheus: text exposition format 0.0.4. `docs/metrics.md` says what each family means.
+#[utoipa::path(get, path = "/metrics", responses((status = OK, body = String, content_type = "text/plain")))]
+async fn metrics(State(app): State<App>) -> Response {
+    elsewhere(move || {
+        let page = metrics::page(app.subject.as_ref());
+        ([(header::CONTENT_TYPE, levee_api::metrics::CONTENT_TYPE)], page).into_response()
+    })
+    .await
 }
 
 /// This document.

@@ -12,7 +12,8 @@ use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
@@ -78,6 +79,37 @@ pub async fn serve(
     Ok(())
 }
 
+/// Serves metrics by TCP, for as long as it is polled. Whoever can connect may read them; nothing else is there.
+///
+/// # Errors
+/// The listener cannot be used by this runtime.
+pub fn serve_metrics(
+    listener: std::net::TcpListener,
+    subject: Arc<dyn Subject>,
+) -> std::io::Result<impl Future<Output = ()> + Send> {
+    let listener = TcpListener::from_std(listener)?;
+    let router = super::routes::metrics_router(subject);
+    let places = Arc::new(Semaphore::new(limits::SCRAPERS));
+    Ok(async move {
+        // Nobody says so; a connection ends with the runtime.
+        let (_stopping, stopped) = watch::channel(false);
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        tokio::spawn(converse(stream, router.clone(), Rights::Read, place, stopped.clone()));
+                    }
+                    Err(_) => drop(stream.try_write(NO_PLACE)),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "the listener of metrics cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
 /// How many more connections there may be.
 struct Places {
     readers: Arc<Semaphore>,
@@ -109,7 +141,7 @@ impl Places {
 
 /// Serves one connection until either side closes it or a limit does.
 async fn converse(
-    stream: UnixStream,
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
     router: Router,
     rights: Rights,
     _place: OwnedSemaphorePermit,

@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use levee_api::explain::{Explanation, Question};
+use levee_api::metrics::Histogram;
 use levee_api::program::{Applied, Delta, Generation, Program};
 use levee_api::report::{
     BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Status, VipEntry,
@@ -47,6 +49,45 @@ pub trait Subject: Send + Sync + 'static {
     fn flush(&self, filter: FlowFilter) -> Pending<'_, Result<Flushed, String>>;
     /// `GET /v1/events`.
     fn events(&self) -> &Events;
+    /// What `GET /metrics` tells beside all of the above.
+    fn measures(&self) -> Measures;
+}
+
+/// What only metrics tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// By interface, frames that its XDP program has seen by class. An interface that cannot be asked is not there.
+    pub steered: Vec<(String, Vec<(&'static str, u64)>)>,
+    /// Programs and deltas.
+    pub programming: Programming,
+}
+
+/// What became of programs and deltas.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Programming {
+    /// Programs, from when each was read until every worker ran it.
+    pub programs: Histogram,
+    /// Deltas, likewise.
+    pub deltas: Histogram,
+    /// Deltas against another generation.
+    pub stale: u64,
+    /// Refused for what they say.
+    pub invalid: u64,
+    /// Not run by every worker in time, or there was no time for them.
+    pub unavailable: u64,
+}
+
+impl Programming {
+    /// One was run, or was not. `time` is how long that took.
+    pub fn note(&mut self, whole: bool, outcome: &Result<Applied, Refusal>, time: Duration) {
+        match outcome {
+            Ok(_) if whole => self.programs.observe(time),
+            Ok(_) => self.deltas.observe(time),
+            Err(Refusal::Stale { .. }) => self.stale += 1,
+            Err(Refusal::Invalid(_)) => self.invalid += 1,
+            Err(Refusal::Unavailable(_)) => self.unavailable += 1,
+        }
+    }
 }
 
 /// Why a program or a delta was not taken. The old one goes on.

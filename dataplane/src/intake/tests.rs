@@ -7,21 +7,25 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use levee_api::explain::{Explanation, Fate, Question};
+use levee_api::metrics::Sample;
 use levee_api::net::{Protocol, Role};
-use levee_api::program::{Applied, Delta, Mode, Program};
+use levee_api::program::{Applied, Delta, Mode, Program, Side};
 use levee_api::report::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::rights::Policy;
 use super::*;
+use crate::counters::Counter;
 use crate::events::{Events, Kind};
+use crate::reason::Reason;
 
 /// Remembers programs, and has more flows than fit into any socket buffer.
 #[derive(Default)]
 struct Fake {
     program: Mutex<Arc<Program>>,
     events: Events,
+    counters: crate::counters::Counters,
 }
 
 const FLOWS: usize = 200_000;
@@ -71,19 +75,38 @@ impl Subject for Fake {
         Box::pin(async { Ok(self.programmed()) })
     }
     fn counters(&self) -> Counters {
-        Counters::default()
+        crate::counters::report([&self.counters])
     }
     fn drops(&self) -> Vec<Drop> {
         Vec::new()
     }
     fn vips(&self) -> Vec<VipEntry> {
-        Vec::new()
+        // ClusterIPs, and at the very end one that the fabric reaches.
+        (0..metrics::MOST_FRONTENDS + 2)
+            .map(|number| VipEntry {
+                address: ([10, 96, (number >> 8) as u8, number as u8]).into(),
+                port: 80,
+                protocol: Protocol::Tcp,
+                from: if number > metrics::MOST_FRONTENDS { Side::Any } else { Side::Pods },
+                service: "default/web:http".to_owned(),
+                mode: Mode::Nat,
+                announced: false,
+                candidates: number,
+                draining: 1,
+            })
+            .collect()
     }
     fn backends(&self) -> Vec<BackendEntry> {
         Vec::new()
     }
     fn neighbours(&self) -> Vec<Neighbour> {
-        Vec::new()
+        let neighbour = |last, state: &str| Neighbour {
+            address: [192, 0, 2, last].into(),
+            mac: None,
+            port: "eth0".to_owned(),
+            state: state.to_owned(),
+        };
+        vec![neighbour(1, "reachable"), neighbour(2, "stale"), neighbour(3, "reachable")]
     }
     fn ports(&self) -> Vec<Port> {
         Vec::new()
@@ -138,6 +161,13 @@ impl Subject for Fake {
     }
     fn events(&self) -> &Events {
         &self.events
+    }
+    fn measures(&self) -> Measures {
+        let mut programming = Programming::default();
+        programming.note(true, &Ok(Applied { generation: 1 }), Duration::from_millis(7));
+        programming.note(false, &Ok(Applied { generation: 2 }), Duration::from_micros(300));
+        programming.note(false, &Err(Refusal::Stale { generation: 2 }), Duration::ZERO);
+        Measures { steered: vec![("eth0".to_owned(), vec![("address4", 5)])], programming }
     }
 }
 
@@ -239,6 +269,7 @@ const ROUTES: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/ports", "", 200),
     ("GET", "/v1/events", "", 200),
     ("POST", "/v1/explain", r#"{"packet": "tcp 192.0.2.7:1 > 10.96.0.1:80"}"#, 200),
+    ("GET", "/metrics", "", 200),
     ("GET", "/openapi.json", "", 200),
 ];
 
@@ -285,6 +316,126 @@ fn every_reference_of_the_document_is_defined_in_it() {
     for reference in references {
         assert!(document["components"]["schemas"].get(reference).is_some(), "{reference} is not defined");
     }
+}
+
+/// The one sample of a family with these labels.
+fn value(page: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let of = |sample: &&Sample| {
+        sample.name == name
+            && labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|of| of == value))
+    };
+    let found: Vec<_> = page.iter().filter(of).collect();
+    assert!(found.len() < 2, "{name} {labels:?}: {found:?}");
+    found.first().map(|sample| sample.value)
+}
+
+#[tokio::test]
+async fn metrics_have_every_reason_and_counter_with_the_values_of_the_other_paths() {
+    let server = Server::start();
+    // Each another number, and the sums as workers keep them.
+    for (counter, number) in Counter::ALL.iter().zip(100..) {
+        server.fake.counters.add(*counter, number);
+    }
+    for (reason, number) in Reason::ALL.iter().zip(1..) {
+        (0..number).for_each(|_| server.fake.counters.note_drop(*reason));
+    }
+    server.fake.events.record(Kind::AddressConflict, "one");
+    let (status, text) = server.ask("GET", "/metrics", b"").await;
+    assert_eq!(status, 200);
+    let page = levee_api::metrics::parse(&text).unwrap();
+    let (_, body) = server.ask("GET", "/v1/counters", b"").await;
+    let counters: Counters = serde_json::from_str(&body).unwrap();
+
+    for (reason, frames) in &counters.drops {
+        let told = value(&page, "levee_dropped_frames_total", &[("reason", reason)]);
+        assert_eq!(told, Some(*frames as f64), "{reason}");
+    }
+    assert_eq!(counters.drops.len(), Reason::ALL.len());
+    // Every counter's value is there, under one name and no other; all values differ.
+    let totals: BTreeSet<u64> = counters.totals.values().copied().collect();
+    assert_eq!(totals.len(), Counter::ALL.len() + 1);
+    for (name, total) in &counters.totals {
+        let told: Vec<_> = page
+            .iter()
+            .filter(|sample| sample.value == *total as f64 && !sample.name.starts_with("levee_frontend"))
+            .map(|sample| sample.name.as_str())
+            .collect();
+        assert_eq!(told.len(), 1, "{name} is {total}: {told:?}");
+    }
+    assert_eq!(value(&page, "levee_frames_received_total", &[]), Some(counters.totals["rx"] as f64));
+    for outcome in ["forwarded", "hairpinned", "passed", "dropped"] {
+        let told = value(&page, "levee_frames_total", &[("outcome", outcome)]);
+        assert_eq!(told, Some(counters.totals[outcome] as f64), "{outcome}");
+    }
+
+    assert_eq!(value(&page, "levee_neighbours", &[("state", "reachable"), ("port", "eth0")]), Some(2.0));
+    assert_eq!(value(&page, "levee_events_total", &[("kind", "vip-conflict")]), Some(1.0));
+    assert_eq!(value(&page, "levee_events_total", &[("kind", "link-down")]), Some(0.0));
+    assert_eq!(value(&page, "levee_steered_frames_total", &[("class", "address4")]), Some(5.0));
+    assert_eq!(value(&page, "levee_program_apply_seconds_sum", &[("kind", "full")]), Some(0.007));
+    assert_eq!(value(&page, "levee_program_apply_seconds_bucket", &[("kind", "delta"), ("le", "0.0005")]), Some(1.0));
+    assert_eq!(value(&page, "levee_programs_refused_total", &[("reason", "stale")]), Some(1.0));
+    assert_eq!(value(&page, "levee_healthy", &[]), Some(0.0));
+}
+
+#[tokio::test]
+async fn metrics_have_a_help_and_a_type_for_each_family_and_a_bound_for_frontends() {
+    assert_eq!(levee_api::metrics::unconventional(metrics::FAMILIES), Vec::<String>::new());
+    let server = Server::start();
+    let (_, text) = server.ask("GET", "/metrics", b"").await;
+    for family in metrics::FAMILIES {
+        assert_eq!(text.matches(&format!("# HELP {} {}\n", family.name, family.help)).count(), 1, "{}", family.name);
+        assert_eq!(text.matches(&format!("# TYPE {} {}\n", family.name, family.kind)).count(), 1, "{}", family.name);
+    }
+    assert_eq!(text.matches("# TYPE ").count(), metrics::FAMILIES.len());
+    let page = levee_api::metrics::parse(&text).unwrap();
+    let frontends: Vec<_> = page.iter().filter(|sample| sample.name == "levee_frontend_candidates").collect();
+    assert_eq!(frontends.len(), metrics::MOST_FRONTENDS);
+    assert_eq!(
+        (frontends[0].value as usize, frontends[0].labels["from"].as_str()),
+        (metrics::MOST_FRONTENDS + 1, "any")
+    );
+    assert_eq!(value(&page, "levee_frontends_not_told", &[]), Some(2.0));
+}
+
+#[tokio::test]
+async fn by_tcp_there_are_metrics_and_a_probe_and_nothing_else() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve_metrics(listener, Arc::new(Fake::default())).unwrap());
+    let ask = |method: &'static str, path: &'static str| async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: levee\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = ask("GET", "/metrics").await;
+    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(levee_api::metrics::parse(page).unwrap().len() > 100);
+    assert!(ask("GET", "/livez").await.ends_with("\r\n\r\nok\n"));
+    for (method, path, _, _) in ROUTES.iter().filter(|(_, path, ..)| *path != "/metrics") {
+        let answer = ask(method, path).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{method} {path}: {answer}");
+    }
+    assert!(ask("PUT", "/metrics").await.starts_with("HTTP/1.1 405 "));
+
+    // Its places are few, and given back.
+    let mut held = Vec::new();
+    for _ in 0..limits::SCRAPERS {
+        held.push(TcpStream::connect(address).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Sends nothing: a close over what was not read would be a reset, which may overtake the answer.
+    let mut refused = String::new();
+    TcpStream::connect(address).await.unwrap().read_to_string(&mut refused).await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    drop(held);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(ask("GET", "/livez").await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]

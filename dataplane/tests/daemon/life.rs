@@ -66,6 +66,60 @@ fn it_forwards_answers_for_what_it_is_given_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn metrics_say_what_the_other_paths_say_and_need_no_rights() {
+    in_namespace(|| {
+        ip("link set lo up");
+        let node = Node::new();
+        let daemon = Daemon::start(&node, "metrics: 127.0.0.1:9464\n");
+        daemon.ask("PUT", "/v1/program", PROGRAM);
+        inside(node.fabric, "ip route add 10.96.0.0/16 dev far0");
+        inside(node.fabric, "ping -c 5 -i 0.1 -W 2 10.96.0.1");
+        inside(node.pod, "ping -c 5 -i 0.1 -W 2 10.2.0.5");
+
+        let pid = daemon.child.id();
+        let page = || inside(pid, "curl -sS -m 10 http://127.0.0.1:9464/metrics");
+        let told = |page: &str, name: &str, label: &str, value: &str| {
+            let samples = levee_api::metrics::parse(page).unwrap_or_else(|error| panic!("{error}\n{page}"));
+            let has = |sample: &&levee_api::metrics::Sample| sample.name == name && sample.labels[label] == value;
+            samples.iter().find(has).map(|sample| sample.value)
+        };
+        // Until nothing comes in between the two.
+        wait("metrics that are the counters", || {
+            let (page, (_, counters)) = (page(), daemon.ask("GET", "/v1/counters", ""));
+            let drops = counters["drops"].as_object().expect("drops");
+            let same = |name, label, word: &str, frames: &serde_json::Value| {
+                let told = told(&page, name, label, word);
+                assert!(told.is_some(), "{name} {word}");
+                told == frames.as_f64()
+            };
+            drops.iter().all(|(reason, frames)| same("levee_dropped_frames_total", "reason", reason, frames))
+                && ["forwarded", "hairpinned", "passed", "dropped"]
+                    .into_iter()
+                    .all(|outcome| same("levee_frames_total", "outcome", outcome, &counters["totals"][outcome]))
+        });
+        let page = page();
+        assert!(told(&page, "levee_frames_total", "outcome", "forwarded") >= Some(10.0), "{page}");
+        assert!(told(&page, "levee_steered_frames_total", "class", "address4") >= Some(5.0), "{page}");
+        assert!(told(&page, "levee_queue_sent_frames_total", "port", "levee0") >= Some(5.0), "{page}");
+        assert_eq!(told(&page, "levee_program_apply_seconds_count", "kind", "full"), Some(1.0));
+        assert_eq!(told(&page, "levee_worker_generation", "worker", "0"), Some(1.0));
+        assert_eq!(told(&page, "levee_port_up", "port", "eth0"), Some(1.0));
+        assert_eq!(inside(pid, "curl -sS -m 10 http://127.0.0.1:9464/livez"), "ok\n");
+        assert_eq!(daemon.ask("GET", "/metrics", "").0, 200);
+
+        // A second one for the same address says so, and ends.
+        let other = node.scratch.0.join("other.sock");
+        let text = std::fs::read_to_string(node.config("metrics: 127.0.0.1:9464\n")).expect("the configuration");
+        let config = node.scratch.write("other.yaml", text.replace("dataplane.sock", "other.sock"));
+        let output = super::daemon().arg("--config").arg(config).output().expect("the daemon");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot listen on 127.0.0.1:9464") && !other.exists(), "{said}");
+        assert_eq!(daemon.stop(), Some(0));
+    });
+}
+
+#[test]
 fn killed_it_leaves_the_kernel_in_charge_and_its_successor_starts_over_what_is_left() {
     in_namespace(|| {
         let node = Node::new();

@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod flow;
 mod list;
+mod metrics;
 mod program;
 mod status;
 
@@ -28,6 +29,8 @@ pub(crate) fn run(Arguments { common, command }: Arguments) -> Result<(), Failur
         Command::Flow(command) => flow::run(&dataplane()?, format, command),
         Command::Drops { all, watch } => counters::drops(&dataplane()?, format, all, watch),
         Command::Counters(watch) => counters::counters(&dataplane()?, format, watch),
+        Command::Metrics { control: false, watch } => metrics::show(&dataplane()?, format, watch),
+        Command::Metrics { control: true, watch } => metrics::show(&control()?, format, watch),
         Command::Events { follow } => events::show(&dataplane()?, format, follow),
         Command::Program(command) => program::run(dataplane, format, command),
         Command::Check { files, here } => check::run(format, &files, here),

@@ -52,6 +52,27 @@ fn status_without_control_shows_the_dataplanes_half_and_is_no_failure() {
 }
 
 #[test]
+fn metrics_are_the_daemons_page_and_samples_for_programs() {
+    let dataplane = Dataplane::start();
+    let page = dataplane.prints(&["metrics"]);
+    assert!(page.starts_with("# HELP levee_build_info "), "{page}");
+    assert!(page.contains("\nlevee_dropped_frames_total{reason=\"runt\"} 2\n"), "{page}");
+    let samples = dataplane.json(&["metrics"]);
+    let runt = samples.as_array().expect("a list").iter().find(|sample| sample["labels"]["reason"] == "runt");
+    assert_eq!(
+        runt.expect("a reason"),
+        &json!({
+            "family": "levee_dropped_frames_total", "kind": "counter", "name": "levee_dropped_frames_total",
+            "labels": {"reason": "runt"}, "value": 2.0,
+        })
+    );
+    let page = "# HELP levee_control_x X.\n# TYPE levee_control_x gauge\nlevee_control_x 1\n";
+    let server = say_once(&dataplane.directory.path("control.sock"), http("200 OK", page));
+    assert_eq!(dataplane.prints(&["metrics", "--control"]), page);
+    server.join().expect("asked");
+}
+
+#[test]
 fn lists_are_tables_with_more_columns_for_wide_screens() {
     let dataplane = Dataplane::start();
     assert_eq!(

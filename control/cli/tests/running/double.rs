@@ -10,7 +10,7 @@ use levee_api::report::{
     WorkerStatus,
 };
 use levee_dataplane::events::{Events, Kind};
-use levee_dataplane::intake::{FlowCursor, FlowPage, Pending, Refusal, Subject};
+use levee_dataplane::intake::{FlowCursor, FlowPage, Measures, Pending, Refusal, Subject};
 
 pub(crate) struct Double {
     program: Mutex<Arc<Program>>,
@@ -208,5 +208,9 @@ impl Subject for Double {
 
     fn events(&self) -> &Events {
         &self.events
+    }
+
+    fn measures(&self) -> Measures {
+        Measures::default()
     }
 }

@@ -24,6 +24,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use af_xdp::xdp::{Array, Attach, Counters, HashMap, Link, LpmTrie, Program, XskMap};
 use af_xdp::{Error, Socket};
@@ -159,6 +160,20 @@ impl Counts {
     }
 }
 
+/// Reads an interface's counts while somebody else steers it.
+#[derive(Debug, Clone)]
+pub struct Observer(Arc<Counters>);
+
+impl Observer {
+    /// Frames by class, since the steering was made.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn counts(&self) -> Result<Counts, Error> {
+        Ok(Counts(Class::ALL.into_iter().zip(self.0.read()?).collect()))
+    }
+}
+
 /// What comes to levee whatever its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u32)]
@@ -255,7 +270,7 @@ impl Steering {
             prefixes4: LpmTrie::new("levee_prefixes4", PREFIXES)?,
             prefixes6: LpmTrie::new("levee_prefixes6", PREFIXES)?,
             ports: Array::new("levee_ports", 1 << 16)?,
-            counters: Counters::new("levee_steering", Class::ALL.len() as u32)?,
+            counters: Arc::new(Counters::new("levee_steering", Class::ALL.len() as u32)?),
         };
         let program = Program::load("levee_steer", &program::assemble(&maps)?, frags)?;
         let wanted = SteeringSet::default();
@@ -406,7 +421,13 @@ impl Steering {
     /// # Errors
     /// [`Error::System`].
     pub fn counts(&self) -> Result<Counts, Error> {
-        Ok(Counts(Class::ALL.into_iter().zip(self.maps.counters.read()?).collect()))
+        self.observer().counts()
+    }
+
+    /// The same for another thread, without asking the owner.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer(Arc::clone(&self.maps.counters))
     }
 
     fn write_take(&mut self, take: Take) -> Result<(), Error> {

@@ -30,6 +30,7 @@
 //! can read, would be dearer; `tests.rs` tries every path on frames.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use af_xdp::xdp::asm::{Assembler, Code, Condition, Helper, Label, Operand, Reg, Size};
 use af_xdp::xdp::{Action, Array, Counters, HashMap, LpmTrie, XskMap};
@@ -52,7 +53,7 @@ pub(super) struct Maps {
     /// By destination port: which protocols are levee's on shared addresses.
     pub ports: Array<1>,
     /// By [`Class`].
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
 }
 
 /// Bit of a protocol in the map of ports, and its number (IANA).

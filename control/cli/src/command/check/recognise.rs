@@ -55,6 +55,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "memory",
             "busy_poll",
             "idle",
+            "metrics",
         ],
     ),
     (
@@ -66,6 +67,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "dataplane",
             "socket",
             "socket_group",
+            "metrics",
             "service_cidrs",
             "load_balancer_class_required",
         ],

@@ -1,0 +1,215 @@
+//! The control process's metrics: every family, declared once, what the loop tallies for them, and the page.
+//!
+//! ```text
+//!  loop ──took_in, compiled, sent, answered──► Metrics ─┐
+//!  loop ──────────────────────────────────────► Standing ┴─page()──► GET /metrics
+//! ```
+//!
+//! The loop adds to a tally under a lock that is held for the time of an addition or a copy. Labels are closed lists, but for sources, which
+//! the configuration bounds: no object has a series of its own.
+//!
+//! Programming latency is measured from this process's own sight of a change, not from the annotation
+//! `endpoints.kubernetes.io/last-change-trigger-time` (rule 40), which the model does not carry.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use levee_api::families;
+use levee_api::metrics::{Exposition, Family, Histogram};
+
+use super::status::{DataplaneState, Status};
+use crate::model::Kind;
+use crate::program::{Outcome, Request};
+
+families! {
+    BUILD = Family::gauge("levee_control_build_info", "Always 1; the label says which version runs.")
+        .by(&["version"], "1 a version");
+    UPTIME = Family::gauge("levee_control_uptime_seconds", "Time since the control process started.");
+    HEALTHY = Family::gauge("levee_control_healthy", "1 if GET /v1/health finds nothing wrong, 0 otherwise.");
+    PROBLEMS = Family::gauge("levee_control_problems", "Number of things that GET /v1/health finds wrong.");
+
+    SOURCE_COMPLETE = Family::gauge(
+        "levee_control_source_complete",
+        "1 if the source was read completely at least once, 0 otherwise. Nothing is compiled before all were.",
+    )
+    .by(&["source"], "1 a source");
+    LISTS = Family::counter("levee_control_lists_total", "Lists that sources have read completely: the first, and every re-sync.");
+    OBJECTS = Family::gauge("levee_control_objects", "Objects that are read, by kind, good ones and bad ones.")
+        .by(&["kind"], "6: the kinds that are read");
+    MISTAKES = Family::gauge(
+        "levee_control_mistakes",
+        "Mistakes in the input, refused objects among them; while there are any, the last good state of files stays in force.",
+    );
+    NOTICES = Family::gauge("levee_control_notices", "Notices about the input that is in force; GET /v1/status has them.");
+
+    COMPILED = Family::gauge(
+        "levee_control_last_compile_timestamp_seconds",
+        "Unix time at which the newest state of every source was compiled last; it stands still while there are mistakes. 0 before the first.",
+    );
+    COMPILE = Family::histogram(
+        "levee_control_compile_seconds",
+        "Time to validate all objects, compile them and compare the program with the one before.",
+    );
+    SERVICES = Family::gauge("levee_control_services", "Services in the program, one for each port and family.");
+    VIPS = Family::gauge("levee_control_vips", "VIPs in the program.");
+    BACKENDS = Family::gauge("levee_control_backends", "Backends in the program, over all services.");
+
+    STATE = Family::gauge("levee_control_dataplane_state", "1 for how the dataplane stands, 0 for how it does not.")
+        .by(&["state"], "5: unknown, reached, in_step, refused, unreachable");
+    GENERATION = Family::gauge("levee_control_dataplane_generation", "Generation that the dataplane runs, as far as is known; else 0.");
+    BEHIND = Family::gauge(
+        "levee_control_dataplane_behind_seconds",
+        "Time since the first change that the dataplane does not run yet; 0 when it runs everything that was compiled.",
+    );
+    REQUESTS = Family::counter("levee_control_requests_total", "Requests to the dataplane.")
+        .by(&["request"], "3: status, full, delta");
+    ANSWERS = Family::counter(
+        "levee_control_answers_total",
+        "What became of them: conflict means that the dataplane is programmed whole again, refused that it keeps what it had, \
+         unreachable that there was no answer, or one without sense.",
+    )
+    .by(&["answer"], "5: status, applied, conflict, refused, unreachable");
+    PROGRAMMING = Family::histogram(
+        "levee_control_programming_seconds",
+        "Time from the first event of a burst that changes the program until every worker of the dataplane runs the result.",
+    );
+}
+
+/// The tally, shared by the loop and the socket.
+#[derive(Debug, Default)]
+pub(super) struct Metrics(Mutex<Tally>);
+
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    lists: u64,
+    objects: BTreeMap<Kind, u64>,
+    compiled_at: Option<SystemTime>,
+    compile: Histogram,
+    /// The first change that the dataplane does not run yet.
+    behind_since: Option<Instant>,
+    programming: Histogram,
+    status_requests: u64,
+    programs: u64,
+    deltas: u64,
+    statuses: u64,
+    applied: u64,
+    conflicts: u64,
+    refused: u64,
+    unreachable: u64,
+}
+
+impl Metrics {
+    /// Nothing in here can be left half-changed, so a panic elsewhere does not matter.
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many lists were taken in.
+    pub(super) fn listed(&self, lists: u64) {
+        self.tally().lists += lists;
+    }
+
+    /// These objects are there.
+    pub(super) fn holds(&self, kinds: impl Iterator<Item = Kind>) {
+        let mut objects = BTreeMap::new();
+        for kind in kinds {
+            *objects.entry(kind).or_default() += 1;
+        }
+        self.tally().objects = objects;
+    }
+
+    /// Input was compiled, the newest that there is or the last that was good; that took so long. If the program is another one now: because
+    /// of a change at this time.
+    pub(super) fn compiled(&self, newest: bool, time: Duration, changed_since: Option<Instant>) {
+        let mut tally = self.tally();
+        if newest {
+            tally.compiled_at = Some(SystemTime::now());
+        }
+        tally.compile.observe(time);
+        tally.behind_since = tally.behind_since.or(changed_since);
+    }
+
+    pub(super) fn sent(&self, request: &Request) {
+        let mut tally = self.tally();
+        match request {
+            Request::Status => tally.status_requests += 1,
+            Request::Full(_) => tally.programs += 1,
+            Request::Delta(_) => tally.deltas += 1,
+        }
+    }
+
+    pub(super) fn answered(&self, outcome: &Outcome) {
+        let mut tally = self.tally();
+        match outcome {
+            Outcome::Status { .. } => tally.statuses += 1,
+            Outcome::Applied { .. } => tally.applied += 1,
+            Outcome::Conflict { .. } => tally.conflicts += 1,
+            Outcome::Refused(_) => tally.refused += 1,
+            Outcome::Unreachable(_) => tally.unreachable += 1,
+        }
+    }
+
+    /// The dataplane runs what was compiled last.
+    pub(super) fn in_step(&self, now: Instant) {
+        let mut tally = self.tally();
+        if let Some(since) = tally.behind_since.take() {
+            tally.programming.observe(now.saturating_duration_since(since));
+        }
+    }
+
+    /// The page.
+    pub(super) fn page(&self, status: &Status) -> String {
+        let tally = self.tally().clone();
+        let mut page = Exposition::default();
+        page.begin(&BUILD).sample(&[&status.version], 1);
+        page.single(&UPTIME, status.uptime_seconds);
+        page.single(&HEALTHY, u8::from(status.health.healthy));
+        page.single(&PROBLEMS, status.health.problems.len());
+        let mut complete = page.begin(&SOURCE_COMPLETE);
+        for source in &status.sources {
+            complete.sample(&[&source.name], u8::from(source.complete));
+        }
+        page.single(&LISTS, tally.lists);
+        let mut objects = page.begin(&OBJECTS);
+        for kind in Kind::ALL {
+            objects.sample(&[kind.name()], tally.objects.get(&kind).copied().unwrap_or(0));
+        }
+        page.single(&MISTAKES, status.mistakes.len());
+        page.single(&NOTICES, status.notices.len());
+        let compiled_at = tally.compiled_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        page.single(&COMPILED, compiled_at.map_or(0.0, |at| at.as_secs_f64()));
+        page.begin(&COMPILE).histogram(&[], &tally.compile);
+        page.single(&SERVICES, status.services);
+        page.single(&VIPS, status.vips);
+        page.single(&BACKENDS, status.backends);
+        dataplane(&mut page, status, &tally);
+        page.finish()
+    }
+}
+
+fn dataplane(page: &mut Exposition, status: &Status, tally: &Tally) {
+    let mut states = page.begin(&STATE);
+    for (state, name) in [
+        (DataplaneState::Unknown, "unknown"),
+        (DataplaneState::Reached, "reached"),
+        (DataplaneState::InStep, "in_step"),
+        (DataplaneState::Refused, "refused"),
+        (DataplaneState::Unreachable, "unreachable"),
+    ] {
+        states.sample(&[name], u8::from(status.dataplane.state == state));
+    }
+    page.single(&GENERATION, status.dataplane.generation.unwrap_or(0));
+    page.single(&BEHIND, tally.behind_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
+    let mut requests = page.begin(&REQUESTS);
+    requests.sample(&["status"], tally.status_requests);
+    requests.sample(&["full"], tally.programs);
+    requests.sample(&["delta"], tally.deltas);
+    let mut answers = page.begin(&ANSWERS);
+    answers.sample(&["status"], tally.statuses);
+    answers.sample(&["applied"], tally.applied);
+    answers.sample(&["conflict"], tally.conflicts);
+    answers.sample(&["refused"], tally.refused);
+    answers.sample(&["unreachable"], tally.unreachable);
+    page.begin(&PROGRAMMING).histogram(&[], &tally.programming);
+}
