@@ -26,7 +26,7 @@ struct File {
     node: Option<Placed<String>>,
     #[serde(default)]
     role: Role,
-    sources: Placed<Vec<Source>>,
+    sources: Placed<Vec<Placed<Entry>>>,
     dataplane: Option<Placed<PathBuf>>,
     socket: Option<Placed<PathBuf>>,
     socket_group: Option<Placed<String>>,
@@ -40,8 +40,35 @@ struct File {
 /// One entry of `sources`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Source {
-    path: Placed<PathBuf>,
+struct Entry {
+    path: Option<Placed<PathBuf>>,
+    kubernetes: Option<Kubernetes>,
+}
+
+/// A cluster's API server.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kubernetes {
+    kubeconfig: Option<Placed<PathBuf>>,
+}
+
+/// One entry of `sources`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `path`: a file, or a directory of files.
+    Path(PathBuf),
+    /// `kubernetes`: the API server of a cluster, by `kubeconfig`; without it the one that this process is a pod of.
+    Kubernetes(Option<PathBuf>),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Path(path) => write!(f, "{}", path.display()),
+            Source::Kubernetes(Some(path)) => write!(f, "kubernetes by {}", path.display()),
+            Source::Kubernetes(None) => f.write_str("kubernetes"),
+        }
+    }
 }
 
 /// A configuration without contradictions.
@@ -54,8 +81,8 @@ pub struct Config {
     /// beside those that ServiceCIDR objects give. `load_balancer_class_required` leaves Services of type LoadBalancer
     /// without a `loadBalancerClass` to somebody else; default false, since most clusters have one implementation.
     pub view: View,
-    /// `sources`: files and directories of objects, at least one.
-    pub sources: Vec<PathBuf>,
+    /// `sources`: files and directories of objects, and the API servers of clusters; at least one.
+    pub sources: Vec<Source>,
     /// `dataplane`: its control socket. Default `/run/levee/dataplane.sock`, which is the dataplane's own default.
     pub dataplane: PathBuf,
     /// `socket`: where this process tells its status. Default `/run/levee/control.sock`.
@@ -71,8 +98,12 @@ impl Config {
     /// The keys in which another configuration differs and that count at start only.
     #[must_use]
     pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let Config { view: _, sources, dataplane, socket, socket_group, metrics } = self;
+        let Config { view, sources, dataplane, socket, socket_group, metrics } = self;
+        // Whose Pods an API server is asked for is settled when it is asked.
+        let asks = sources.iter().any(|source| matches!(source, Source::Kubernetes(_)));
         [
+            ("node", asks && view.node != other.view.node),
+            ("role", asks && view.role != other.view.role),
             ("sources", *sources != other.sources),
             ("dataplane", *dataplane != other.dataplane),
             ("socket", *socket != other.socket),
@@ -103,7 +134,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnostic>> {
     let parsed: File = yaml::parse(file, bytes).map_err(|mistake| vec![mistake])?;
     // One document, so its lines are the file's.
-    let origin = Origin { file: Arc::from(file), lines_before: 0 };
+    let origin = Origin { file: Arc::from(file), lines_before: 0, live: false };
     let mut mistakes = Vec::new();
 
     let node = match &parsed.node {
@@ -152,15 +183,29 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
                 .help("add an entry such as `- path: /etc/levee/cluster.d`"),
         );
     }
-    let mut sources: Vec<PathBuf> = Vec::new();
-    for source in &parsed.sources.value {
-        if sources.contains(&source.path.value) {
-            let message = format!("`{}` is here for the second time", source.path.value.display());
-            mistakes.push(origin.diagnostic(source.path.place, message).help("remove one of the two"));
-        } else if source.path.value.as_os_str().is_empty() {
-            mistakes.push(origin.diagnostic(source.path.place, "an empty path").help("name a file or a directory"));
+    let mut sources: Vec<Source> = Vec::new();
+    for Placed { value: entry, place } in &parsed.sources.value {
+        let (source, path) = match (&entry.path, &entry.kubernetes) {
+            (Some(path), None) => (Source::Path(path.value.clone()), Some(path)),
+            (None, Some(kubernetes)) => {
+                let path = kubernetes.kubeconfig.as_ref();
+                (Source::Kubernetes(path.map(|path| path.value.clone())), path)
+            }
+            _ => {
+                mistakes.push(origin.diagnostic(*place, "a source is either a `path` or `kubernetes`").help(
+                    "expected `path: /etc/levee/cluster.d`, `kubernetes: {kubeconfig: FILE}` or `kubernetes: {}`",
+                ));
+                continue;
+            }
+        };
+        let place = path.map_or(*place, |path| path.place);
+        if sources.contains(&source) {
+            let message = format!("`{source}` is here for the second time");
+            mistakes.push(origin.diagnostic(place, message).help("remove one of the two"));
+        } else if path.is_some_and(|path| path.value.as_os_str().is_empty()) {
+            mistakes.push(origin.diagnostic(place, "an empty path").help("name a file or a directory"));
         } else {
-            sources.push(source.path.value.clone());
+            sources.push(source);
         }
     }
     let mut socket = |socket: &Option<Placed<PathBuf>>, default: &str| {
@@ -226,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_is_a_source_by_kubeconfig_or_from_within() {
+        let yaml = b"sources: [{kubernetes: {kubeconfig: /a}}, {kubernetes: {}}, {path: /b}]\n";
+        let config = read("control.yaml", yaml, "host").expect("good");
+        let expected = [Source::Kubernetes(Some("/a".into())), Source::Kubernetes(None), Source::Path("/b".into())];
+        assert_eq!(config.sources, expected);
+        let other = Config { view: View::node("other"), ..config.clone() };
+        assert_eq!(config.needs_restart(&other), ["node"]);
+    }
+
+    #[test]
     fn the_shipped_examples_are_good() {
         for (name, text) in [
             ("control-node.yaml", include_str!("../../configs/control-node.yaml")),
@@ -253,7 +308,15 @@ mod tests {
             ("node: a\n".to_owned(), "the key `sources` is missing"),
             ("sources: []\n".to_owned(), "control.yaml:1:10: `sources` is empty"),
             ("sources: [{path: /a}, {path: /a}]\n".to_owned(), "control.yaml:1:30: `/a` is here for the second time"),
-            ("sources: [{pth: /a}]\n".to_owned(), "control.yaml:1:12: unknown key `pth`, expected `path`"),
+            ("sources: [{pth: /a}]\n".to_owned(), "control.yaml:1:12: unknown key `pth`, expected"),
+            (
+                "sources: [{kubernetes: }]\n".to_owned(),
+                "control.yaml:1:11: a source is either a `path` or `kubernetes`",
+            ),
+            ("sources: [{path: /a, kubernetes: {}}]\n".to_owned(), "control.yaml:1:11: a source is either"),
+            ("sources: [{kubernetes: {kubeconfg: /a}}]\n".to_owned(), "control.yaml:1:25: unknown key `kubeconfg`"),
+            ("sources: [{kubernetes: {kubeconfig: ''}}]\n".to_owned(), "control.yaml:1:37: an empty path"),
+            ("sources: [{kubernetes: {}}, {kubernetes: {}}]\n".to_owned(), "1:29: `kubernetes` is here for the second"),
             ("sources: [/a]\n".to_owned(), "control.yaml:1:11: wrong type"),
             (format!("{sources}rol: node\n"), "control.yaml:2:1: unknown key `rol`, expected one of `node`, `role`"),
             (

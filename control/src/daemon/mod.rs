@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,12 +28,12 @@ use levee_api::diagnostic::Diagnostic;
 use levee_api::program::Generation;
 use tokio::sync::mpsc;
 
-use crate::compile::compile;
+use crate::compile::{Role, View, compile};
 use crate::config::{self, Config};
 use crate::model::{ValidatedCluster, validate};
 use crate::notice::Notice;
 use crate::program::{Link, Outcome, Settings, Step, Sync, Transport};
-use crate::watch::{Closed, Event, FileSource, Outlet, Source, SourceId, Store, follow};
+use crate::watch::{Closed, ClusterSource, Event, FileSource, Outlet, Source, SourceId, Store, cluster, follow};
 
 pub use socket::BindError;
 pub use status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
@@ -98,7 +98,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let sources: Vec<Box<dyn Source>> =
-        config.sources.iter().map(|path| Box::new(FileSource::new(path)) as Box<dyn Source>).collect();
+        config.sources.iter().flat_map(|source| sources_of(source, &config.view)).collect();
     let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
     let standing = Arc::new(Standing::new(&config, names));
 
@@ -187,6 +187,19 @@ pub async fn run(
         let _ = tokio::time::timeout(DRAIN, request).await;
     }
     Ok(())
+}
+
+/// Those that run for an entry of the configuration: for a cluster, one for each kind of object.
+fn sources_of(source: &config::Source, view: &View) -> Vec<Box<dyn Source>> {
+    match source {
+        config::Source::Path(path) => vec![Box::new(FileSource::new(path))],
+        config::Source::Kubernetes(kubeconfig) => {
+            ClusterSource::all(kubeconfig.clone(), &view.node, view.role == Role::Node)
+                .into_iter()
+                .map(|source| Box::new(source) as Box<dyn Source>)
+                .collect()
+        }
+    }
 }
 
 /// What is under way, or for ever.
@@ -287,7 +300,7 @@ impl Turn {
             mistakes.extend(validation.refused);
         }
         log_news("bad input; the last good state stays", &mistakes, &mut self.mistakes_told);
-        self.standing.judged(mistakes, self.store.completeness());
+        self.standing.judged(mistakes, self.store.completeness(), &self.store.failing());
     }
 
     /// Returns whether the program is another one now.
@@ -344,7 +357,21 @@ fn log_news<T: ToString>(what: &str, news: &[T], told: &mut BTreeSet<String>) {
 /// # Errors
 /// What is wrong.
 pub fn check(config: &Config) -> Result<Vec<Notice>, Vec<Diagnostic>> {
-    let paths: Vec<&Path> = config.sources.iter().map(PathBuf::as_path).collect();
-    let cluster = crate::offline::load(&paths)?;
-    Ok(compile(&cluster, &config.view).1)
+    let (mut paths, mut notices, mut mistakes) = (Vec::new(), Vec::new(), Vec::new());
+    for source in &config.sources {
+        match source {
+            config::Source::Path(path) => paths.push(path.as_path()),
+            config::Source::Kubernetes(kubeconfig) => {
+                mistakes.extend(kubeconfig.as_deref().and_then(|path| cluster::check(path).err()));
+                notices
+                    .push(Notice::new(source.to_string(), "the API server was not asked; a check is of files alone"));
+            }
+        }
+    }
+    match crate::offline::load(&paths) {
+        Ok(cluster) if mistakes.is_empty() => notices.extend(compile(&cluster, &config.view).1),
+        Ok(_) => return Err(mistakes),
+        Err(more) => return Err(mistakes.into_iter().chain(more).collect()),
+    }
+    Ok(notices)
 }

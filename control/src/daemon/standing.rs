@@ -41,6 +41,8 @@ struct Inner {
     compiled: Option<Compiled>,
     mistakes: Vec<Diagnostic>,
     complete: Vec<bool>,
+    /// Since when each source cannot say what there is.
+    failing: Vec<Option<Instant>>,
     link: Link,
     generation: Option<Generation>,
 }
@@ -64,6 +66,7 @@ impl Standing {
                 compiled: None,
                 mistakes: Vec::new(),
                 complete: vec![false; sources.len()],
+                failing: vec![None; sources.len()],
                 link: Link::Unknown,
                 generation: None,
             }),
@@ -84,10 +87,13 @@ impl Standing {
         self.inner().compiled = Some(compiled);
     }
 
-    pub(super) fn judged(&self, mistakes: Vec<Diagnostic>, complete: Vec<bool>) {
+    pub(super) fn judged(&self, mistakes: Vec<Diagnostic>, complete: Vec<bool>, failing: &[bool]) {
         let mut inner = self.inner();
         inner.mistakes = mistakes;
         inner.complete = complete;
+        for (since, failing) in inner.failing.iter_mut().zip(failing) {
+            *since = failing.then(|| since.unwrap_or_else(Instant::now));
+        }
     }
 
     pub(super) fn dataplane(&self, link: &Link, generation: Option<Generation>) {
@@ -110,14 +116,18 @@ impl Standing {
         let sources: Vec<SourceStatus> = self
             .sources
             .iter()
-            .zip(&inner.complete)
-            .map(|(name, complete)| SourceStatus { name: name.clone(), complete: *complete })
+            .zip(inner.complete.iter().zip(&inner.failing))
+            .map(|(name, (complete, failing))| SourceStatus {
+                name: name.clone(),
+                complete: *complete,
+                failing_seconds: failing.map(|since| since.elapsed().as_secs()),
+            })
             .collect();
         let mut problems = Vec::new();
         if !inner.mistakes.is_empty() {
             problems.push(format!("mistakes in the input: {}; its last good state is in force", inner.mistakes.len()));
         } else if inner.compiled.is_none() {
-            problems.push("no source has been read completely yet".to_owned());
+            problems.push("not every source has been read completely yet".to_owned());
         }
         match (state, &message) {
             (DataplaneState::Refused, Some(message)) => {

@@ -56,10 +56,12 @@ pub struct Status {
 /// One source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
-    /// A path.
+    /// A path, or a kind of object in a cluster.
     pub name: String,
     /// Whether it was read completely at least once.
     pub complete: bool,
+    /// Seconds for which it has not been able to say what there is: so stale is what is in force of it.
+    pub failing_seconds: Option<u64>,
 }
 
 /// The dataplane, as this process sees it.

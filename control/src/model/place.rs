@@ -14,13 +14,21 @@ pub struct Origin {
     pub file: Arc<str>,
     /// Lines of the file before the document's first.
     pub lines_before: usize,
+    /// Whether it is a live cluster's, where many people write: what is wrong there is left out by itself.
+    pub live: bool,
 }
 
 impl Origin {
     /// Of a document.
     #[must_use]
     pub fn of(document: &Document<'_>, file: &Arc<str>) -> Self {
-        Origin { file: Arc::clone(file), lines_before: document.lines_before() }
+        Origin { file: Arc::clone(file), lines_before: document.lines_before(), live: false }
+    }
+
+    /// Of whatever a cluster's API server says; `name` is what people call the server.
+    #[must_use]
+    pub fn of_cluster(name: Arc<str>) -> Self {
+        Origin { file: name, lines_before: 0, live: true }
     }
 
     /// Something wrong at a place in the document.

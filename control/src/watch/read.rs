@@ -46,6 +46,16 @@ pub fn read(file: &str, bytes: &[u8]) -> Reading {
     reading
 }
 
+/// Reads an object that an API server has sent as `kind`. What is wrong is told with the way to it: `spec.ports[0].port: …`.
+pub(super) fn read_value(kind: Kind, origin: &Origin, value: serde_json::Value) -> Result<Sourced, String> {
+    let mut track = serde_path_to_error::Track::new();
+    let object = ObjectSeed(kind).deserialize(serde_path_to_error::Deserializer::new(value, &mut track));
+    match object {
+        Ok(object) => Ok(Sourced { origin: origin.clone(), object }),
+        Err(error) => Err(format!("{}: {error}", track.path()).chars().take(300).collect()),
+    }
+}
+
 /// What an object says that it is. Absent in the items of a typed list (`ServiceList`), as the API server sends them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

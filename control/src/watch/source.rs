@@ -45,6 +45,19 @@ impl Outlet {
         self.events.blocking_send((self.source, events)).map_err(|_| Closed)
     }
 
+    /// Says something, from a task. Waits as [`Outlet::say`] does.
+    ///
+    /// # Errors
+    /// Nobody listens any more.
+    pub async fn tell(&self, events: Vec<Event>) -> Result<(), Closed> {
+        self.events.send((self.source, events)).await.map_err(|_| Closed)
+    }
+
+    /// Waits until nobody listens any more.
+    pub async fn closed(&self) {
+        self.events.closed().await;
+    }
+
     /// Whether nobody listens any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -29,8 +29,12 @@ pub enum Event {
     Changed(Box<Sourced>),
     /// An object is gone.
     Gone(Key),
+    /// An object, listed or changed, cannot be read: it is as if it were not there, and the others are unaffected.
+    Refused(Key, Notice),
     /// The source cannot say what there is; what it said last holds.
     Failed(Vec<Diagnostic>),
+    /// The source can say again what there is, and nothing was missed meanwhile.
+    Recovered,
 }
 
 /// What a source listed. A key may be there more than once, in several files: to judge that is the model's business.
@@ -38,6 +42,8 @@ pub enum Event {
 struct Listing {
     objects: BTreeMap<Key, Vec<Sourced>>,
     notices: Vec<Notice>,
+    /// Objects that cannot be read.
+    refused: BTreeMap<Key, Notice>,
 }
 
 /// One source's objects.
@@ -91,17 +97,34 @@ impl Store {
             }
             Event::Changed(sourced) => match &mut source.current {
                 Some(current) => {
+                    current.refused.remove(&sourced.key());
                     current.objects.insert(sourced.key(), vec![*sourced]);
                     true
                 }
                 None => false,
             },
-            Event::Gone(key) => source.current.as_mut().is_some_and(|current| current.objects.remove(&key).is_some()),
+            Event::Gone(key) => source.current.as_mut().is_some_and(|current| {
+                let was_refused = current.refused.remove(&key).is_some();
+                current.objects.remove(&key).is_some() || was_refused
+            }),
+            Event::Refused(key, notice) => match (&mut source.next, &mut source.current) {
+                (Some(next), _) => {
+                    next.refused.insert(key, notice);
+                    false
+                }
+                (None, Some(current)) => {
+                    current.objects.remove(&key);
+                    current.refused.insert(key, notice);
+                    true
+                }
+                (None, None) => false,
+            },
             Event::Failed(mistakes) => {
                 source.next = None;
                 source.failed = mistakes;
                 true
             }
+            Event::Recovered => !std::mem::take(&mut source.failed).is_empty(),
         }
     }
 
@@ -125,8 +148,15 @@ impl Store {
     /// What is worth telling about it.
     #[must_use]
     pub fn notices(&self) -> Vec<Notice> {
-        let notices: BTreeSet<&Notice> = self.current().flat_map(|listing| &listing.notices).collect();
+        let notices: BTreeSet<&Notice> =
+            self.current().flat_map(|listing| listing.notices.iter().chain(listing.refused.values())).collect();
         notices.into_iter().cloned().collect()
+    }
+
+    /// Which sources cannot say what there is now.
+    #[must_use]
+    pub fn failing(&self) -> Vec<bool> {
+        self.sources.iter().map(|source| !source.failed.is_empty()).collect()
     }
 
     /// Why sources cannot say what there is now.

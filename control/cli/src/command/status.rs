@@ -93,7 +93,11 @@ fn control_half(
     writeln!(out, "compiles    for {} `{}`", status.role, status.node)?;
     health(out, &status.health)?;
     for source in &status.sources {
-        let how = if source.complete { "" } else { " (not read completely yet)" };
+        let how = match (source.complete, source.failing_seconds) {
+            (true, None) => String::new(),
+            (true, Some(seconds)) => format!(" (STALE: cannot be read for {})", duration(seconds)),
+            (false, _) => " (not read completely yet)".to_owned(),
+        };
         writeln!(out, "source      {}{how}", source.name)?;
     }
     match status.compiled_seconds_ago {

@@ -22,7 +22,7 @@ use crate::notice::Notice;
 pub struct Validation {
     /// Everything that is sound.
     pub cluster: ValidatedCluster,
-    /// What was left out, and why. Where this is not empty, a source that is edited by people keeps its last good state.
+    /// What was left out of files, and why; what was left out of a live cluster is among the cluster's notices. Where this is not empty, a source that is edited by people keeps its last good state.
     pub refused: Vec<Diagnostic>,
 }
 
@@ -122,6 +122,9 @@ struct About<'r, 'o> {
 
 impl About<'_, '_> {
     fn refuse(&mut self, place: Option<Place>, message: impl AsRef<str>) {
+        if self.sourced.origin.live {
+            return self.notice(format!("refused, as if it were not there: {}", message.as_ref()));
+        }
         let message = format!("{}: {}", self.sourced.key(), message.as_ref());
         // A value without a place of its own is told at the object's name.
         let place = place.or(self.sourced.object.meta().name.place);
@@ -129,6 +132,9 @@ impl About<'_, '_> {
     }
 
     fn refuse_with(&mut self, place: Option<Place>, message: impl AsRef<str>, help: &str) {
+        if self.sourced.origin.live {
+            return self.refuse(place, format!("{}; {help}", message.as_ref()));
+        }
         self.refuse(place, message);
         if let Some(diagnostic) = self.report.refused.pop() {
             self.report.refused.push(diagnostic.help(help));
