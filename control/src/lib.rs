@@ -1,7 +1,8 @@
 //! levee-control: turns cluster state into a program, and keeps a dataplane running it.
 //!
 //! ```text
-//!  YAML files ──► watch ──► model ──► compile ──► program ──► levee-dataplane
+//!  YAML files,
+//!  API server ──► watch ──► model ──► compile ──► program ──► levee-dataplane
 //!                 events    objects   pure:       loop over   (HTTP + JSON on
 //!                 of each   → proven  cluster,    a transport  a Unix socket)
 //!                 source    cluster   view →

@@ -369,8 +369,10 @@ pub fn check(config: &Config) -> Result<Vec<Notice>, Vec<Diagnostic>> {
         }
     }
     match crate::offline::load(&paths) {
-        Ok(cluster) if mistakes.is_empty() => notices.extend(compile(&cluster, &config.view).1),
-        Ok(_) => return Err(mistakes),
+        Ok(_) if !mistakes.is_empty() => return Err(mistakes),
+        // Without the cluster's objects, what is missing among the files says nothing.
+        Ok(_) if !notices.is_empty() => {}
+        Ok(cluster) => notices.extend(compile(&cluster, &config.view).1),
         Err(more) => return Err(mistakes.into_iter().chain(more).collect()),
     }
     Ok(notices)
