@@ -383,10 +383,14 @@ impl Master {
             snat: self.setup.snat.iter().any(|range| range.address == address),
             mac: pod.and_then(|pod| pod.mac).unwrap_or(Mac::ZERO),
         };
-        if owner == Owner::default() {
-            self.tables.owners.remove(&address);
+        let before = if owner == Owner::default() {
+            self.tables.owners.remove(&address)
         } else {
-            self.tables.owners.insert(address, owner);
+            self.tables.owners.insert(address, owner)
+        };
+        // What an address is decides how it is reached: an address inside the pods' prefix is a pod until it is a VIP.
+        if before.unwrap_or_default() != owner {
+            self.touch_hops();
         }
     }
 

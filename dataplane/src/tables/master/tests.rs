@@ -131,6 +131,19 @@ fn a_bad_change_is_refused_whole_and_nothing_has_changed() {
 }
 
 #[test]
+fn hops_are_looked_up_anew_when_an_address_becomes_something_else_and_only_then() {
+    let mut master = Master::new(setup());
+    master.load(program(1, vec![service("a", 1, 80, &[1])])).unwrap();
+    let stamp = master.tables.hops_stamp;
+    let change = Delta { base: 1, generation: 2, upsert_services: vec![service("a", 1, 80, &[2])], ..Delta::default() };
+    master.amend(change).unwrap();
+    assert_eq!(master.tables.hops_stamp, stamp, "another backend is no other address");
+    let vip = Vip { address: [10, 244, 0, 2].into(), announce: true };
+    master.amend(Delta { base: 2, generation: 3, upsert_vips: vec![vip], ..Delta::default() }).unwrap();
+    assert_ne!(master.tables.hops_stamp, stamp);
+}
+
+#[test]
 fn the_kernels_address_in_the_pods_prefix_stays_the_kernels() {
     let mut master = Master::new(setup());
     let local = Local { prefixes: vec!["10.244.1.0/24".parse().unwrap()], pods: Vec::new() };
