@@ -13,7 +13,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use levee_api::net::Role;
+use levee_api::net::{Mac, Role};
 
 use crate::address::Address;
 use crate::headers::{Arp, ArpOperation, Fragment, Headers, Ip, Network, Transport};
@@ -51,8 +51,10 @@ pub enum Class {
 /// Where a packet without a flow goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plain {
-    /// To this address.
-    To(Address),
+    /// To this pod of this node, whose MAC the program gave, or zero.
+    Pod(Address, Mac),
+    /// To this address, wherever its route leads.
+    Route(Address),
     /// To a group, out of every uplink: the port is the first.
     Multicast(PortId),
     /// To the kernel.
@@ -226,13 +228,13 @@ fn plain(ip: &Ip, tables: &Tables, port: &Port, owner: Owner, local: bool) -> Pl
         return if port.passes { Plain::Kernel } else { Plain::Nowhere(Reason::NotOwned) };
     }
     if local {
-        return Plain::To(ip.destination);
+        return Plain::Pod(ip.destination, owner.mac);
     }
     if tables.service_ranges.contains(ip.destination) {
         return Plain::Nowhere(Reason::ServiceUnallocated);
     }
     match port.role {
-        Role::Pods => Plain::To(ip.destination),
+        Role::Pods => Plain::Route(ip.destination),
         Role::Uplink if port.passes => Plain::Kernel,
         Role::Uplink => Plain::Nowhere(Reason::NotOwned),
     }

@@ -150,12 +150,17 @@ fn forward_plain(plain: &Plain, headers: &Headers, scene: &Scene<'_>) -> Decisio
         Plain::Nowhere(reason) => dropped(*reason),
         Plain::Kernel => Decision::Ends(Verdict::Pass),
         Plain::Multicast(uplink) => send(*uplink, headers.destination, scene, Rewritten::default()),
-        Plain::To(destination) => match scene.tables.hop(*destination) {
-            Hop::To(port, mac) => send(port, mac, scene, Rewritten::default()),
-            Hop::Unresolved(key) => Decision::Awaits(key),
-            Hop::Kernel => Decision::Ends(Verdict::Pass),
-            Hop::NoRoute => dropped(Reason::NoRoute),
-        },
+        Plain::Pod(pod, mac) => send_by(scene.tables.hop_to_pod(*pod, *mac), scene),
+        Plain::Route(destination) => send_by(scene.tables.hop_by_route(*destination), scene),
+    }
+}
+
+fn send_by(hop: Hop, scene: &Scene<'_>) -> Decision {
+    match hop {
+        Hop::To(port, mac) => send(port, mac, scene, Rewritten::default()),
+        Hop::Unresolved(key) => Decision::Awaits(key),
+        Hop::Kernel => Decision::Ends(Verdict::Pass),
+        Hop::NoRoute => dropped(Reason::NoRoute),
     }
 }
 

@@ -183,12 +183,24 @@ impl Tables {
             return Hop::Kernel;
         }
         if self.is_local_pod(destination, owner) {
-            let Some(port) = self.port_with(Role::Pods) else { return Hop::NoRoute };
-            if owner.mac != Mac::ZERO {
-                return Hop::To(port, owner.mac);
-            }
-            return self.neighbour(NeighbourKey { port, address: destination });
+            return self.hop_to_pod(destination, owner.mac);
         }
+        self.hop_by_route(destination)
+    }
+
+    /// The next hop towards a pod of this node, whose MAC the program gave, or zero.
+    #[must_use]
+    pub fn hop_to_pod(&self, pod: Address, mac: Mac) -> Hop {
+        let Some(port) = self.port_with(Role::Pods) else { return Hop::NoRoute };
+        if mac != Mac::ZERO {
+            return Hop::To(port, mac);
+        }
+        self.neighbour(NeighbourKey { port, address: pod })
+    }
+
+    /// The next hop towards an address that is neither the kernel's nor a pod's here.
+    #[must_use]
+    pub fn hop_by_route(&self, destination: Address) -> Hop {
         match self.routes.get(destination) {
             Some(Route { port: Some(port), via }) => {
                 self.neighbour(NeighbourKey { port: *port, address: via.unwrap_or(destination) })
