@@ -34,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// … up to this. A server that comes back is found within it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A watch that lasts so long is in order. To begin one again and again that ends at once would be a storm.
+const STEADY: Duration = Duration::from_secs(1);
+
 /// How often to look for a kind that the cluster does not have, and how long one that we have seen must be missing before
 /// that is believed: a server that has just started does not know its CRDs yet.
 const ABSENT: Duration = Duration::from_secs(30);
@@ -46,7 +49,7 @@ pub(super) struct Follower {
     fields: Option<String>,
     origin: Origin,
     outlet: Outlet,
-    /// Failures since something last went well.
+    /// Failures since a watch was last in order.
     failures: u32,
     /// Whether it was said that the server cannot be asked.
     has_failed: bool,
@@ -101,6 +104,7 @@ impl Follower {
         let mut version: Option<String> = None;
         let mut api: Option<Api<DynamicObject>> = None;
         loop {
+            let (began, watches) = (Instant::now(), api.is_some() && version.is_some());
             let end = match (&api, version.take()) {
                 (None, at) => match self.access.client().await {
                     Ok(client) => {
@@ -113,13 +117,18 @@ impl Follower {
                 (Some(api), None) => self.list(api).await,
                 (Some(api), Some(at)) => self.watch(api, at).await,
             };
+            if watches && began.elapsed() >= STEADY {
+                self.failures = 0;
+            }
             let pause = match end {
                 End::Closed => return Closed,
                 End::At(at) => {
                     version = Some(at);
-                    self.failures = 0;
                     self.absent = None;
-                    continue;
+                    if !watches || began.elapsed() >= STEADY {
+                        continue;
+                    }
+                    self.pause()
                 }
                 // Not at once, in case it is a quarrel between servers that will not end.
                 End::Expired => self.pause(),
