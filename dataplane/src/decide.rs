@@ -303,7 +303,7 @@ fn begin(
     if service.affinity_ms.is_some() {
         memory.affinities.note(service.id, tuple.source.address, backend.endpoint, scene.now);
     }
-    let mode = effective_mode(frontend.mode, backend.endpoint.address, scene);
+    let mode = effective_mode(frontend.mode, tuple.source.address, backend.endpoint.address, scene);
     if mode != frontend.mode && state == State::Established {
         return reject(ip, scene, memory);
     }
@@ -336,12 +336,13 @@ fn begin(
 }
 
 /// `dnat` needs the way back to pass here. A backend on the same pods' bridge as its client answers it directly, so that
-/// flow's source is rewritten too; a pod that reaches itself through its Service is the extreme case (hairpin).
+/// flow's source is rewritten too. So is that of a pod that reaches itself through its Service (hairpin), wherever that is
+/// balanced: no host takes a packet from its own address off a wire.
 #[must_use]
-pub fn effective_mode(mode: Mode, backend: Address, scene: &Scene<'_>) -> Mode {
+pub fn effective_mode(mode: Mode, client: Address, backend: Address, scene: &Scene<'_>) -> Mode {
     let from_pods = scene.tables.port(scene.ingress).is_some_and(|port| port.role == Role::Pods);
     let local = scene.tables.is_local_pod(backend, scene.tables.owner(backend));
-    if mode == Mode::Dnat && from_pods && local { Mode::Nat } else { mode }
+    if mode == Mode::Dnat && (client == backend || from_pods && local) { Mode::Nat } else { mode }
 }
 
 /// A free source address and port towards a backend, out of this worker's part.

@@ -416,6 +416,16 @@ fn a_pod_reaches_itself_and_its_neighbour_through_a_service() {
 }
 
 #[test]
+fn a_backend_reaches_itself_through_a_balancer_under_another_address() {
+    let mut lab = Lab::new(1, program(Mode::Dnat, &[REMOTE_IP]));
+    let (_, frame) = lab.one(UPLINK, &tcp((PEER, NODE), (REMOTE_IP, VIP), (4000, 80), "S"));
+    let (_, _, source, destination, _) = read(&frame);
+    assert_eq!((source.0, destination), (NODE_IP, (REMOTE_IP, 8080)));
+    let (_, frame) = lab.one(UPLINK, &tcp((PEER, NODE), (REMOTE_IP, NODE_IP), (8080, source.1), "SA"));
+    assert_eq!((read(&frame).2, read(&frame).3), ((VIP, 80), (REMOTE_IP, 4000)));
+}
+
+#[test]
 fn a_checksum_that_was_left_to_hardware_is_finished() {
     let mut lab = Lab::new(1, program(Mode::Nat, &[REMOTE_IP]));
     for (ingress, macs, source, destination) in
