@@ -244,20 +244,30 @@ fn known(id: FlowId, service: &Service, ip: &Ip, scene: &Scene<'_>, memory: &mut
     Known::Goes(to_backend(flow, scene))
 }
 
+/// The next hop of one direction of a flow: what the flow remembers, or what the tables say and the flow remembers from
+/// now on. An error is how the packet ends that has none.
+fn cached_hop(cached: &mut CachedHop, to: Address, scene: &Scene<'_>) -> Result<(PortId, Mac), Decision> {
+    let stamp = scene.tables.hops_stamp;
+    if let Some(hop) = cached.get(stamp) {
+        return Ok(hop);
+    }
+    match scene.tables.hop(to) {
+        Hop::To(port, mac) => {
+            *cached = CachedHop::new(stamp, port, mac);
+            Ok((port, mac))
+        }
+        Hop::Unresolved(key) => Err(Decision::Awaits(key)),
+        Hop::Kernel => Err(dropped(Reason::HostNetwork)),
+        Hop::NoRoute => Err(dropped(Reason::NoRoute)),
+    }
+}
+
 /// Sends a packet of a flow to its backend.
 fn to_backend(flow: &mut Flow, scene: &Scene<'_>) -> Decision {
-    let stamp = scene.tables.hops_stamp;
-    let (port, mac) = match flow.forward_hop.get(stamp) {
-        Some(hop) => hop,
-        None => match scene.tables.hop(flow.backend().address) {
-            Hop::To(port, mac) => {
-                flow.forward_hop = CachedHop::new(stamp, port, mac);
-                (port, mac)
-            }
-            Hop::Unresolved(key) => return Decision::Awaits(key),
-            Hop::Kernel => return dropped(Reason::HostNetwork),
-            Hop::NoRoute => return dropped(Reason::NoRoute),
-        },
+    let backend = flow.backend().address;
+    let (port, mac) = match cached_hop(&mut flow.forward_hop, backend, scene) {
+        Ok(hop) => hop,
+        Err(decision) => return decision,
     };
     let rewritten = match flow.mode() {
         Mode::Nat => Rewritten { source: Some(flow.source()), destination: Some(flow.backend()), routed: true },
@@ -386,18 +396,10 @@ fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
     if flow.state != State::Dead {
         flow.touch(scene.now);
     }
-    let stamp = scene.tables.hops_stamp;
-    let (port, mac) = match flow.reverse_hop.get(stamp) {
-        Some(hop) => hop,
-        None => match scene.tables.hop(flow.client().address) {
-            Hop::To(port, mac) => {
-                flow.reverse_hop = CachedHop::new(stamp, port, mac);
-                (port, mac)
-            }
-            Hop::Unresolved(key) => return Some(Decision::Awaits(key)),
-            Hop::Kernel => return Some(dropped(Reason::HostNetwork)),
-            Hop::NoRoute => return Some(dropped(Reason::NoRoute)),
-        },
+    let client = flow.client().address;
+    let (port, mac) = match cached_hop(&mut flow.reverse_hop, client, scene) {
+        Ok(hop) => hop,
+        Err(decision) => return Some(decision),
     };
     let destination = (flow.mode() == Mode::Nat).then(|| flow.client());
     Some(send(port, mac, scene, Rewritten { source: Some(flow.frontend()), destination, routed: true }))

@@ -114,13 +114,6 @@ impl<T> Reader<T> {
             seen.store(version, Ordering::Release);
         }
     }
-
-    /// A handle on the current value that may be kept, for slow readers only: it can delay its release.
-    #[must_use]
-    pub fn share(&mut self) -> Arc<T> {
-        self.current();
-        Arc::clone(&self.value)
-    }
 }
 
 impl<T> Drop for Reader<T> {

@@ -15,7 +15,7 @@ use super::service::{BackendKey, Frontend, FrontendKey, Service, clients, roles}
 use super::snat::SnatRange;
 use super::{NeighbourKey, Owner, Port, Route, Tables, validate};
 use crate::address::Address;
-use crate::verdict::{Endpoint, PortId};
+use crate::verdict::PortId;
 
 /// What does not change while the dataplane runs.
 #[derive(Debug, Clone, Default)]
@@ -529,12 +529,6 @@ fn next_stamp(stamp: u32) -> u32 {
 
 fn frontend_key(frontend: &program::Frontend, protocol: Protocol, from: Role) -> FrontendKey {
     FrontendKey { address: frontend.address.into(), port: frontend.port, protocol: protocol.number(), from }
-}
-
-/// The endpoint of a program's backend.
-#[must_use]
-pub fn endpoint(backend: &program::Backend) -> Endpoint {
-    Endpoint { address: backend.address.into(), port: backend.port }
 }
 
 #[cfg(test)]
