@@ -389,8 +389,14 @@ impl<P: Port> Worker<P> {
     /// Frames that are in no port: in the pool, in backlogs, waiting.
     #[must_use]
     pub fn frames(&self) -> usize {
+        self.bench.pool.free() + self.pending()
+    }
+
+    /// Frames that came and are still here: those that wait for a next hop, and those that wait for room in a ring.
+    #[must_use]
+    pub fn pending(&self) -> usize {
         let backlog: usize = self.lanes.iter().map(|lane| lane.backlog.len()).sum();
-        self.bench.pool.free() + self.bench.waiting.len() + backlog
+        self.bench.waiting.len() + backlog
     }
 
     /// The flows, for tests.

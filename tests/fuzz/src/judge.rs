@@ -8,7 +8,8 @@
 //! - No ARP request leaves but announcements that somebody asked for.
 //! - A checksum is wrong in what is sent only if one was wrong in what came.
 //! - What is passed to the kernel is, byte for byte, what came; and where there is a way to the kernel it is found.
-//! - A reply of a backend does not leave as it came while a flow translates it.
+//! - A reply of a backend does not leave as it came if a flow translated it all the while that it was here. (What was
+//!   decided before there was a flow, or while its backend was gone, may still be in a backlog.)
 //! - Each flow is found by both of its tuples, and is the only one so found; its source port is its worker's.
 
 use std::collections::BTreeSet;
@@ -48,8 +49,9 @@ pub struct Totals {
 /// A frame that came and may not have ended yet.
 struct Input {
     frame: Vec<u8>,
-    /// If a flow translates it: what it was.
-    reply: Option<Tuple>,
+    tuple: Option<Tuple>,
+    /// A flow has translated such replies of a backend ever since it came.
+    reply: bool,
 }
 
 /// See the module's documentation.
@@ -85,12 +87,20 @@ impl Judge {
     }
 
     /// A frame has come.
-    pub fn received<'a>(&mut self, frame: &[u8], mut flows: impl Iterator<Item = &'a Flows>) {
+    pub fn received<'a>(&mut self, frame: &[u8], tables: &Tables, flows: impl Iterator<Item = &'a Flows>) {
         if checksums(frame) == Some(false) {
             self.wrong += 1;
         }
-        let reply = tuple(frame).filter(|tuple| flows.any(|flows| translates(flows, tuple)));
-        self.inputs.push(Input { frame: frame.to_vec(), reply });
+        let tuple = tuple(frame);
+        let reply = tuple.is_some_and(|tuple| translated(&tuple, tables, flows));
+        self.inputs.push(Input { frame: frame.to_vec(), tuple, reply });
+    }
+
+    /// Tables or flows may be others now: what is no reply any more was none when it was decided, for all that we know.
+    pub fn changed<'a>(&mut self, tables: &Tables, flows: impl Iterator<Item = &'a Flows> + Clone) {
+        for input in &mut self.inputs {
+            input.reply = input.reply && input.tuple.is_some_and(|tuple| translated(&tuple, tables, flows.clone()));
+        }
     }
 
     /// A frame of levee's own is to be sent.
@@ -105,7 +115,7 @@ impl Judge {
     ///
     /// # Panics
     /// If it should not have been.
-    pub fn sent<'a>(&mut self, frame: &[u8], id: PortId, tables: &Tables, mut flows: impl Iterator<Item = &'a Flows>) {
+    pub fn sent<'a>(&mut self, frame: &[u8], id: PortId, tables: &Tables, flows: impl Iterator<Item = &'a Flows>) {
         let own = self.injected.iter().any(|injected| injected == frame);
         let may_show = |mac: [u8; 6]| self.shown.contains(&(id, Mac(mac)));
         if let Err(wrong) = contract(frame, may_show) {
@@ -123,21 +133,10 @@ impl Judge {
             assert!(self.wrong > 0, "a wrong checksum that did not come so: {frame:02x?}");
             self.wrong -= 1;
         }
-        if let Some(tuple) = tuple(frame)
-            && self.inputs.iter().any(|input| input.reply == Some(tuple))
-        {
-            // A client that sends from an address of levee's own gets no replies: they are requests to that address.
-            let ours = tables.owner(tuple.destination.address).vip
-                || [Role::Uplink, Role::Pods].iter().any(|from| {
-                    let Endpoint { address, port } = tuple.destination;
-                    tables
-                        .frontends
-                        .get(&FrontendKey { address, port, protocol: tuple.protocol, from: *from })
-                        .is_some()
-                });
-            let endpoint = BackendKey { endpoint: tuple.source, protocol: tuple.protocol };
-            let translated = tables.backends.get(&endpoint).is_some() && flows.any(|flows| translates(flows, &tuple));
-            assert!(ours || !translated, "a reply left untranslated out of {id:?}, {tuple:?}: {frame:02x?}");
+        if let Some(tuple) = tuple(frame) {
+            let mut same = self.inputs.iter().filter(|input| input.tuple == Some(tuple)).peekable();
+            let reply = same.peek().is_some() && same.all(|input| input.reply) && translated(&tuple, tables, flows);
+            assert!(!reply, "a reply left untranslated out of {id:?}, {tuple:?}: {frame:02x?}");
         }
     }
 
@@ -163,14 +162,16 @@ impl Judge {
     ///
     /// # Panics
     /// If something has not ended, or ended in a way that says "a bug".
-    pub fn quiet(&mut self, totals: &Totals) {
+    pub fn quiet(&mut self, totals: &Totals, pending: usize) {
         let ended = totals.forwarded + totals.hairpinned + totals.passed + totals.dropped;
         assert_eq!(totals.received, ended + totals.waiting, "each frame ends once: {totals:?}");
         assert_eq!(totals.bugs, 0, "the contract was broken, and the last look has caught it: {totals:?}");
         assert!(!self.passes || totals.not_passed == 0, "a way to the kernel was not found: {totals:?}");
-        // Decided frames may still be in backlogs, where the ring is full; those that wait come out later.
-        if totals.waiting == 0 && self.inputs.len() > 512 {
-            self.inputs.drain(..256);
+        // Otherwise some are in backlogs, where the ring is full, or wait for a next hop, and come out later.
+        if pending == 0 {
+            self.inputs.clear();
+            self.injected.clear();
+            self.wrong = 0;
         }
     }
 
@@ -194,8 +195,20 @@ impl Judge {
     }
 }
 
-fn translates(flows: &Flows, tuple: &Tuple) -> bool {
-    matches!(flows.find(tuple), Some((id, Direction::Reverse)) if flows.get(id).is_some_and(|flow| flow.mode() != Mode::Dsr))
+/// Whether a flow of anybody's translates packets of this tuple, as replies.
+fn translated<'a>(tuple: &Tuple, tables: &Tables, mut flows: impl Iterator<Item = &'a Flows>) -> bool {
+    // A client that sends from an address of levee's own gets no replies: they are requests to that address.
+    let Endpoint { address, port } = tuple.destination;
+    let ours = tables.owner(address).vip
+        || [Role::Uplink, Role::Pods]
+            .into_iter()
+            .any(|from| tables.frontends.get(&FrontendKey { address, port, protocol: tuple.protocol, from }).is_some());
+    let backend = BackendKey { endpoint: tuple.source, protocol: tuple.protocol };
+    let translates = |flows: &Flows| {
+        matches!(flows.find(tuple), Some((id, Direction::Reverse))
+            if flows.get(id).is_some_and(|flow| flow.mode() != Mode::Dsr))
+    };
+    !ours && tables.backends.get(&backend).is_some() && flows.any(translates)
 }
 
 /// What etherparse reads in front of a packet.

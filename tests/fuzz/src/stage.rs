@@ -202,7 +202,7 @@ impl Stage {
         let Some(Queue { worker, lane, .. }) = self.queues.get(queue) else { return };
         if self.workers[*worker].0.port_mut(*lane).is_some_and(|port| port.deliver(frame)) {
             let flows = self.workers.iter().map(|(worker, _)| &worker.memory().flows);
-            self.judge.received(frame, flows);
+            self.judge.received(frame, self.master.tables(), flows);
         }
     }
 
@@ -276,6 +276,8 @@ impl Stage {
             }
         }
         self.publisher.publish(self.master.snapshot());
+        let flows = self.workers.iter().map(|(worker, _)| &worker.memory().flows);
+        self.judge.changed(self.master.tables(), flows);
     }
 
     fn flush(&mut self, protocol: Option<u8>) {
@@ -299,7 +301,7 @@ impl Stage {
                 worked |= self.turn(worker);
             }
             if !worked {
-                self.judge.quiet(&self.totals());
+                self.judge.quiet(&self.totals(), self.pending());
                 return;
             }
         }
@@ -315,6 +317,7 @@ impl Stage {
         while self.notices.try_recv().is_ok() {}
         self.publisher.reclaim();
         let tables = self.master.tables();
+        self.judge.changed(tables, self.workers.iter().map(|(worker, _)| &worker.memory().flows));
         for (index, (worker, _)) in self.workers.iter().enumerate() {
             self.judge.flows(&worker.memory().flows, index, tables);
         }
@@ -356,6 +359,11 @@ impl Stage {
         self.judge.frames(held, self.umem.frames() as usize, Frame::leaked());
     }
 
+    /// Frames that came, and that nobody has seen the end of.
+    fn pending(&self) -> usize {
+        self.workers.iter().map(|(worker, _)| worker.pending()).sum()
+    }
+
     fn totals(&self) -> Totals {
         let all = || self.workers.iter().map(|(_, handle)| &handle.counters);
         let sum = |counter| all().map(|counters: &Arc<Counters>| counters.get(counter)).sum();
@@ -386,6 +394,6 @@ impl Stage {
         self.account();
         let totals = self.totals();
         assert_eq!(totals.waiting, 0, "nobody waits after the end");
-        self.judge.quiet(&totals);
+        self.judge.quiet(&totals, self.pending());
     }
 }
