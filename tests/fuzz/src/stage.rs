@@ -281,6 +281,8 @@ impl Stage {
     }
 
     fn flush(&mut self, protocol: Option<u8>) {
+        // What has come must not begin a flow behind the flush, by way of another worker.
+        self.run();
         let (answer, answers) = crossbeam_channel::bounded(self.workers.len());
         for (_, handle) in &self.workers {
             let which = Box::new(move |flow: &Flow| protocol.is_none_or(|protocol| flow.protocol() == protocol));
