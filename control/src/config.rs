@@ -19,6 +19,9 @@ use crate::compile::{Role, View};
 use crate::model::{Origin, Placed, is_object_name};
 use crate::watch::files;
 
+/// The variable of the environment that names the Node, where the file does not.
+const NODE_VARIABLE: &str = "LEVEE_NODE";
+
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,8 +79,8 @@ impl std::fmt::Display for Source {
 pub struct Config {
     /// `node`, `role`, `service_cidrs`, `load_balancer_class_required`: whose program is compiled, and how.
     ///
-    /// `node` is the name of the Node that the dataplane runs on. Default: the host's name, which is the Node's name unless
-    /// the kubelet was told otherwise. `role` is `node` (default) or `balancer`. `service_cidrs` are ranges of ClusterIPs,
+    /// `node` is the name of the Node that the dataplane runs on. Default: the environment's `LEVEE_NODE`, or the host's name, which
+    /// is the Node's name unless the kubelet was told otherwise. `role` is `node` (default) or `balancer`. `service_cidrs` are ranges of ClusterIPs,
     /// beside those that ServiceCIDR objects give. `load_balancer_class_required` leaves Services of type LoadBalancer
     /// without a `loadBalancerClass` to somebody else; default false, since most clusters have one implementation.
     pub view: View,
@@ -122,8 +125,11 @@ impl Config {
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
     let bytes = files::read_bytes(path).map_err(|error| vec![files::unreadable(path, &error)])?;
-    // The kernel's own word; a host without a name is told of it where it matters.
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // A pod is told by its manifest, since a host's name need not be its Node's. Else the kernel's own word; a host without a name is
+    // told of it where it matters.
+    let host = std::env::var(NODE_VARIABLE)
+        .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
+        .unwrap_or_default();
     read(&path.display().to_string(), &bytes, host.trim())
 }
 

@@ -1,13 +1,14 @@
 //! levee-control's sources against a real kube-apiserver and etcd: TLS, RBAC, watches, 410 are the real thing.
 //!
-//! Each test has a server of its own (`scripts/kube-apiserver`, some 3 s), and watches it as the ServiceAccount that
-//! `configs/kubernetes/rbac.yaml` makes: a permission that is missing there fails these tests. Where no server was built
+//! Each test has a server of its own (`scripts/kube-apiserver`, some 3 s), and watches it as one of the ServiceAccounts that
+//! `configs/kubernetes/install.yaml` makes: a permission that is missing there fails these tests. Where no server was built
 //! they say SKIPPED, loudly; with `LEVEE_KUBE_REQUIRED` set they fail. `LEVEE_TEST_KUBECONFIG` names another cluster, which is
 //! then watched once, and only read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
+mod deploy;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -52,7 +53,7 @@ fn rule_15_the_first_sync_is_what_the_same_objects_in_files_are() {
     admin.apply(&json!({"apiVersion": "levee.dev/v1alpha1", "kind": "AddressPool", "metadata": {"name": "a"},
         "spec": {"addresses": ["192.0.2.0/24"]}}));
 
-    let watched = Watched::new(&server.kubeconfig("levee"), view());
+    let watched = Watched::new(&server.kubeconfig("levee-node"), view());
     eventually("every kind was listed", || watched.is_complete());
     let program = watched.compiled().unwrap().0;
     assert_eq!(program, admin.program_of_files(&view()));
@@ -69,7 +70,7 @@ fn changes_arrive_and_deletions_too() {
     let Some(server) = Server::start() else { return };
     let admin = server.admin();
     fill(&admin, &["web", "other"]);
-    let watched = Watched::new(&server.kubeconfig("levee"), view());
+    let watched = Watched::new(&server.kubeconfig("levee-node"), view());
     eventually("the first sync", || watched.backends("default/web:http").is_some());
     admin.apply(&slice("web", &["10.244.1.11"]));
     eventually("one endpoint less", || watched.backends("default/web:http").unwrap() == ["10.244.1.11"]);
@@ -87,7 +88,7 @@ fn rule_16_a_burst_of_a_thousand_changes_ends_in_the_right_program() {
     let admin = server.admin();
     let names: Vec<String> = (0..50).map(|number| format!("s{number}")).collect();
     fill(&admin, &names.iter().map(String::as_str).collect::<Vec<_>>());
-    let watched = Watched::new(&server.kubeconfig("levee"), view());
+    let watched = Watched::new(&server.kubeconfig("levee-node"), view());
     eventually("the first sync", || watched.is_complete());
     // Twenty changes of each of fifty slices; those of one slice one after another, those of different ones at once.
     admin.block_on(futures_util::stream::iter(&names).for_each_concurrent(16, async |name| {
@@ -108,7 +109,7 @@ fn rule_15_nothing_is_lost_or_vanishes_when_history_was_compacted() {
     let Some(mut server) = Server::start() else { return };
     let admin = server.admin();
     fill(&admin, &["stays", "goes"]);
-    let wire = Wire::to(&server.kubeconfig("levee"));
+    let wire = Wire::to(&server.kubeconfig("levee-node"));
     let watched = Watched::new(&wire.kubeconfig, view());
     eventually("the first sync", || watched.backends("default/goes:http").is_some());
     assert_eq!(watched.lists("services"), 1);
@@ -150,7 +151,7 @@ fn the_api_server_may_go_away_and_come_back() {
     let (config, socket) = (directory.path().join("control.yaml"), directory.path().join("control.sock"));
     let text = format!(
         "node: node-1\nsources: [{{kubernetes: {{kubeconfig: {}}}}}]\ndataplane: {}/none.sock\nsocket: {}\n",
-        server.kubeconfig("levee").display(),
+        server.kubeconfig("levee-node").display(),
         directory.path().display(),
         socket.display()
     );
@@ -193,9 +194,9 @@ fn what_is_not_permitted_is_told_and_no_more_is_permitted_than_is_used() {
     eventually("every kind is forbidden that the server has", || watched.failures().len() >= 5);
     assert!(!watched.is_complete());
     for failure in watched.failures() {
-        assert!(failure.contains("forbidden") && failure.contains("rbac.yaml"), "{failure}");
+        assert!(failure.contains("forbidden") && failure.contains("install.yaml"), "{failure}");
     }
-    let levee = Admin::new(&server.kubeconfig("levee"));
+    let levee = Admin::new(&server.kubeconfig("levee-node"));
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "default"}});
     let code = |result: kube::Result<()>| match result.unwrap_err() {
         kube::Error::Api(status) => status.code,
@@ -215,7 +216,7 @@ fn a_hostile_object_is_refused_by_itself() {
     let mut form = slice("form", &["10.244.1.12"]);
     form["ports"][0]["port"] = "everything".into();
     admin.apply(&form);
-    let watched = Watched::new(&server.kubeconfig("levee"), view());
+    let watched = Watched::new(&server.kubeconfig("levee-node"), view());
     eventually("the first sync", || watched.backends("default/web:http").is_some_and(|all| all.len() == 2));
     // … and changed while it is watched: an address that no endpoint may have.
     admin.apply(&slice("sense", &["127.0.0.1"]));

@@ -280,7 +280,7 @@ impl Follower {
         let about = plural(self.kind);
         let why: String = why.chars().take(300).collect();
         let mistake = Diagnostic::new(self.access.to_string(), format!("{about} cannot be watched: {why}"))
-            .help("is the API server up, and are configs/kubernetes/rbac.yaml applied and the credentials valid?");
+            .help("is the API server up, are the credentials valid, and the permissions of configs/kubernetes/install.yaml granted?");
         self.outlet.tell(vec![Event::Failed(vec![mistake])]).await
     }
 

@@ -16,7 +16,7 @@
 //! An object that cannot be read is refused by itself, under its own name: in a cluster whoever may write one object must
 //! not be able to stop all others. Objects are read by the same code as those in files.
 //!
-//! It writes nothing, and needs no permission but `list` and `watch` of the kinds: `configs/kubernetes/rbac.yaml`.
+//! It writes nothing, and needs no permission but `list` and `watch` of the kinds: `configs/kubernetes/base/node/rbac.yaml`.
 
 mod connect;
 mod follow;
