@@ -77,6 +77,8 @@ pub fn classify(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
         Network::Arp(arp) => match port.role {
             Role::Uplink => arp_from_fabric(arp, tables, port),
             Role::Pods => arp_from_pods(arp, tables),
+            // There is no ARP on that link.
+            Role::Host => Class::Ends(Reason::ArpIgnored),
         },
         Network::Other if port.role == Role::Pods && headers.destination.is_broadcast() => {
             Class::Ends(Reason::PodBroadcast)
@@ -92,6 +94,8 @@ pub fn classify(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
 fn not_ours(port: &Port, from_pods: Reason) -> Class {
     match (port.role, port.passes) {
         (Role::Pods, _) => Class::Ends(from_pods),
+        // The kernel's to begin with; it must not get it twice.
+        (Role::Host, _) => Class::Ends(Reason::NotOwned),
         (Role::Uplink, true) => Class::Kernel,
         (Role::Uplink, false) => Class::Ends(Reason::NotOwned),
     }
@@ -138,7 +142,7 @@ fn ipv4(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
         return group(headers, ip, tables, port);
     }
     let source = tables.owner(ip.source);
-    if source.announce || ip.source.is_martian_source() {
+    if source.announce || source.inward || ip.source.is_martian_source() {
         return Class::Ends(Reason::MartianSource);
     }
     let owner = tables.owner(ip.destination);
@@ -151,6 +155,7 @@ fn ipv4(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
             Role::Uplink if !local => return Class::Ends(Reason::OtherStation),
             Role::Pods if local => return Class::Ends(Reason::PodToPod),
             Role::Pods if owner.kernel => return Class::Ends(Reason::OtherStation),
+            Role::Host => return Class::Ends(Reason::OtherStation),
             Role::Uplink | Role::Pods => {}
         }
     }
@@ -169,7 +174,7 @@ fn ipv4(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
             return vip(ip);
         }
     }
-    if owner.snat
+    if (owner.snat || owner.inward && port.role == Role::Host)
         && let Some(ports) = ip.transport.ports()
         && let Some(range) = tables.snat_range(ip.destination, ports.destination)
     {
@@ -186,7 +191,7 @@ fn ipv4(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
 /// Broadcast and multicast. From pods, only what `multicast` names leaves.
 fn group(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
     match port.role {
-        Role::Uplink => not_ours(port, Reason::NotOwned),
+        Role::Uplink | Role::Host => not_ours(port, Reason::NotOwned),
         Role::Pods if headers.destination.is_broadcast() => Class::Ends(Reason::PodBroadcast),
         Role::Pods => match tables.port_with(Role::Uplink) {
             Some(uplink) if ip.destination.is_multicast() && tables.multicast.contains(ip.destination) => {
@@ -199,7 +204,7 @@ fn group(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
 
 fn frontend<'a>(ip: &Ip, tables: &'a Tables, from: Role) -> Option<&'a Frontend> {
     let port = ip.transport.ports()?.destination;
-    tables.frontends.get(&FrontendKey { address: ip.destination, port, protocol: ip.protocol, from })
+    tables.frontends.get(&FrontendKey::new(ip.destination, port, ip.protocol, from))
 }
 
 /// A packet to a VIP that is no frontend's.
@@ -233,9 +238,13 @@ fn plain(ip: &Ip, tables: &Tables, port: &Port, owner: Owner, local: bool) -> Pl
     if tables.service_ranges.contains(ip.destination) {
         return Plain::Nowhere(Reason::ServiceUnallocated);
     }
+    if owner.inward {
+        return Plain::Nowhere(Reason::NotOwned);
+    }
     match port.role {
         Role::Pods => Plain::Route(ip.destination),
         Role::Uplink if port.passes => Plain::Kernel,
-        Role::Uplink => Plain::Nowhere(Reason::NotOwned),
+        // The kernel sends here what is levee's, and finds its other ways itself.
+        Role::Uplink | Role::Host => Plain::Nowhere(Reason::NotOwned),
     }
 }

@@ -347,18 +347,28 @@ fn begin(
 
 /// `dnat` needs the way back to pass here. A backend on the same pods' bridge as its client answers it directly, so that
 /// flow's source is rewritten too. So is that of a pod that reaches itself through its Service (hairpin), wherever that is
-/// balanced: no host takes a packet from its own address off a wire.
+/// balanced: no host takes a packet from its own address off a wire. And what this host itself answers, or asks, goes by its
+/// kernel's routes, which lead back here only by a source or towards a destination of levee's.
 #[must_use]
 pub fn effective_mode(mode: Mode, client: Address, backend: Address, scene: &Scene<'_>) -> Mode {
-    let from_pods = scene.tables.port(scene.ingress).is_some_and(|port| port.role == Role::Pods);
-    let local = scene.tables.is_local_pod(backend, scene.tables.owner(backend));
-    if mode == Mode::Dnat && (client == backend || from_pods && local) { Mode::Nat } else { mode }
+    let from = scene.tables.port(scene.ingress).map(|port| port.role);
+    let owner = scene.tables.owner(backend);
+    let beside = from == Some(Role::Pods) && scene.tables.is_local_pod(backend, owner);
+    if owner.kernel || from == Some(Role::Host) || mode == Mode::Dnat && (client == backend || beside) {
+        Mode::Nat
+    } else {
+        mode
+    }
 }
 
 /// A free source address and port towards a backend, out of this worker's part.
 fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &Flows) -> Result<Endpoint, Reason> {
-    let mut reason = Reason::NoSnatAddress;
-    for range in scene.tables.snat.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
+    let (mut reason, ranges) = if scene.tables.owner(backend.address).kernel {
+        (Reason::HostNetwork, scene.tables.host_snat.as_slice())
+    } else {
+        (Reason::NoSnatAddress, &*scene.tables.snat)
+    };
+    for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
         reason = Reason::NoSnatPort;
         let part = range.part(scene.worker, scene.tables.workers);
         let count = part.end.saturating_sub(part.start);

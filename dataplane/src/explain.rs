@@ -29,11 +29,14 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
     let packet: Packet = question.packet.parse()?;
     let source = Address::from(packet.source.ip());
     let owner = tables.owner(source);
-    if question.from.is_none() && owner.kernel {
+    if question.from.is_none() && owner.kernel && tables.port_with(Role::Host).is_none() {
         return Ok(own_traffic(&packet));
     }
-    let from =
-        question.from.unwrap_or_else(|| if tables.is_local_pod(source, owner) { Role::Pods } else { Role::Uplink });
+    let from = question.from.unwrap_or_else(|| match owner {
+        _ if owner.kernel => Role::Host,
+        _ if tables.is_local_pod(source, owner) => Role::Pods,
+        _ => Role::Uplink,
+    });
     let ingress = tables.port_with(from).ok_or_else(|| {
         format!("this dataplane has no port of role {from}: leave `from` out, or name the other side")
     })?;
@@ -53,6 +56,8 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
     let (verdict, reason) = match fate(&decision, &class) {
         // Where only owned addresses are taken from the fabric, the others never come here: the kernel has them.
         (Fate::Drop, reason) if from == Role::Uplink && reason == Reason::NotOwned.name() => (Fate::Pass, "kernel"),
+        // The kernel routes here only what is levee's, and has its own ways for the rest.
+        (Fate::Drop, reason) if from == Role::Host && reason == Reason::NotOwned.name() => (Fate::Pass, "own_traffic"),
         ends => ends,
     };
     // What was chosen for a packet that ends otherwise, it does not get.
@@ -77,7 +82,7 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
     })
 }
 
-/// What the node itself sends leaves by its kernel: XDP, and so levee, sees only what comes in.
+/// What the node itself sends leaves by its kernel, where there is no port of role `host`: XDP sees only what comes in.
 fn own_traffic(packet: &Packet) -> Explanation {
     Explanation {
         packet: packet.to_string(),

@@ -83,7 +83,8 @@ reasons! {
     NextHopQueueFull = "next_hop_queue_full",
     /// A frame of a kind that its class cannot have. A bug; report it.
     NotForwardable = "not_forwardable",
-    /// The service's backend, or the client of its flow, is on this node's own network: answers would not pass levee.
+    /// The service's backend, or the client of its flow, is this node itself and there is no port to it (`host: false`),
+    /// or is behind an interface that is not levee's: answers would not pass levee.
     HostNetwork = "host_network",
     /// The TTL ended here.
     TtlExceeded = "ttl_exceeded",

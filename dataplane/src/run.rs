@@ -72,7 +72,13 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     rights::drop_all()?;
 
     let multicast = config.multicast.iter().map(|group| (*group).into()).collect();
-    let setup = Setup { ports: booted.ports, snat: booted.snat, multicast, workers: config.workers.len() };
+    let setup = Setup {
+        ports: booted.ports,
+        snat: booted.snat,
+        host_snat: booted.host_snat,
+        multicast,
+        workers: config.workers.len(),
+    };
     let master = Master::new(setup);
     let (publisher, readers) = publication::channel(master.snapshot(), booted.workers.len());
     let shared = Shared::new(booted.workers.len(), &booted.umem)?;

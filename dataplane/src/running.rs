@@ -392,7 +392,7 @@ fn vip_entries(tables: &Tables) -> Vec<VipEntry> {
             protocol,
             from: match key.from {
                 Role::Uplink => Side::Uplink,
-                Role::Pods => Side::Pods,
+                Role::Pods | Role::Host => Side::Pods,
             },
             service: service.name.to_string(),
             mode: frontend.mode,

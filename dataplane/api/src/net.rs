@@ -241,6 +241,8 @@ pub enum Role {
     Uplink,
     /// The bridge that this node's pods sit on.
     Pods,
+    /// This node's own IP stack: its processes, and pods on its network. The dataplane makes this port itself.
+    Host,
 }
 
 impl fmt::Display for Role {
@@ -248,6 +250,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Role::Uplink => "uplink",
             Role::Pods => "pods",
+            Role::Host => "host",
         })
     }
 }

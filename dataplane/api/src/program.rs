@@ -151,7 +151,7 @@ pub enum Side {
     Any,
     /// Packets that came in on an uplink.
     Uplink,
-    /// Packets that came in from pods.
+    /// Packets that came in from this node: from its pods, and from its own processes where there is a way for them.
     Pods,
 }
 

@@ -96,6 +96,8 @@ pub struct Booted {
     pub links: Vec<xdp::Link>,
     /// Source addresses for `nat`.
     pub snat: Vec<SnatRange>,
+    /// The one towards this host's own IP stack.
+    pub host_snat: Option<SnatRange>,
     /// The control socket.
     pub listening: Listening,
     /// Where metrics are read by TCP, if anywhere.
@@ -187,7 +189,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         let take = match (port.config.take, port.config.role) {
             (Take::Owned, _) => steer::Take::Owned,
             (Take::All, Role::Uplink) => steer::Take::Ipv4,
-            (Take::All, Role::Pods) => steer::Take::All,
+            (Take::All, Role::Pods | Role::Host) => steer::Take::All,
         };
         port.tell(steering.set_take(take))?;
         offloads.finish_checksums_towards(port.interface, machine);
@@ -218,6 +220,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         steering: Steering::new(booted.steering),
         links: booted.links,
         snat: snat(config, machine),
+        host_snat: None,
         listening,
         metrics,
         offloads,

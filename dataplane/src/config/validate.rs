@@ -107,6 +107,13 @@ impl Checker<'_> {
             let message = format!("interface `{}` already is a port, on line {line}", interface.value);
             self.refuse(&interface, message, "remove one of the two, and list all of its queues in the other");
         }
+        if raw.role == Role::Host {
+            self.refuse(
+                &interface,
+                "a port of role `host` is levee's own, made by itself",
+                "remove it here, and write `host: true` beside `ports`",
+            );
+        }
         let queues = raw.queues.map(|queues| self.queues(&interface, placed(queues)));
         let neighbours = raw.neighbours.map(placed);
         if let Some(bridge) = &neighbours {
@@ -121,7 +128,7 @@ impl Checker<'_> {
         }
         let default_take = match raw.role {
             Role::Uplink => Take::Owned,
-            Role::Pods => Take::All,
+            Role::Pods | Role::Host => Take::All,
         };
         Port {
             interface,

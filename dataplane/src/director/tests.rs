@@ -61,6 +61,7 @@ impl Lab {
                 address: Ipv4Addr::new(192, 0, 2, 10).into(),
                 ports: PortRange { first: 61000, last: 61999 },
             }],
+            host_snat: None,
             multicast: Vec::new(),
             workers: 1,
         });

@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 
 use levee_api::families;
 use levee_api::metrics::{Exposition, Family};
-use levee_api::net::Role;
 use levee_api::program::Side;
 use levee_api::report::{Counters, Port, Queue, VipEntry};
 
@@ -234,11 +233,7 @@ fn ports(page: &mut Exposition, ports: &[Port]) {
     }
     let mut info = page.begin(&PORT);
     for port in ports {
-        let role = match port.role {
-            Role::Uplink => "uplink",
-            Role::Pods => "pods",
-        };
-        info.sample(&[&port.interface, role, &port.mode, &port.attached, &port.take], 1);
+        info.sample(&[&port.interface, &port.role.to_string(), &port.mode, &port.attached, &port.take], 1);
     }
     let mut by_queue = |family, value: fn(&Queue) -> u64| {
         let mut samples = page.begin(family);

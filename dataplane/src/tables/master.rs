@@ -24,6 +24,8 @@ pub struct Setup {
     pub ports: Vec<Port>,
     /// Source addresses for `nat`.
     pub snat: Vec<SnatRange>,
+    /// The source for `nat` towards this host's own IP stack, if there is a port to it.
+    pub host_snat: Option<SnatRange>,
     /// Groups that pods may send to the fabric.
     pub multicast: Vec<IpNet>,
     /// Number of workers, at least 1.
@@ -87,6 +89,7 @@ impl Master {
             hops_stamp: 1,
             ports: setup.ports.clone().into(),
             snat: setup.snat.clone().into(),
+            host_snat: setup.host_snat,
             multicast: setup.multicast.iter().map(|net| (*net, ())).collect(),
             workers: setup.workers.max(1),
             ..Tables::default()
@@ -95,6 +98,9 @@ impl Master {
             let mut owner = tables.owner(range.address);
             owner.snat = true;
             tables.owners.insert(range.address, owner);
+        }
+        if let Some(range) = setup.host_snat {
+            tables.owners.insert(range.address, Owner { inward: true, ..Owner::default() });
         }
         Master {
             setup,
@@ -381,6 +387,7 @@ impl Master {
             shared: vip.is_none() && self.fronted.contains_key(&ip),
             pod: pod.is_some(),
             snat: self.setup.snat.iter().any(|range| range.address == address),
+            inward: self.setup.host_snat.is_some_and(|range| range.address == address),
             mac: pod.and_then(|pod| pod.mac).unwrap_or(Mac::ZERO),
         };
         let before = if owner == Owner::default() {
@@ -458,7 +465,9 @@ impl Master {
                 }
                 super::Hop::To(port, _) => {
                     let owner = self.tables.owner(key.endpoint.address);
-                    if self.tables.is_local_pod(key.endpoint.address, owner) {
+                    if owner.kernel {
+                        // Its MAC is the port's own.
+                    } else if self.tables.is_local_pod(key.endpoint.address, owner) {
                         if owner.mac == Mac::ZERO {
                             wanted.insert((port, key.endpoint.address.into()));
                         }

@@ -65,6 +65,9 @@ pub struct Tables {
     pub neighbours: Map<NeighbourKey, Mac>,
     /// Source addresses for `nat`.
     pub snat: Arc<[SnatRange]>,
+    /// The source for `nat` towards this host's own IP stack, which leads the answers back here; `None` where there is
+    /// no port of role `host`.
+    pub host_snat: Option<SnatRange>,
     /// Number of workers, among which SNAT ports and clients are divided.
     pub workers: usize,
 }
@@ -97,6 +100,8 @@ pub struct Owner {
     pub pod: bool,
     /// A source address of translated flows.
     pub snat: bool,
+    /// Levee's address towards this host's own IP stack, on no wire.
+    pub inward: bool,
     /// The pod's MAC, if the program gave it; zero otherwise.
     pub mac: Mac,
 }
@@ -141,7 +146,7 @@ pub enum Hop {
     To(PortId, Mac),
     /// Through this port, once the MAC of this neighbour is known.
     Unresolved(NeighbourKey),
-    /// It is an address of this host's kernel, or one that only the kernel has a way to.
+    /// It is an address of this host's kernel to which levee has no port, or one that only the kernel has a way to.
     Kernel,
     /// Nowhere.
     NoRoute,
@@ -180,7 +185,7 @@ impl Tables {
     pub fn hop(&self, destination: Address) -> Hop {
         let owner = self.owner(destination);
         if owner.kernel {
-            return Hop::Kernel;
+            return self.hop_to_host();
         }
         if self.is_local_pod(destination, owner) {
             return self.hop_to_pod(destination, owner.mac);
@@ -196,6 +201,16 @@ impl Tables {
             return Hop::To(port, mac);
         }
         self.neighbour(NeighbourKey { port, address: pod })
+    }
+
+    /// The next hop towards this host's own IP stack.
+    #[must_use]
+    pub fn hop_to_host(&self) -> Hop {
+        match self.port_with(Role::Host).and_then(|id| Some((id, self.port(id)?.mac))) {
+            // Both ends of that link have one MAC: see `port::host`.
+            Some((id, mac)) => Hop::To(id, mac),
+            None => Hop::Kernel,
+        }
     }
 
     /// The next hop towards an address that is neither the kernel's nor a pod's here.
@@ -227,6 +242,6 @@ impl Tables {
     #[inline]
     #[must_use]
     pub fn snat_range(&self, address: Address, port: u16) -> Option<&SnatRange> {
-        self.snat.iter().find(|range| range.address == address && range.ports.contains(port))
+        self.snat.iter().chain(&self.host_snat).find(|range| range.address == address && range.ports.contains(port))
     }
 }

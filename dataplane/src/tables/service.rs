@@ -175,8 +175,18 @@ pub struct FrontendKey {
     pub port: u16,
     /// Protocol number.
     pub protocol: u8,
-    /// The side that it came in on.
+    /// The side that it came in on: uplink or pods. What the node itself sends is served as what its pods send.
     pub from: Role,
+}
+
+impl FrontendKey {
+    /// The key of a packet that came in on a port of this role.
+    #[inline]
+    #[must_use]
+    pub fn new(address: Address, port: u16, protocol: u8, ingress: Role) -> Self {
+        let from = if ingress == Role::Host { Role::Pods } else { ingress };
+        FrontendKey { address, port, protocol, from }
+    }
 }
 
 impl Key for FrontendKey {
@@ -184,7 +194,7 @@ impl Key for FrontendKey {
     fn hash(&self) -> u64 {
         let from = match self.from {
             Role::Uplink => 0,
-            Role::Pods => 1,
+            Role::Pods | Role::Host => 1,
         };
         MAGLEV_KEY.address(self.address, u64::from(self.port) << 16 | u64::from(self.protocol) << 8 | from)
     }

@@ -18,6 +18,11 @@ pub struct SnatRange {
     pub ports: PortRange,
 }
 
+/// Levee's address towards this host's own IP stack, all of it levee's: a link-local one (RFC 3927), since that link has
+/// two stations and its packets are on no other.
+pub const INWARD: SnatRange =
+    SnatRange { address: Address::v4(0xa9fe_4c01), ports: PortRange { first: 1024, last: 65535 } };
+
 impl SnatRange {
     /// The ports of one worker out of `workers`; empty if there are more workers than ports.
     #[must_use]

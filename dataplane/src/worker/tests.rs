@@ -96,6 +96,7 @@ impl Lab {
                 address: Ipv4Addr::from(NODE_IP).into(),
                 ports: PortRange { first: 61_000, last: 61_999 },
             }],
+            host_snat: None,
             multicast: vec!["239.1.0.0/16".parse().unwrap()],
             workers,
         });

@@ -114,6 +114,7 @@ pub fn director(scene: &Scene) -> Master {
         } else {
             Vec::new()
         },
+        host_snat: None,
         multicast: vec![net("239.1.0.0/16")],
         workers: scene.workers,
     });

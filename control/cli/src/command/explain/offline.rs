@@ -16,7 +16,7 @@ use levee_control::model::ValidatedCluster;
 use levee_control::notice::Notice;
 use levee_control::offline;
 use levee_dataplane::tables::master::{Master, Refusal, Setup};
-use levee_dataplane::tables::snat::SnatRange;
+use levee_dataplane::tables::snat::{INWARD, SnatRange};
 use levee_dataplane::tables::{Port, Tables};
 use levee_dataplane::verdict::PortId;
 
@@ -50,10 +50,12 @@ fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice
     let mut ports = vec![uplink];
     if view.role == compile::Role::Node {
         ports.push(port("pods", levee_api::net::Role::Pods, 2));
+        ports.push(port("host", levee_api::net::Role::Host, 3));
     }
     let mut master = Master::new(Setup {
         ports,
         snat: vec![SnatRange { address: own.into(), ports: SNAT_PORTS }],
+        host_snat: Some(INWARD).filter(|_| view.role == compile::Role::Node),
         multicast: Vec::new(),
         workers: 1,
     });
