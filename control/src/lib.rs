@@ -13,6 +13,7 @@
 //! - [`model`]: objects as they are written, and the [`ValidatedCluster`](model::ValidatedCluster) that they amount to.
 //! - [`compile`]: what one dataplane is told. No I/O, clock, randomness or hash-map order.
 //! - [`program`]: keeps a dataplane on the program that was compiled last. Has never heard of Kubernetes.
+//! - [`lease`]: what only one may do, with the API server as the arbiter.
 //! - [`config`], [`daemon`]: one screen of configuration, and the loop around it all.
 //! - [`offline`]: from files to a program without a daemon, for the command line.
 //!
@@ -28,6 +29,7 @@
 pub mod compile;
 pub mod config;
 pub mod daemon;
+pub mod lease;
 pub mod model;
 pub mod notice;
 pub mod offline;

@@ -157,6 +157,8 @@ const CONTROL: &[Room] = &[
     Room { name: "compile", uses: &["model", "notice"], never: DETERMINISTIC },
     Room { name: "watch", uses: &["model", "notice"], never: &[TRANSPORT] },
     Room { name: "offline", uses: &["compile", "config", "model", "notice", "watch"], never: &[TRANSPORT] },
+    // What only one may do: a pure elector, and the one way to the API server's Leases.
+    Room { name: "lease", uses: &[], never: &[TRANSPORT, CLOCKS] },
     // Knows which files it names, and the host's name.
     Room { name: "config", uses: &["compile", "model", "watch"], never: &[CLOCKS, LOCKS, LOGS, CHANCE, KUBERNETES] },
     // Knows no object: it brings a program to a dataplane, whatever it was compiled from.

@@ -26,7 +26,10 @@ impl Access {
     }
 
     /// A client. Files are read anew each time, so that renewed certificates and tokens count.
-    pub(super) async fn client(&self) -> Result<Client, String> {
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub async fn client(&self) -> Result<Client, String> {
         let mut config = match &self.kubeconfig {
             Some(path) => {
                 let kubeconfig = load(path)?;
