@@ -71,6 +71,15 @@ impl Address {
         }
     }
 
+    /// An IPv6 address that means something on one link or host only: link-local, unspecified, loopback (RFC 4291, 2.5.2,
+    /// 2.5.3, 2.5.6). No router forwards from or to one.
+    #[inline]
+    #[must_use]
+    pub const fn stays_on_its_link(self) -> bool {
+        // fe80::/10, ::, ::1.
+        self.high >> 54 == 0xfe80 >> 6 || (self.high == 0 && self.low <= 1)
+    }
+
     /// A group address of its family.
     #[must_use]
     pub fn is_multicast(self) -> bool {

@@ -21,6 +21,7 @@ use crate::reason::Reason;
 use crate::tables::service::{BackendKey, Frontend, FrontendKey};
 use crate::tables::{Owner, Port, Tables};
 use crate::verdict::{Endpoint, PortId};
+use crate::wire::icmp;
 
 /// What a frame is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +73,14 @@ pub fn classify(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
         return Class::Ends(Reason::SourceMacInvalid);
     }
     match &headers.network {
-        Network::Ip(ip) if ip.source.is_v4() => ipv4(headers, ip, tables, port),
-        Network::Ip(_) => not_ours(port, Reason::Ipv6Unsupported),
+        Network::Ip(ip) => {
+            if !ip.source.is_v4()
+                && let Some(class) = ipv6(headers, ip, port)
+            {
+                return class;
+            }
+            self::ip(headers, ip, tables, port)
+        }
         Network::Arp(arp) => match port.role {
             Role::Uplink => arp_from_fabric(arp, tables, port),
             Role::Pods => arp_from_pods(arp, tables),
@@ -137,7 +144,23 @@ fn arp_from_pods(arp: &Arp, tables: &Tables) -> Class {
     if elsewhere && (!probe || known) { Class::ArpAnswer } else { Class::Ends(Reason::PodArpKept) }
 }
 
-fn ipv4(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
+/// What IPv6 has and IPv4 has not: neighbour discovery inside of IP, and addresses that no router forwards. The rest is the
+/// same for both.
+fn ipv6(headers: &Headers, ip: &Ip, port: &Port) -> Option<Class> {
+    if let Transport::Icmp(icmp) = ip.transport
+        && icmp::v6::is_neighbour_discovery(icmp.kind)
+    {
+        return Some(not_ours(port, Reason::PodNdpKept));
+    }
+    if headers.destination.is_multicast() {
+        return None;
+    }
+    let local = ip.source.stays_on_its_link() || ip.destination.stays_on_its_link() || ip.destination.is_multicast();
+    local.then(|| not_ours(port, Reason::Ipv6Scope))
+}
+
+/// A packet of either family.
+fn ip(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
     if headers.destination.is_multicast() {
         return group(headers, ip, tables, port);
     }
@@ -209,9 +232,9 @@ fn frontend<'a>(ip: &Ip, tables: &'a Tables, from: Role) -> Option<&'a Frontend>
 
 /// A packet to a VIP that is no frontend's.
 fn vip(ip: &Ip) -> Class {
-    const ECHO_REQUEST: u8 = 8;
+    let echo_request = if ip.source.is_v4() { icmp::v4::ECHO_REQUEST } else { icmp::v6::ECHO_REQUEST };
     match ip.transport {
-        Transport::Icmp(icmp) if icmp.kind == ECHO_REQUEST && icmp.code == 0 => Class::Ping,
+        Transport::Icmp(icmp) if icmp.kind == echo_request && icmp.code == 0 => Class::Ping,
         Transport::Icmp(_) => Class::Ends(Reason::VipIcmp),
         Transport::Tcp(_) | Transport::Udp(_) | Transport::Sctp(_) => Class::ClosedPort,
         Transport::Other => Class::Ends(Reason::VipProtocol),

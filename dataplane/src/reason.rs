@@ -45,8 +45,13 @@ reasons! {
     Ipv4Malformed = "ipv4_malformed",
     /// IPv4 header whose checksum is wrong.
     Ipv4Checksum = "ipv4_checksum",
-    /// IPv6 header with a wrong version or a length past the frame, or an extension header chain that is broken or too long.
+    /// IPv6 header with a wrong version, a length past the frame, or an IPv4-mapped address, or an extension header that goes past the
+    /// packet.
     Ipv6Malformed = "ipv6_malformed",
+    /// More IPv6 extension headers than levee walks (5), or hop-by-hop options anywhere but directly behind the IPv6 header (RFC 8200, 4.1).
+    Ipv6ChainInvalid = "ipv6_chain_invalid",
+    /// An IPv6 routing header of type 0, with nodes still to be visited: no longer allowed (RFC 5095).
+    Ipv6SourceRoute = "ipv6_source_route",
     /// TCP, UDP, SCTP or ICMP header that does not fit into its packet, or lies about its length.
     TransportMalformed = "transport_malformed",
     /// A source address that may not stand on a wire: loopback, group, unspecified, or an address of levee's own.
@@ -57,14 +62,17 @@ reasons! {
     NotOwned = "not_owned",
     /// An EtherType that pods have no business to send to the fabric.
     EthertypeUnsupported = "ethertype_unsupported",
-    /// IPv6, which this version does not forward.
-    Ipv6Unsupported = "ipv6_unsupported",
+    /// IPv6 from or to an address that means something on its link only (link-local, loopback, unspecified), or to a group without a
+    /// group's MAC: never forwarded.
+    Ipv6Scope = "ipv6_scope",
     /// Broadcast from a pod: it stays on the node.
     PodBroadcast = "pod_broadcast",
     /// Multicast from a pod to a group that is not in `multicast`: it stays on the node.
     PodMulticast = "pod_multicast",
     /// ARP from a pod that needs no answer from us: its target is on this node, or it is an announcement. Never leaves.
     PodArpKept = "pod_arp_kept",
+    /// Neighbour discovery from a pod that needs no answer from us. Never leaves.
+    PodNdpKept = "pod_ndp_kept",
     /// ARP on an uplink that needs no answer from us: an announcement or reply about somebody else.
     ArpIgnored = "arp_ignored",
     /// Somebody else says that an address of ours is at their MAC: see `levee status` and the events for who.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use af_xdp::tap::TapDevice;
 use af_xdp::xdp::{self, LinkMode};
 use af_xdp::{FramePool, FrameSize, HugePages, RingSizes, Socket, SocketConfig, Umem, UmemConfig};
-use levee_api::net::{Mac, PortRange, Role};
+use levee_api::net::{Family, Mac, PortRange, Role};
 
 use crate::config::{self, Attach, Config, Interface, Machine, Mode, Take};
 use crate::director::{Steer, Steering};
@@ -350,8 +350,15 @@ fn tap(port: &PlannedPort<'_>) -> Result<TapDevice, BootError> {
     // time, and has no other business here (Documentation/networking/ip-sysctl.rst). What it sends here nevertheless, nobody reads.
     // Not to mind is rp_filter 2: the larger of this and `all` counts, so 0 would say nothing. That in turn refuses everything on an
     // interface without an address (net/ipv4/fib_frontend.c, __fib_validate_source), so it gets the one that is nobody's.
+    // Of IPv6 it takes what is sent to the host's addresses, without one of its own (addr_gen_mode 1: none), and asks nobody for any.
     // Best effort: IPv6 may not be there.
-    let settings = [("ipv4", "rp_filter", "2"), ("ipv4", "arp_ignore", "8"), ("ipv6", "disable_ipv6", "1")];
+    let settings = [
+        ("ipv4", "rp_filter", "2"),
+        ("ipv4", "arp_ignore", "8"),
+        ("ipv6", "addr_gen_mode", "1"),
+        ("ipv6", "accept_ra", "0"),
+        ("ipv6", "disable_ipv6", "0"),
+    ];
     for (family, key, value) in settings {
         if let Err(error) = std::fs::write(format!("/proc/sys/net/{family}/conf/{name}/{key}"), value) {
             tracing::debug!(%error, name, key, "could not be set");
@@ -366,26 +373,37 @@ fn tap(port: &PlannedPort<'_>) -> Result<TapDevice, BootError> {
     Ok(tap)
 }
 
-/// What `snat` says, or the first uplink's first IPv4 address.
+/// What `snat` says; of a family that it does not name, the first uplink's first address that others can answer to.
 fn snat(config: &Config, machine: &Machine) -> Vec<SnatRange> {
-    let listed: Vec<SnatRange> =
+    let mut ranges: Vec<SnatRange> =
         config.snat.iter().map(|snat| SnatRange { address: snat.address.into(), ports: snat.ports }).collect();
-    if !listed.is_empty() {
-        return listed;
-    }
-    let uplinks = config.ports.iter().filter(|port| port.role == Role::Uplink);
-    let mut addresses =
-        uplinks.filter_map(|port| machine.interface(&port.interface.value)).flat_map(|port| &port.addresses);
-    match addresses.find(|address| matches!(address, IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_link_local())) {
-        Some(address) => {
+    let own = |family: Family| {
+        let uplinks = config.ports.iter().filter(|port| port.role == Role::Uplink);
+        let interfaces = uplinks.filter_map(|port| machine.interface(&port.interface.value));
+        let mut addresses = interfaces.flat_map(|interface| &interface.addresses).copied();
+        addresses.find(|address| Family::of(*address) == family && can_be_answered(*address))
+    };
+    for family in [Family::Ipv4, Family::Ipv6] {
+        if config.snat.iter().any(|snat| Family::of(snat.address) == family) {
+            continue;
+        }
+        if let Some(address) = own(family) {
             tracing::info!(%address, ports = %SNAT_PORTS, "`snat` is the uplink's own address");
-            vec![SnatRange { address: (*address).into(), ports: SNAT_PORTS }]
+            ranges.push(SnatRange { address: address.into(), ports: SNAT_PORTS });
         }
-        None => {
-            tracing::warn!(
-                "no uplink has an IPv4 address and `snat` is not set: services that need `nat` will drop (no_snat_address)"
-            );
-            Vec::new()
-        }
+    }
+    if ranges.is_empty() {
+        tracing::warn!(
+            "no uplink has an address and `snat` is not set: services that need `nat` will drop (no_snat_address)"
+        );
+    }
+    ranges
+}
+
+/// Neither the host's own alone nor its link's.
+fn can_be_answered(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     }
 }

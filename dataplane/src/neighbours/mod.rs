@@ -16,7 +16,7 @@
 //!
 //! A port of role `uplink` has its own interface's neighbours; one of role `pods` has those of the pods' bridge. Only the
 //! main routing table counts, and of several routes to one prefix that of the least metric; of several next hops of one
-//! route the first. IPv6 is left out until levee forwards it.
+//! route the first. Both families alike; of IPv6, what is link-local stays the kernel's.
 //!
 //! All of it runs on one slow thread, which keeps CAP_NET_ADMIN: the kernel checks it whenever a neighbour is installed.
 //! When notifications were lost (ENOBUFS), or the kernel drops routes without a word, everything is read anew.

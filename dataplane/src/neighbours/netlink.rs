@@ -9,6 +9,7 @@ use futures_util::stream::StreamExt as _;
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -106,6 +107,8 @@ impl Room {
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv6Route,
             MulticastGroup::Neigh,
         ])?;
         let _hearing = Aborted(tokio::spawn(connection));
@@ -189,21 +192,20 @@ impl Room {
         }
         let mut addresses = std::pin::pin!(self.ask.address().get().execute());
         while let Some(address) = addresses.next().await {
-            let address = address?;
-            if address.header.family == AddressFamily::Inet {
-                self.view.apply(&RouteNetlinkMessage::NewAddress(address));
+            self.view.apply(&RouteNetlinkMessage::NewAddress(address?));
+        }
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut ask = RouteMessage::default();
+            ask.header.address_family = family;
+            let mut routes = std::pin::pin!(self.ask.route().get(ask).execute());
+            while let Some(route) = routes.next().await {
+                self.view.apply(&RouteNetlinkMessage::NewRoute(route?));
             }
-        }
-        let mut ask = RouteMessage::default();
-        ask.header.address_family = AddressFamily::Inet;
-        let mut routes = std::pin::pin!(self.ask.route().get(ask).execute());
-        while let Some(route) = routes.next().await {
-            self.view.apply(&RouteNetlinkMessage::NewRoute(route?));
-        }
-        let neighbours = self.ask.neighbours().get().set_address_family(AddressFamily::Inet);
-        let mut neighbours = std::pin::pin!(neighbours.execute());
-        while let Some(neighbour) = neighbours.next().await {
-            self.view.apply(&RouteNetlinkMessage::NewNeighbour(neighbour?));
+            let neighbours = self.ask.neighbours().get().set_address_family(family);
+            let mut neighbours = std::pin::pin!(neighbours.execute());
+            while let Some(neighbour) = neighbours.next().await {
+                self.view.apply(&RouteNetlinkMessage::NewNeighbour(neighbour?));
+            }
         }
         Ok(())
     }
@@ -247,7 +249,7 @@ impl Room {
     /// Has the kernel resolve a neighbour, and keep it.
     async fn want(&mut self, key: Key) {
         let (port, address) = key;
-        let Some(link) = self.view.neighbour_link(port).filter(|_| address.is_ipv4()) else { return };
+        let Some(link) = self.view.neighbour_link(port) else { return };
         // A static neighbour needs no care, and asking for it would make it an ordinary one (`__neigh_update`, net/core/neighbour.c).
         if self.view.keeper(link, address) == Keeper::Other {
             return;
@@ -289,14 +291,18 @@ impl Room {
     }
 
     async fn drop_neighbour(&self, (port, address): Key) {
-        let (Some(link), IpAddr::V4(v4)) = (self.view.neighbour_link(port), address) else { return };
+        let Some(link) = self.view.neighbour_link(port) else { return };
         if self.view.keeper(link, address) == Keeper::Other {
             return;
         }
         let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Inet;
+        let (family, destination) = match address {
+            IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
+            IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
+        };
+        message.header.family = family;
         message.header.ifindex = link;
-        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)));
+        message.attributes.push(NeighbourAttribute::Destination(destination));
         if let Err(error) = self.ask.neighbours().del(message).execute().await {
             // ENOENT: somebody else has removed it, which is as good.
             tracing::debug!(%error, %address, "a neighbour could not be removed");
@@ -365,6 +371,12 @@ pub async fn interfaces(queues: impl Fn(&str) -> u32) -> io::Result<Vec<Interfac
     let mut addresses = std::pin::pin!(ask.address().get().execute());
     while let Some(address) = addresses.next().await {
         let address = address.map_err(io::Error::other)?;
+        // Of IPv6, what the kernel would not choose for long: temporary ones (RFC 8981; the flag is that of IPv4's secondary ones),
+        // deprecated ones, and those that are somebody else's.
+        let passing = AddressHeaderFlags::Secondary | AddressHeaderFlags::Deprecated | AddressHeaderFlags::Dadfailed;
+        if address.header.family == AddressFamily::Inet6 && address.header.flags.intersects(passing) {
+            continue;
+        }
         let of = interfaces.iter_mut().find(|interface| interface.index == address.header.index);
         if let (Some(of), Some(address)) = (of, read_address(&address)) {
             of.addresses.push(address);

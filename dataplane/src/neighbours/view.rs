@@ -11,7 +11,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -198,10 +198,17 @@ impl View {
 
     fn route(&mut self, message: &RouteMessage, there: bool) {
         let Some((key, hops)) = read_route(message) else { return };
-        if there {
-            self.routes.insert(key, hops);
-        } else {
-            self.routes.remove(&key);
+        match key.0 {
+            IpNet::V4(_) if there => drop(self.routes.insert(key, hops)),
+            IpNet::V4(_) => drop(self.routes.remove(&key)),
+            // Of IPv6 routes several of one prefix and metric stand side by side, each told and deleted by itself. What is left is
+            // read anew.
+            IpNet::V6(_) if there => {
+                let known = self.routes.entry(key).or_default();
+                let new: Vec<Hop> = hops.into_iter().filter(|hop| !known.contains(hop)).collect();
+                known.extend(new);
+            }
+            IpNet::V6(_) => self.changed.stale = true,
         }
         self.changed.routes = true;
     }
@@ -404,7 +411,8 @@ fn read_route(message: &RouteMessage) -> Option<((IpNet, u32), Vec<Hop>)> {
             _ => {}
         }
     }
-    let main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
+    // A clone is the kernel's note about one destination (its path's MTU), not a route.
+    let main = table == u32::from(RouteHeader::RT_TABLE_MAIN) && !header.flags.contains(RouteFlags::Cloned);
     let counts =
         matches!(header.kind, RouteType::Unicast | RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit);
     if !main || !counts || header.tos != 0 || header.source_prefix_length != 0 {
@@ -416,6 +424,10 @@ fn read_route(message: &RouteMessage) -> Option<((IpNet, u32), Vec<Hop>)> {
         _ => return None,
     };
     let net = IpNet::new(destination.unwrap_or(unspecified), header.destination_prefix_length).ok()?;
+    // Every interface has one of these, and nothing link-local is forwarded.
+    if matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local() || net.addr().is_multicast()) {
+        return None;
+    }
     hops.extend(link.map(|link| Hop { link, via }));
     Some(((net, metric), hops))
 }

@@ -64,7 +64,7 @@ fn walk(mut chain: Chain<'_>) -> Result<Chain<'_>, Reason> {
     let mut walked = 0;
     while chain.fragment != Fragment::Later && next::is_extension(chain.next) {
         if walked == MAX_EXTENSIONS || (walked > 0 && chain.next == next::HOP_BY_HOP) {
-            return Err(Reason::Ipv6Malformed);
+            return Err(Reason::Ipv6ChainInvalid);
         }
         walked += 1;
         let length = if chain.next == next::FRAGMENT {
@@ -80,6 +80,9 @@ fn walk(mut chain: Chain<'_>) -> Result<Chain<'_>, Reason> {
         } else {
             let header = ExtensionHeader::new_checked(chain.rest).ok_or(Reason::Ipv6Malformed)?;
             if chain.next == next::ROUTING && header.segments_left() > 0 {
+                if header.routing_type() == 0 {
+                    return Err(Reason::Ipv6SourceRoute);
+                }
                 chain.in_transit = true;
                 return Ok(chain);
             }

@@ -1,8 +1,8 @@
 //! The last look at a frame before it leaves an uplink.
 //!
 //! It reads the bytes themselves, not what any stage believes about them: it is there for the bug in those stages. What it
-//! cannot see through, it refuses. Neighbour Discovery, which carries MACs in options, is not looked into: `decide` lets no
-//! IPv6 frame come this far ([`Ipv6Unsupported`](Reason::Ipv6Unsupported)), and whoever changes that changes this.
+//! cannot see through, it refuses. Neighbour Discovery, which carries MACs in options, is not looked into yet: `classify`
+//! lets none come this far.
 
 use levee_api::net::Mac;
 

@@ -492,18 +492,18 @@ impl Master {
         self.local.pods.iter().map(|pod| pod.address)
     }
 
-    /// What the XDP program of an uplink must take. Only IPv4: this version leaves IPv6 to the kernel.
+    /// What the XDP program of an uplink must take.
     #[must_use]
     pub fn steered(&self) -> Steered {
         let mut steered = Steered::default();
         let vips = self.vips.keys().copied();
         let pods = self.local.pods.iter().map(|pod| pod.address);
         let snat = self.setup.snat.iter().map(|range| IpAddr::from(range.address));
-        let alone = vips.chain(pods).chain(snat).filter(|address| address.is_ipv4() && !self.kernel.contains(address));
+        let alone = vips.chain(pods).chain(snat).filter(|address| !self.kernel.contains(address));
         steered.owned.extend(alone.map(IpNet::from));
-        steered.owned.extend(self.local.prefixes.iter().filter(|net| net.addr().is_ipv4()).copied());
+        steered.owned.extend(self.local.prefixes.iter().copied());
         // Only who gets them can drop what is sent to a service address that nobody has; the kernel would route it back out.
-        steered.owned.extend(self.service_ranges.iter().filter(|net| net.addr().is_ipv4()).copied());
+        steered.owned.extend(self.service_ranges.iter().copied());
         let inside = |address: &IpAddr| steered.owned.iter().any(|net| net.contains(address));
         steered.kernel = self.kernel.iter().filter(|address| inside(address)).copied().collect();
         for range in &self.setup.snat {
@@ -516,7 +516,7 @@ impl Master {
         }
         for entry in self.services.values() {
             for frontend in &entry.program.frontends {
-                if frontend.address.is_ipv4() && !self.vips.contains_key(&frontend.address) {
+                if !self.vips.contains_key(&frontend.address) {
                     steered.shared.insert(frontend.address);
                     let ports = PortRange { first: frontend.port, last: frontend.port };
                     steered.ports.insert((entry.program.protocol, ports));

@@ -55,6 +55,13 @@ pub mod v6 {
     /// Redirect: the last type of Neighbour Discovery.
     pub const REDIRECT: u8 = 137;
 
+    /// Whether it is a message of Neighbour Discovery.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_neighbour_discovery(kind: u8) -> bool {
+        matches!(kind, ROUTER_SOLICITATION..=REDIRECT)
+    }
+
     /// Whether a message of this type reports an error (RFC 4443, 2.1): no error may be sent about it, nor about a
     /// redirect (2.4 e).
     #[must_use]

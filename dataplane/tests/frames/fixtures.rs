@@ -113,9 +113,9 @@ pub(crate) fn all() -> Vec<Fixture> {
     good("ipv6_udp", v6(IpNumber::UDP, &query_v6));
     good("ipv6_icmp_echo", v6(IpNumber::IPV6_ICMP, &icmp_v6(V6, Icmpv6Type::EchoRequest(echo), &payload(56))));
     good("ipv6_hbh", v6(ip_number::IPV6_HOP_BY_HOP, &extension(IpNumber::TCP, &PADDING, &syn_v6)));
-    let routing = |segments_left| [0, segments_left, 0, 0, 0, 0];
-    good("ipv6_routing", v6(ip_number::IPV6_ROUTE, &extension(IpNumber::TCP, &routing(0), &syn_v6)));
-    good("ipv6_in_transit", v6(ip_number::IPV6_ROUTE, &extension(IpNumber::TCP, &routing(1), &syn_v6)));
+    let routing = |kind, segments_left| [kind, segments_left, 0, 0, 0, 0];
+    good("ipv6_routing", v6(ip_number::IPV6_ROUTE, &extension(IpNumber::TCP, &routing(0, 0), &syn_v6)));
+    good("ipv6_in_transit", v6(ip_number::IPV6_ROUTE, &extension(IpNumber::TCP, &routing(4, 1), &syn_v6)));
     let dest = |next, rest: &[u8]| extension(next, &PADDING, rest);
     good("ipv6_destination_options", v6(ip_number::IPV6_DEST_OPTIONS, &dest(IpNumber::UDP, &query_v6)));
     let frag = |offset, more, rest: &[u8]| v6(ip_number::IPV6_FRAG, &ipv6_fragment(IpNumber::UDP, offset, more, rest));
@@ -198,11 +198,14 @@ pub(crate) fn all() -> Vec<Fixture> {
         ethernet(EtherType::IPV6, &ipv6_with(IpNumber::TCP, &syn_v6, mapped))
     });
     let hop_by_hop = |next, rest: &[u8]| v6(ip_number::IPV6_HOP_BY_HOP, &extension(next, &PADDING, rest));
-    bad("ipv6_hbh_twice", Reason::Ipv6Malformed, {
+    bad("ipv6_source_route", Reason::Ipv6SourceRoute, {
+        v6(ip_number::IPV6_ROUTE, &extension(IpNumber::TCP, &routing(0, 1), &syn_v6))
+    });
+    bad("ipv6_hbh_twice", Reason::Ipv6ChainInvalid, {
         hop_by_hop(ip_number::IPV6_HOP_BY_HOP, &extension(IpNumber::TCP, &PADDING, &syn_v6))
     });
     bad("ipv6_hbh_past_end", Reason::Ipv6Malformed, patched(hop_by_hop(IpNumber::TCP, &[]), 14 + 40 + 1, &[1]));
-    bad("ipv6_long_chain", Reason::Ipv6Malformed, {
+    bad("ipv6_long_chain", Reason::Ipv6ChainInvalid, {
         let options = ip_number::IPV6_DEST_OPTIONS;
         let chain = (0..5).fold(dest(IpNumber::TCP, &syn_v6), |rest, _| dest(options, &rest));
         v6(options, &chain)

@@ -111,6 +111,10 @@ fn ipv6(packet: &[u8], l3: u16) -> Option<Ip> {
                 // Stops earlier: on a packet still on its way through a list of nodes, what follows is not for us. Of
                 // this header only the fixed part is read.
                 if next == ip_number::IPV6_ROUTE && *rest.get(3)? > 0 {
+                    // Stricter: RFC 5095.
+                    if *rest.get(2)? == 0 {
+                        return None;
+                    }
                     in_transit = true;
                     break;
                 }

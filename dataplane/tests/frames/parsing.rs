@@ -213,7 +213,7 @@ proptest! {
             rest = match KINDS[kind] {
                 // Of four numbers one is an offset, or "segments left".
                 ip_number::IPV6_FRAG => ipv6_fragment(next, u16::from(number / 3), more, &rest),
-                ip_number::IPV6_ROUTE => extension(next, &[0, number / 3, 0, 0, 0, 0], &rest),
+                ip_number::IPV6_ROUTE => extension(next, &[4 * u8::from(more), number / 3, 0, 0, 0, 0], &rest),
                 _ => extension(next, &[0; 14][..6 + usize::from(more) * 8], &rest),
             };
             next = KINDS[kind];

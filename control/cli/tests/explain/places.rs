@@ -78,13 +78,17 @@ fn what_is_no_service_goes_its_way() {
 }
 
 #[test]
-fn ipv6_is_left_to_the_kernel_and_kept_from_the_fabric() {
-    // Of this version; the tables have its addresses already.
+fn both_families_of_a_service_are_balanced_alike() {
     let node = on_node("rule_04_families", "node-1");
-    let packet = "tcp [fd00:244:1::5]:40000 > [fd00:96::10]:80";
-    node.ask(packet, &["--from", "uplink"]).passes("uplink");
-    node.ask(packet, &["--from", "pods"]).drops("pods", "ipv6_unsupported", None);
-    on_balancer("rule_04_families").ask("icmp fd00::1 > fd00:96::10", &[]).passes("uplink");
+    let backend = ["[fd00:244:1::10]:8080"];
+    // Its /64 is not in the cluster's Nodes, so what is a pod is known from the endpoints alone.
+    node.tcp("[fd00:244:2::5]", "[fd00:96::10]:80").forwards("uplink", WEB, "nat", &backend);
+    node.ask("tcp [fd00:244:1::5]:40000 > [fd00:96::10]:80", &["--from", "pods"])
+        .forwards("pods", WEB, "nat", &backend);
+    node.ping("fd00:244:2::5", "fd00:96::10").is_answered("uplink");
+    node.tcp("[fd00:244:2::5]", "[fd00:96::10]:81").is_closed("uplink");
+    node.ask("udp [fe80::5]:40000 > [fd00:96::10]:80", &["--from", "pods"]).drops("pods", "ipv6_scope", None);
+    on_balancer("rule_04_families").ping("fd00::1", "fd00:96::10").is_answered("uplink");
 }
 
 #[test]

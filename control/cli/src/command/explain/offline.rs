@@ -4,10 +4,10 @@
 //! everywhere, one port for pods, next hops that are still to be resolved (a packet waits for those, and is forwarded), and
 //! the node's own addresses as its Node object has them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use levee_api::diagnostic::Diagnostic;
 use levee_api::explain::{Explanation, Question};
 use levee_api::net::{Mac, PortRange};
@@ -25,9 +25,10 @@ use crate::failure::Failure;
 /// As the dataplane's configuration has it by default.
 const SNAT_PORTS: PortRange = PortRange { first: 61000, last: 65535 };
 
-/// The IPv4 dummy address (RFC 7600, section 4.8): the source of translated flows on a dataplane whose own address is not
-/// known. No answer shows it.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8));
+/// The IPv4 dummy address (RFC 7600, section 4.8) and one of the IPv6 discard prefix (RFC 6666): the sources of translated flows on
+/// a dataplane whose own addresses are not known. No answer shows them.
+const NOBODY: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)), IpAddr::V6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1))];
 
 /// Answers a question as the dataplane of a view would.
 pub(super) fn explain(cluster: &[PathBuf], view: &View, question: &Question) -> Result<Explanation, Failure> {
@@ -43,8 +44,10 @@ pub(super) fn explain(cluster: &[PathBuf], view: &View, question: &Question) -> 
 fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice>), Failure> {
     let (program, notices) = offline::compile(cluster, view);
     let node = cluster.node(&view.node);
-    let own =
-        node.and_then(|node| node.internal_ips.iter().find(|address| address.is_ipv4())).copied().unwrap_or(NOBODY);
+    let own = NOBODY.map(|nobody| {
+        let mut internal = node.into_iter().flat_map(|node| &node.internal_ips);
+        internal.find(|address| address.is_ipv4() == nobody.is_ipv4()).copied().unwrap_or(nobody)
+    });
     let port = |name: &str, role, last| Port { name: name.into(), role, mac: Mac([2, 0, 0, 0, 0, last]), passes: true };
     let uplink = port("uplink", levee_api::net::Role::Uplink, 1);
     let mut ports = vec![uplink];
@@ -54,7 +57,7 @@ fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice
     }
     let mut master = Master::new(Setup {
         ports,
-        snat: vec![SnatRange { address: own.into(), ports: SNAT_PORTS }],
+        snat: own.map(|address| SnatRange { address: address.into(), ports: SNAT_PORTS }).into(),
         host_snat: Some(INWARD).filter(|_| view.role == compile::Role::Node),
         multicast: Vec::new(),
         workers: 1,
@@ -71,7 +74,10 @@ fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice
     if let Some(node) = node {
         master.set_kernel_addresses(node.addresses.iter().copied());
     }
-    let everywhere = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
-    master.set_routes([(everywhere, PortId(0), None)]);
+    let everywhere = [
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+    ];
+    master.set_routes(everywhere.map(|net| (net, PortId(0), None)));
     Ok((master.snapshot(), notices))
 }
