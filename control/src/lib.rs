@@ -11,6 +11,7 @@
 //!
 //! - [`watch`]: sources of objects, and the store of what they all say. Never the dataplane's socket.
 //! - [`model`]: objects as they are written, and the [`ValidatedCluster`](model::ValidatedCluster) that they amount to.
+//! - [`allocate`]: which Service of type LoadBalancer has which address. As pure as the next.
 //! - [`compile`]: what one dataplane is told. No I/O, clock, randomness or hash-map order.
 //! - [`program`]: keeps a dataplane on the program that was compiled last. Has never heard of Kubernetes.
 //! - [`lease`]: what only one may do, with the API server as the arbiter.
@@ -26,6 +27,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
 )]
 
+pub mod allocate;
 pub mod compile;
 pub mod config;
 pub mod daemon;

@@ -23,6 +23,9 @@
 //! From pods, the way back passes this levee anyway, so the client's address is kept; from the uplink it does only if the
 //! backend is here, which policy Local guarantees. On a balancer, policy Local means that the client's address is kept.
 //!
+//! Services of files that have no load-balancer address in their status get one from the pools among the files
+//! ([`allocate::in_files`]); in a cluster, whoever is the leader writes it there.
+//!
 //! # Where it differs from kube-proxy, besides `service-rules`
 //! - Endpoints on the host network of the very node that balances are used only where there are no others: replies of the
 //!   host's own processes would not pass levee, so a flow to one is dropped (`host_network`).
@@ -34,6 +37,7 @@ mod local;
 mod select;
 mod service;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -42,13 +46,11 @@ use ipnet::IpNet;
 use levee_api::program::{Program, Vip};
 use serde::{Deserialize, Serialize};
 
+use crate::allocate;
 use crate::model::{Node, ValidatedCluster};
 use crate::notice::Notice;
 
 pub use service::{CompiledService, service};
-
-/// Services of this class are ours (rule 41).
-pub const LOAD_BALANCER_CLASS: &str = "levee.dev/levee";
 
 /// What the dataplane does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -140,8 +142,14 @@ pub fn compile(cluster: &ValidatedCluster, view: &View) -> (Program, Vec<Notice>
         ..Program::default()
     };
     let mut vips = BTreeSet::new();
+    let (assigned, unassigned) = allocate::in_files(cluster.balanced(), view.class_required);
+    notices.extend(unassigned);
     for (name, object) in cluster.services() {
-        let compiled = service(name, object, cluster.slices(name), &context);
+        let mut object = Cow::Borrowed(object);
+        if let Some(addresses) = assigned.get(name) {
+            object.to_mut().load_balancer_ips.extend(addresses);
+        }
+        let compiled = service(name, &object, cluster.slices(name), &context);
         program.services.extend(compiled.services);
         vips.extend(compiled.vips);
         notices.extend(compiled.notices);

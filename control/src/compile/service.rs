@@ -8,7 +8,8 @@ use levee_api::program::{Affinity, Backend, Frontend, Mode, Service as Programme
 
 use super::frontends::{Address, frontends};
 use super::select::{all_listen_on, gather, is_of, select};
-use super::{Context, LOAD_BALANCER_CLASS, Role};
+use super::{Context, Role};
+use crate::allocate::is_ours;
 use crate::model::{EndpointSlice, External, ObjectName, Service, ServicePort, TrafficPolicy};
 use crate::notice::Notice;
 
@@ -142,10 +143,7 @@ impl Work<'_> {
 
     /// Rule 41: another's addresses are not even VIPs.
     fn serves_load_balancer_ips(&mut self) -> bool {
-        let ours = match self.object.class.as_deref() {
-            Some(class) => class == LOAD_BALANCER_CLASS,
-            None => !self.context.class_required,
-        };
+        let ours = is_ours(self.object.class.as_deref(), self.context.class_required);
         if self.object.external != External::LoadBalancer || !ours {
             return false;
         }

@@ -14,9 +14,11 @@
 //!   unspecified or IPv4-mapped address);
 //! - no two Services claim one address, port and protocol, nor one node port;
 //! - no VIP is a node's own address or inside a node's pods' prefix;
-//! - no two address pools overlap, nor a pool and a node's address;
+//! - no two address pools that are in force overlap, and what a pool has in common with nodes, pods or ClusterIPs is
+//!   withheld;
 //! - of each kind, namespace and name there is one object.
 
+mod balanced;
 pub mod external;
 mod object;
 mod place;
@@ -26,10 +28,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::net::{Family, Protocol};
 
+pub use balanced::{AddressPool, Asked, Balanced, Held, Identity, LoadBalancer, Pool, PortKey, Refusal};
 pub use external::{AddressRange, TrafficPolicy};
 pub use object::{Key, Kind, Object, Sourced};
 pub use place::{Origin, Place, Placed};
@@ -62,7 +66,7 @@ pub struct ValidatedCluster {
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<ObjectName, Pod>,
     service_cidrs: BTreeSet<IpNet>,
-    pools: BTreeMap<String, AddressPool>,
+    balanced: Arc<Balanced>,
     notices: Vec<Notice>,
 }
 
@@ -103,9 +107,10 @@ impl ValidatedCluster {
         self.service_cidrs.iter()
     }
 
-    /// Address pools, by name.
-    pub fn pools(&self) -> impl Iterator<Item = (&String, &AddressPool)> {
-        self.pools.iter()
+    /// What concerns addresses of load balancers.
+    #[must_use]
+    pub fn balanced(&self) -> &Arc<Balanced> {
+        &self.balanced
     }
 
     /// What is worth telling about its objects, whoever reads it.
@@ -229,17 +234,4 @@ pub struct Pod {
     pub node: String,
     /// Its addresses.
     pub addresses: BTreeSet<IpAddr>,
-}
-
-/// A pool of addresses for Services of type LoadBalancer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddressPool {
-    /// Its ranges, none overlapping another of any pool.
-    pub ranges: BTreeSet<AddressRange>,
-    /// Whether Services that name no pool get addresses of it.
-    pub auto_assign: bool,
-    /// Namespaces that may use it; empty: all.
-    pub namespaces: BTreeSet<String>,
-    /// Labels that a Service must have to use it.
-    pub service_selector: BTreeMap<String, String>,
 }

@@ -48,6 +48,27 @@ pub fn read(file: &str, bytes: &[u8]) -> Reading {
 
 /// Reads an object that an API server has sent as `kind`. What is wrong is told with the way to it: `spec.ports[0].port: …`.
 pub(super) fn read_value(kind: Kind, origin: &Origin, value: serde_json::Value) -> Result<Sourced, String> {
+    let whole = (kind == Kind::AddressPool).then(|| value.clone());
+    let why = match read_object(kind, origin, value) {
+        Ok(sourced) => return Ok(sourced),
+        Err(why) => why,
+    };
+    // A pool whose `spec` cannot be read is there all the same: what was good last stays in force, and its status says so.
+    let Some(mut whole) = whole else { return Err(why) };
+    let in_force = whole.pointer("/status/inForce").cloned();
+    let nothing = serde_json::json!({"addresses": []});
+    let Some(spec) = whole.get_mut("spec") else { return Err(why) };
+    *spec = in_force.unwrap_or(nothing);
+    match read_object(kind, origin, whole) {
+        Ok(Sourced { origin, object: Object::AddressPool(mut pool) }) => {
+            pool.fault = Some(why);
+            Ok(Sourced { origin, object: Object::AddressPool(pool) })
+        }
+        _ => Err(why),
+    }
+}
+
+fn read_object(kind: Kind, origin: &Origin, value: serde_json::Value) -> Result<Sourced, String> {
     let mut track = serde_path_to_error::Track::new();
     let object = ObjectSeed(kind).deserialize(serde_path_to_error::Deserializer::new(value, &mut track));
     match object {

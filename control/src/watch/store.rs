@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use levee_api::diagnostic::Diagnostic;
 
-use crate::model::{Key, Sourced};
+use crate::model::{Key, Refusal, Sourced};
 use crate::notice::Notice;
 
 /// A place that objects come from, by its index in the configuration.
@@ -30,7 +30,7 @@ pub enum Event {
     /// An object is gone.
     Gone(Key),
     /// An object, listed or changed, cannot be read: it is as if it were not there, and the others are unaffected.
-    Refused(Key, Notice),
+    Refused(Refusal),
     /// The source cannot say what there is; what it said last holds.
     Failed(Vec<Diagnostic>),
     /// The source can say again what there is, and nothing was missed meanwhile.
@@ -43,7 +43,7 @@ struct Listing {
     objects: BTreeMap<Key, Vec<Sourced>>,
     notices: Vec<Notice>,
     /// Objects that cannot be read.
-    refused: BTreeMap<Key, Notice>,
+    refused: BTreeMap<Key, Refusal>,
 }
 
 /// One source's objects.
@@ -107,14 +107,14 @@ impl Store {
                 let was_refused = current.refused.remove(&key).is_some();
                 current.objects.remove(&key).is_some() || was_refused
             }),
-            Event::Refused(key, notice) => match (&mut source.next, &mut source.current) {
+            Event::Refused(refusal) => match (&mut source.next, &mut source.current) {
                 (Some(next), _) => {
-                    next.refused.insert(key, notice);
+                    next.refused.insert(refusal.key.clone(), refusal);
                     false
                 }
                 (None, Some(current)) => {
-                    current.objects.remove(&key);
-                    current.refused.insert(key, notice);
+                    current.objects.remove(&refusal.key);
+                    current.refused.insert(refusal.key.clone(), refusal);
                     true
                 }
                 (None, None) => false,
@@ -148,9 +148,14 @@ impl Store {
     /// What is worth telling about it.
     #[must_use]
     pub fn notices(&self) -> Vec<Notice> {
-        let notices: BTreeSet<&Notice> =
-            self.current().flat_map(|listing| listing.notices.iter().chain(listing.refused.values())).collect();
-        notices.into_iter().cloned().collect()
+        let told = self.current().flat_map(|listing| listing.notices.iter().cloned());
+        let notices: BTreeSet<Notice> = told.chain(self.refusals().map(Refusal::notice)).collect();
+        notices.into_iter().collect()
+    }
+
+    /// Objects of live clusters that cannot be read.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.current().flat_map(|listing| listing.refused.values())
     }
 
     /// Which sources cannot say what there is now.

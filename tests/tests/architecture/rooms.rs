@@ -154,7 +154,8 @@ const KUBERNETES: &[&str] = &["kube", "k8s_openapi"];
 const CONTROL: &[Room] = &[
     Room { name: "notice", uses: &[], never: DETERMINISTIC },
     Room { name: "model", uses: &["notice"], never: DETERMINISTIC },
-    Room { name: "compile", uses: &["model", "notice"], never: DETERMINISTIC },
+    Room { name: "allocate", uses: &["model", "notice"], never: DETERMINISTIC },
+    Room { name: "compile", uses: &["allocate", "model", "notice"], never: DETERMINISTIC },
     Room { name: "watch", uses: &["model", "notice"], never: &[TRANSPORT] },
     Room { name: "offline", uses: &["compile", "config", "model", "notice", "watch"], never: &[TRANSPORT] },
     // What only one may do: a pure elector, and the one way to the API server's Leases.

@@ -20,10 +20,11 @@ use serde::{Deserialize, Deserializer};
 use super::Placed;
 
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Pod, PodIp, PodSpec, PodStatus, ServiceCidr, ServiceCidrSpec};
-pub use pool::{AddressPool, AddressPoolSpec, AddressRange};
+pub use pool::{AddressPool, AddressPoolSpec, AddressPoolStatus, AddressRange, Sharing, Usage};
 pub use service::{
-    ClientIpConfig, ClusterIp, Ingress, IpFamily, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
-    ServiceStatus, ServiceType, SessionAffinity, SessionAffinityConfig, SourceRange, TrafficPolicy,
+    ClientIpConfig, ClusterIp, Ingress, IngressPort, IpFamily, IpFamilyPolicy, IpMode, LoadBalancerStatus, Service,
+    ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity, SessionAffinityConfig, SourceRange,
+    TrafficPolicy,
 };
 pub use slice::{AddressType, Conditions, Endpoint, EndpointPort, EndpointSlice, Hints, Named};
 pub(super) use value::address;
@@ -42,6 +43,36 @@ pub struct Meta {
     /// As the API has them.
     #[serde(default, deserialize_with = "or_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// What tells this object from another of its name, before or after it.
+    pub uid: Option<Box<str>>,
+    /// What tells this state of it from others.
+    #[serde(rename = "resourceVersion")]
+    pub resource_version: Option<Box<str>>,
+    /// Counts changes of its `spec`, for the kinds that have it.
+    pub generation: Option<i64>,
+}
+
+/// One entry of `status.conditions`, as far as it is of interest here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What it is about; unique in its list.
+    #[serde(rename = "type", default, deserialize_with = "or_empty")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub status: String,
+    /// One word, for programs.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub reason: String,
+    /// For people.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub message: String,
+    /// `metadata.generation` when it was found.
+    pub observed_generation: Option<i64>,
+    /// Since when `status` is what it is (RFC 3339).
+    #[serde(default, deserialize_with = "or_empty")]
+    pub last_transition_time: String,
 }
 
 /// `null` is what Go writes for an empty list or map.

@@ -8,7 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::value::{Address, Port, TransportProtocol, address, prefix};
-use super::{Meta, or_empty};
+use super::{Condition, Meta, or_empty};
 use crate::model::Placed;
 
 /// `v1` Service.
@@ -39,6 +39,8 @@ pub struct ServiceSpec {
     /// In the order of `clusterIPs`. Absent: told from the addresses.
     #[serde(default, deserialize_with = "or_empty")]
     pub ip_families: Vec<Placed<IpFamily>>,
+    /// Absent: SingleStack.
+    pub ip_family_policy: Option<IpFamilyPolicy>,
     /// Absent for ExternalName, and for some headless ones.
     #[serde(default, deserialize_with = "or_empty")]
     pub ports: Vec<ServicePort>,
@@ -60,6 +62,9 @@ pub struct ServiceSpec {
     pub health_check_node_port: Option<u16>,
     /// Which implementation the Service is for.
     pub load_balancer_class: Option<String>,
+    /// Deprecated since 1.24 in favour of implementations' annotations.
+    #[serde(rename = "loadBalancerIP")]
+    pub load_balancer_ip: Option<String>,
 }
 
 /// One port of a Service.
@@ -77,16 +82,19 @@ pub struct ServicePort {
 }
 
 /// `status` of a Service.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
     /// The addresses that it got.
     #[serde(default, deserialize_with = "or_empty")]
     pub load_balancer: LoadBalancerStatus,
+    /// How it stands, in the eyes of several.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub conditions: Vec<Condition>,
 }
 
 /// `status.loadBalancer` of a Service.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct LoadBalancerStatus {
     /// One for each address or host name.
     #[serde(default, deserialize_with = "or_empty")]
@@ -94,13 +102,29 @@ pub struct LoadBalancerStatus {
 }
 
 /// One entry of `status.loadBalancer.ingress`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ingress {
     /// Absent where there is a host name instead.
     pub ip: Option<Placed<Address>>,
+    /// Absent where there is an address instead.
+    pub hostname: Option<String>,
     /// Absent: VIP.
     pub ip_mode: Option<IpMode>,
+    /// What became of each port; empty where the implementation does not say.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub ports: Vec<IngressPort>,
+}
+
+/// One entry of `status.loadBalancer.ingress[].ports`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IngressPort {
+    /// The Service's port.
+    pub port: u16,
+    /// Absent: TCP.
+    pub protocol: Option<TransportProtocol>,
+    /// Why it is not served.
+    pub error: Option<String>,
 }
 
 /// `spec.type` of a Service.
@@ -159,6 +183,18 @@ pub enum IpMode {
     VIP,
     /// Packets arrive with the node's or pod's own.
     Proxy,
+}
+
+/// `spec.ipFamilyPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum IpFamilyPolicy {
+    /// One family.
+    #[default]
+    SingleStack,
+    /// Two, if the cluster has both.
+    PreferDualStack,
+    /// Two.
+    RequireDualStack,
 }
 
 /// An entry of `ipFamilies`.

@@ -1,18 +1,14 @@
-//! Objects against each other: who claims what another has already.
+//! Services against each other: who claims what another has already.
 //!
 //! Of two that claim one thing, the first by namespace and name keeps it; both are named.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use levee_api::net::Protocol;
 
 use super::{About, Report, service};
-use crate::model::external::AddressRange;
-use crate::model::{AddressPool, Node, Object, ObjectName, Place, Service, Sourced};
-
-/// After every other address in the order of `IpAddr`.
-const GREATEST: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+use crate::model::{Node, Object, ObjectName, Place, Service, Sourced};
 
 /// What only one Service can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,66 +119,6 @@ fn is_in_the_way(
 fn place(sourced: &Sourced, address: IpAddr) -> Option<Place> {
     match &sourced.object {
         Object::Service(object) => service::place_of(object, address),
-        _ => None,
-    }
-}
-
-/// The pools that overlap neither each other nor a node's address.
-pub(super) fn pools(
-    candidates: BTreeMap<String, (AddressPool, &Sourced)>,
-    nodes: &BTreeMap<String, Node>,
-    report: &mut Report,
-) -> BTreeMap<String, AddressPool> {
-    let mut pools = BTreeMap::new();
-    // By first address. No two overlap, so of those that begin before the end of a new one, the last is the only one that
-    // it can meet.
-    let mut taken: BTreeMap<AddressRange, &Sourced> = BTreeMap::new();
-    for (name, (pool, sourced)) in candidates {
-        let mut about = report.about(sourced);
-        let mut refused = false;
-        let mut own: Vec<AddressRange> = Vec::new();
-        for range in &pool.ranges {
-            let place = place_of(sourced, *range);
-            let overlap = taken
-                .range(..=AddressRange { first: range.last, last: GREATEST })
-                .next_back()
-                .filter(|(other, _)| range.first <= other.last);
-            if let Some((other, owner)) = overlap {
-                about.refuse_with(
-                    place,
-                    format!("{range} overlaps {other} of {} ({})", owner.key(), owner.place()),
-                    "an address can be in one pool only",
-                );
-                refused = true;
-            } else if let Some(other) = own.iter().find(|other| other.first <= range.last && range.first <= other.last)
-            {
-                about.refuse_with(place, format!("{range} overlaps {other} of the same pool"), "remove one of the two");
-                refused = true;
-            } else if let Some((node, address)) = nodes.iter().find_map(|(node, object)| {
-                let inside = object.addresses.iter().find(|address| (range.first..=range.last).contains(*address));
-                inside.map(|address| (node, address))
-            }) {
-                about.refuse_with(
-                    place,
-                    format!("{range} contains {address}, an address of Node {node}"),
-                    "leave the nodes' own addresses out, with ranges around them",
-                );
-                refused = true;
-            } else {
-                own.push(*range);
-            }
-        }
-        if !refused {
-            taken.extend(own.into_iter().map(|range| (range, sourced)));
-            pools.insert(name, pool);
-        }
-    }
-    pools
-}
-
-fn place_of(sourced: &Sourced, range: AddressRange) -> Option<Place> {
-    match &sourced.object {
-        Object::AddressPool(object) => object.spec.addresses.iter().find(|placed| placed.value == range)?.place,
         _ => None,
     }
 }

@@ -1,20 +1,23 @@
 //! From objects as written to a [`ValidatedCluster`].
 //!
-//! Every object is judged by itself (`service`, `slice`, `node`, `pool`), then against the others (`conflicts`). Objects
+//! Every object is judged by itself (`service`, `slice`, `node`, `pool`), then against the others (`conflicts`, `pools`). Objects
 //! are taken in the order of their keys, so that the same set gives the same answer in whatever order it was read.
 
+mod balancer;
 mod conflicts;
 mod node;
 mod pool;
+mod pools;
 mod service;
 mod slice;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use levee_api::diagnostic::Diagnostic;
 
-use super::{Key, Object, ObjectName, Place, Sourced, ValidatedCluster};
+use super::{Balanced, Key, Object, ObjectName, Place, Refusal, Sourced, ValidatedCluster};
 use crate::notice::Notice;
 
 /// What became of a set of objects.
@@ -29,11 +32,12 @@ pub struct Validation {
 /// Judges a set of objects. `notices` are those that were made while reading them; they become the cluster's.
 #[must_use]
 pub fn validate<'a>(objects: impl IntoIterator<Item = &'a Sourced>, notices: Vec<Notice>) -> Validation {
-    let mut report = Report { refused: Vec::new(), notices };
+    let mut report = Report { refused: Vec::new(), notices, refusals: Vec::new() };
     let objects = unique(objects, &mut report);
     let mut cluster = ValidatedCluster::default();
     let mut services = BTreeMap::new();
     let mut pools = BTreeMap::new();
+    let mut balanced = Balanced::default();
     for sourced in objects.values() {
         let mut about = report.about(sourced);
         if !about.name_is_sound() {
@@ -43,6 +47,9 @@ pub fn validate<'a>(objects: impl IntoIterator<Item = &'a Sourced>, notices: Vec
         match &sourced.object {
             Object::Service(object) => {
                 if let Some(service) = service::validate(object, &mut about) {
+                    if let Some(balancer) = balancer::of(object, &service, sourced.origin.live) {
+                        balanced.services.insert(name.clone(), balancer);
+                    }
                     services.insert(name, (service, *sourced));
                 }
             }
@@ -65,14 +72,15 @@ pub fn validate<'a>(objects: impl IntoIterator<Item = &'a Sourced>, notices: Vec
                 cluster.service_cidrs.extend(object.spec.cidrs.iter().map(|cidr| cidr.value.0));
             }
             Object::AddressPool(object) => {
-                if let Some(pool) = pool::validate(object, &mut about) {
-                    pools.insert(name.name, (pool, *sourced));
-                }
+                pools.insert(name.name, pool::validate(object, sourced, &mut about));
             }
         }
     }
     cluster.services = conflicts::services(services, &cluster.nodes, &mut report);
-    cluster.pools = conflicts::pools(pools, &cluster.nodes, &mut report);
+    balanced.pools = pools::settle(pools, &cluster.nodes, &cluster.service_cidrs, &mut report);
+    report.refusals.sort();
+    balanced.refusals = report.refusals;
+    cluster.balanced = Arc::new(balanced);
     report.notices.sort();
     report.notices.dedup();
     cluster.notices = report.notices;
@@ -106,6 +114,8 @@ fn unique<'a>(objects: impl IntoIterator<Item = &'a Sourced>, report: &mut Repor
 struct Report {
     refused: Vec<Diagnostic>,
     notices: Vec<Notice>,
+    /// What was refused of a live cluster.
+    refusals: Vec<Refusal>,
 }
 
 impl Report {
@@ -123,7 +133,7 @@ struct About<'r, 'o> {
 impl About<'_, '_> {
     fn refuse(&mut self, place: Option<Place>, message: impl AsRef<str>) {
         if self.sourced.origin.live {
-            return self.notice(format!("refused, as if it were not there: {}", message.as_ref()));
+            return self.refuse_live(message.as_ref(), "as if it were not there");
         }
         let message = format!("{}: {}", self.sourced.key(), message.as_ref());
         // A value without a place of its own is told at the object's name.
@@ -139,6 +149,13 @@ impl About<'_, '_> {
         if let Some(diagnostic) = self.report.refused.pop() {
             self.report.refused.push(diagnostic.help(help));
         }
+    }
+
+    /// Refuses an object of a live cluster; `instead` says what is done about it.
+    fn refuse_live(&mut self, why: &str, instead: &str) {
+        self.notice(format!("refused, {instead}: {why}"));
+        let uid = self.sourced.object.meta().uid.clone();
+        self.report.refusals.push(Refusal { key: self.sourced.key(), uid, why: why.to_owned() });
     }
 
     fn notice(&mut self, message: impl Into<String>) {

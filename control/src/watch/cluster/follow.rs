@@ -11,8 +11,7 @@ use levee_api::diagnostic::Diagnostic;
 
 use super::connect::{Access, chain};
 use super::{WATCH, is_optional, plural};
-use crate::model::{Key, Kind, Origin};
-use crate::notice::Notice;
+use crate::model::{Key, Kind, Origin, Refusal};
 use crate::watch::read::read_value;
 use crate::watch::{Closed, Event, Outlet};
 
@@ -242,16 +241,13 @@ impl Follower {
 
     /// An object, or that it is refused, and why: whatever is wrong with it concerns no other.
     fn read(&self, object: DynamicObject, event: impl FnOnce(crate::model::Sourced) -> Event) -> Event {
-        let key = self.key(&object);
+        let (key, uid) = (self.key(&object), object.metadata.uid.clone().map(String::into_boxed_str));
         let read = serde_json::to_value(object)
             .map_err(|error| error.to_string())
             .and_then(|value| read_value(self.kind, &self.origin, value));
         match read {
             Ok(sourced) => event(sourced),
-            Err(why) => {
-                let notice = Notice::new(key.to_string(), format!("refused, as if it were not there: {why}"));
-                Event::Refused(key, notice)
-            }
+            Err(why) => Event::Refused(Refusal { key, uid, why }),
         }
     }
 

@@ -1,0 +1,103 @@
+//! What a Service of type LoadBalancer asks for, and what it has.
+//!
+//! Nothing is refused here: a request that makes no sense is the allocator's to answer, and the Service's other addresses are
+//! served all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use levee_api::net::{Family, Protocol};
+
+use crate::model::external::{self, Address, IpFamilyPolicy, IpMode, ServiceType, address};
+use crate::model::{Asked, Held, Identity, LoadBalancer, PortKey, Service};
+
+/// Addresses that the Service should have, separated by commas: at most one of each family.
+const ADDRESSES: &str = "levee.dev/addresses";
+/// The pool that they should come from.
+const POOL: &str = "levee.dev/pool";
+/// Services with the same one may share an address.
+const SHARE_KEY: &str = "levee.dev/share-key";
+/// What the conditions that we write begin with.
+const OURS: &str = "levee.dev/";
+
+/// What the Service is to the allocator, if it is anything.
+pub(super) fn of(object: &external::Service, service: &Service, live: bool) -> Option<LoadBalancer> {
+    let is_wanted = object.spec.kind == ServiceType::LoadBalancer;
+    let has_traces = object.status.conditions.iter().any(|condition| condition.kind.starts_with(OURS));
+    if !is_wanted && !has_traces {
+        return None;
+    }
+    let families: BTreeSet<Family> = service.cluster_ips.keys().copied().collect();
+    let annotation = |name: &str| {
+        let value = object.metadata.annotations.get(name).map(|value| value.trim());
+        value.filter(|value| !value.is_empty()).map(str::to_owned)
+    };
+    Some(LoadBalancer {
+        identity: Identity::of(&object.metadata, live),
+        is_wanted,
+        class: service.class.clone(),
+        asked: asked(annotation(ADDRESSES), object.spec.load_balancer_ip.as_deref(), &families),
+        families,
+        needs_every_family: object.spec.ip_family_policy != Some(IpFamilyPolicy::PreferDualStack),
+        ports: service.ports.iter().map(|port| (port.protocol, port.port)).collect(),
+        labels: object.metadata.labels.clone(),
+        pool: annotation(POOL),
+        share_key: annotation(SHARE_KEY),
+        holds: if is_wanted { holds(&object.status) } else { Vec::new() },
+        status: object.status.clone(),
+    })
+}
+
+fn asked(annotation: Option<String>, field: Option<&str>, families: &BTreeSet<Family>) -> Asked {
+    let field = field.map(str::trim).filter(|field| !field.is_empty());
+    let (what, text) = match (&annotation, field) {
+        (None, None) => return Asked::Any,
+        (Some(_), Some(_)) => {
+            return Asked::Wrong(format!(
+                "it has both the annotation `{ADDRESSES}` and `spec.loadBalancerIP`, which is deprecated: remove that one"
+            ));
+        }
+        (Some(text), None) => (format!("annotation `{ADDRESSES}`"), text.as_str()),
+        (None, Some(text)) => ("`spec.loadBalancerIP`".to_owned(), text),
+    };
+    // More are not worth reading: there are two families.
+    let mut addresses: BTreeMap<Family, IpAddr> = BTreeMap::new();
+    for word in text.split(',').take(3) {
+        let shown: String = word.trim().chars().take(60).collect();
+        let address = match address(&shown) {
+            Ok(address) => address,
+            Err(why) => return Asked::Wrong(format!("{what}: {why}")),
+        };
+        let family = Family::of(address);
+        if !families.contains(&family) {
+            return Asked::Wrong(format!("{what}: {address} is of {family}, of which the Service has no ClusterIP"));
+        }
+        if let Some(other) = addresses.insert(family, address) {
+            return Asked::Wrong(format!(
+                "{what}: {other} and {address} are both of {family}; ask for one of each family"
+            ));
+        }
+    }
+    Asked::For(addresses)
+}
+
+fn holds(status: &external::ServiceStatus) -> Vec<Held> {
+    let vips = status.load_balancer.ingress.iter().filter(|ingress| ingress.ip_mode != Some(IpMode::Proxy));
+    let mut holds: Vec<Held> = vips
+        .filter_map(|ingress| {
+            let Address(address) = ingress.ip?.value;
+            let ports: Option<BTreeSet<PortKey>> = (!ingress.ports.is_empty()).then(|| {
+                let key = |port: &external::IngressPort| {
+                    let protocol = port.protocol.map_or(Protocol::Tcp, Protocol::from);
+                    Some((protocol, NonZeroU16::new(port.port)?))
+                };
+                ingress.ports.iter().filter_map(key).collect()
+            });
+            Some(Held { address, ports })
+        })
+        .collect();
+    holds.sort();
+    holds.dedup_by_key(|held| held.address);
+    holds
+}
