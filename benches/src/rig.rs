@@ -159,6 +159,7 @@ pub fn memory(flows: usize) -> Memory {
         affinities: Affinities::new(65_536, HASH_KEY).expect("memory for affinity"),
         arp: Limit::new(50, HASH_KEY),
         replies: Limit::new(10_000, HASH_KEY),
+        errors: Limit::new(100, HASH_KEY),
         created: 0,
         untracked: 0,
     }

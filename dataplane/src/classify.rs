@@ -16,7 +16,7 @@
 use levee_api::net::{Mac, Role};
 
 use crate::address::Address;
-use crate::headers::{Arp, ArpOperation, Fragment, Headers, Ip, Network, Transport};
+use crate::headers::{Arp, ArpOperation, Fragment, Headers, Ip, Network, Ports, Transport};
 use crate::reason::Reason;
 use crate::tables::service::{BackendKey, Frontend, FrontendKey};
 use crate::tables::{Owner, Port, Tables};
@@ -43,6 +43,8 @@ pub enum Class {
         /// The worker whose port it is.
         worker: usize,
     },
+    /// An ICMP error: a flow's, if the packet that it quotes is one of a flow, and otherwise this.
+    Error(Plain),
     /// From a backend of a service: a reply, if a flow knows it, and plain otherwise.
     Reply(Plain),
     /// To be sent on as it is but for its MACs.
@@ -207,8 +209,15 @@ fn ip(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
             None => Class::Ends(Reason::NoSnatFlow),
         };
     }
+    if owner.snat && !owner.kernel && ip.is_error() {
+        return Class::Error(Plain::Nowhere(Reason::IcmpNoFlow));
+    }
     let plain = plain(ip, tables, port, owner, local);
-    if is_backend(ip, tables) { Class::Reply(plain) } else { Class::Plain(plain) }
+    match ip.transport.ports() {
+        Some(ports) if is_backend(ip, ports, tables) => Class::Reply(plain),
+        None if ip.is_error() => Class::Error(plain),
+        _ => Class::Plain(plain),
+    }
 }
 
 /// Broadcast and multicast. From pods, only what `multicast` names leaves.
@@ -235,20 +244,16 @@ fn vip(ip: &Ip) -> Class {
     let echo_request = if ip.source.is_v4() { icmp::v4::ECHO_REQUEST } else { icmp::v6::ECHO_REQUEST };
     match ip.transport {
         Transport::Icmp(icmp) if icmp.kind == echo_request && icmp.code == 0 => Class::Ping,
+        Transport::Icmp(_) if ip.is_error() => Class::Error(Plain::Nowhere(Reason::IcmpNoFlow)),
         Transport::Icmp(_) => Class::Ends(Reason::VipIcmp),
         Transport::Tcp(_) | Transport::Udp(_) | Transport::Sctp(_) => Class::ClosedPort,
         Transport::Other => Class::Ends(Reason::VipProtocol),
     }
 }
 
-fn is_backend(ip: &Ip, tables: &Tables) -> bool {
-    match ip.transport.ports() {
-        Some(ports) => {
-            let endpoint = Endpoint { address: ip.source, port: ports.source };
-            tables.backends.get(&BackendKey { endpoint, protocol: ip.protocol }).is_some()
-        }
-        None => false,
-    }
+fn is_backend(ip: &Ip, ports: Ports, tables: &Tables) -> bool {
+    let endpoint = Endpoint { address: ip.source, port: ports.source };
+    tables.backends.get(&BackendKey { endpoint, protocol: ip.protocol }).is_some()
 }
 
 fn plain(ip: &Ip, tables: &Tables, port: &Port, owner: Owner, local: bool) -> Plain {

@@ -2,6 +2,10 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod error;
+
+pub use error::{Search, decide_error};
+
 use levee_api::net::{Mac, Role};
 use levee_api::program::{Mode, WhenEmpty};
 
@@ -32,6 +36,8 @@ pub struct Memory {
     pub arp: Limit,
     /// RST, unreachable and echo answers by sender.
     pub replies: Limit,
+    /// ICMP errors by flow, and by sender where no flow is known.
+    pub errors: Limit,
     /// Flows begun since the worker last looked.
     pub created: u32,
     /// Packets sent on without a flow since the worker last looked.
@@ -60,6 +66,8 @@ pub enum Decision {
     Awaits(NeighbourKey),
     /// Another worker has its flow.
     HandOver(usize),
+    /// It is about a flow that any worker may have, and this one has not.
+    Seek,
 }
 
 const fn dropped(reason: Reason) -> Decision {
@@ -406,11 +414,16 @@ fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
     if flow.state != State::Dead {
         flow.touch(scene.now);
     }
+    Some(to_client(flow, scene))
+}
+
+/// Sends a packet of a flow to its client.
+fn to_client(flow: &mut Flow, scene: &Scene<'_>) -> Decision {
     let client = flow.client().address;
     let (port, mac) = match cached_hop(&mut flow.reverse_hop, client, scene) {
         Ok(hop) => hop,
-        Err(decision) => return Some(decision),
+        Err(decision) => return decision,
     };
     let destination = (flow.mode() == Mode::Nat).then(|| flow.client());
-    Some(send(port, mac, scene, Rewritten { source: Some(flow.frontend()), destination, routed: true }))
+    send(port, mac, scene, Rewritten { source: Some(flow.frontend()), destination, routed: true })
 }

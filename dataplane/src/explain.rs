@@ -110,7 +110,7 @@ pub fn with_flow(explanation: &mut Explanation, flow: &Flow) {
 
 fn fate(decision: &Decision, class: &Class) -> (Fate, &'static str) {
     match decision {
-        Decision::Ends(Verdict::Forward(..)) | Decision::Awaits(_) | Decision::HandOver(_) => {
+        Decision::Ends(Verdict::Forward(..)) | Decision::Awaits(_) | Decision::HandOver(_) | Decision::Seek => {
             (Fate::Forward, forward_reason(class))
         }
         Decision::Ends(Verdict::Hairpin(Reply::TcpReset { .. } | Reply::PortUnreachable { .. })) => match class {
@@ -144,6 +144,7 @@ fn memory() -> Result<Memory, String> {
         affinities: Affinities::new(1, MAGLEV_KEY).map_err(out_of_memory)?,
         arp: Limit::new(1, MAGLEV_KEY),
         replies: Limit::new(1, MAGLEV_KEY),
+        errors: Limit::new(1, MAGLEV_KEY),
         created: 0,
         untracked: 0,
     })

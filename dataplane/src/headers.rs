@@ -178,6 +178,48 @@ pub struct Icmp {
     pub code: u8,
 }
 
+/// The packet that an ICMP error is about, as far as the error quotes it.
+///
+/// ```text
+///  | IP | ICMP: type, code, checksum, rest | IP (options) | 8 bytes of transport, or more |
+///  l3   l4                                 quote.l3       quote.l4                        end
+/// ```
+///
+/// Holding one proves that the offsets lie in that order inside the frame, with the fixed part of the quoted IP header and
+/// 8 bytes of transport between them and `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quote {
+    /// Who sent the quoted packet.
+    pub source: Address,
+    /// Whom it was sent to.
+    pub destination: Address,
+    /// Its protocol.
+    pub protocol: u8,
+    /// Its ports, if its protocol has them.
+    pub ports: Option<Ports>,
+    /// Where its IP header starts, from the start of the frame.
+    pub l3: u16,
+    /// Where its transport header starts.
+    pub l4: u16,
+    /// What the next hop can carry, if the error says that the packet was too big.
+    pub mtu: Option<u32>,
+}
+
+impl Ip {
+    /// Whether it is an ICMP error about another packet that may concern a flow: unreachable, too big, time exceeded,
+    /// parameter problem. Redirects and source quench are not among them: nobody may follow the ones (RFC 1812, 5.2.7.2,
+    /// lets hosts alone do so), nobody may send the others (RFC 6633).
+    #[inline]
+    #[must_use]
+    pub const fn is_error(&self) -> bool {
+        match self.transport {
+            Transport::Icmp(Icmp { kind, .. }) if self.source.is_v4() => matches!(kind, 3 | 11 | 12),
+            Transport::Icmp(Icmp { kind, .. }) => matches!(kind, 1..=4),
+            _ => false,
+        }
+    }
+}
+
 impl Tcp {
     /// A SYN that opens a connection: SYN without ACK or RST.
     #[must_use]

@@ -77,8 +77,20 @@ reasons! {
     ArpIgnored = "arp_ignored",
     /// Somebody else says that an address of ours is at their MAC: see `levee status` and the events for who.
     ArpConflict = "arp_conflict",
-    /// A frame that answers nothing of ours: an ICMP message to a VIP that is not a ping.
+    /// An ICMP message to a VIP that is neither a ping nor an error about a packet: redirects, source quench, answers.
     VipIcmp = "vip_icmp",
+    /// An ICMP error with a wrong checksum, or that does not quote an IP header and 8 bytes of transport.
+    IcmpMalformed = "icmp_malformed",
+    /// An ICMP error about an ICMP error: nobody may send one.
+    IcmpNested = "icmp_nested",
+    /// An ICMP error to an address of levee's that quotes a packet which that address did not send: forged.
+    IcmpSpoofed = "icmp_spoofed",
+    /// An ICMP error about a packet of no flow that lives: late, or forged.
+    IcmpNoFlow = "icmp_no_flow",
+    /// An ICMP error that asks for packets smaller than 552 bytes (IPv4) or 1280 (IPv6): an attack, or a broken router.
+    IcmpMtu = "icmp_mtu",
+    /// More ICMP errors about one flow, or from one sender about flows unknown here, than `errors.rate` allows.
+    IcmpRateLimited = "icmp_rate_limited",
     /// More ARP from one source than `arp.rate` allows.
     ArpRateLimited = "arp_rate_limited",
     /// A packet between pods of this node that the bridge flooded to us; the bridge delivers it itself.

@@ -284,6 +284,7 @@ fn memory(config: &Config) -> io::Result<Memory> {
         affinities: Affinities::new(capacity / 4, random_key()?)?,
         arp: Limit::new(config.arp_rate, random_key()?),
         replies: Limit::new(config.reply_rate, random_key()?),
+        errors: Limit::new(config.error_rate, random_key()?),
         created: 0,
         untracked: 0,
     })

@@ -27,6 +27,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) replies: Rate,
     #[serde(default)]
+    pub(super) errors: Rate,
+    #[serde(default)]
     pub(super) flows: Flows,
     #[serde(default)]
     pub(super) timeouts: Timeouts,

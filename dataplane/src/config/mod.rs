@@ -72,6 +72,9 @@ pub struct Config {
     /// `replies.rate`: RSTs, unreachables and echo replies per second and worker; the rest is dropped as `reply_rate_limited`.
     /// Default 10,000: enough for a rolling restart's refusals, too few to make an amplifier.
     pub reply_rate: u32,
+    /// `errors.rate`: ICMP errors per second that are sent on about one flow, or from one sender about flows that are not
+    /// known; the rest is dropped as `icmp_rate_limited`. Default 100: each one tells its receiver all there is to tell.
+    pub error_rate: u32,
     /// `flows.capacity`: flows that each worker has room for, faulted in at start. Default 1,048,576.
     pub flow_capacity: u32,
     /// `timeouts`.

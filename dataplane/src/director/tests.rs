@@ -81,6 +81,7 @@ impl Lab {
                 affinities: Affinities::new(64, MAGLEV_KEY).unwrap(),
                 arp: Limit::new(50, MAGLEV_KEY),
                 replies: Limit::new(50, MAGLEV_KEY),
+                errors: Limit::new(50, MAGLEV_KEY),
                 created: 0,
                 untracked: 0,
             },

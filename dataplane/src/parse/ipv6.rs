@@ -50,17 +50,17 @@ pub(super) fn parse(packet: &[u8], link: Link<'_>) -> Result<Headers, Reason> {
 }
 
 /// Where the walk along a chain of extension headers ended.
-struct Chain<'a> {
-    next: u8,
-    rest: &'a [u8],
-    fragment: Fragment,
+pub(super) struct Chain<'a> {
+    pub(super) next: u8,
+    pub(super) rest: &'a [u8],
+    pub(super) fragment: Fragment,
     /// A routing header names nodes still to be visited: the destination is not the last one, the pseudo header has
     /// another, and what follows is not for the nodes on the way to read (RFC 8200, 4.4).
-    in_transit: bool,
+    pub(super) in_transit: bool,
 }
 
 #[inline(never)]
-fn walk(mut chain: Chain<'_>) -> Result<Chain<'_>, Reason> {
+pub(super) fn walk(mut chain: Chain<'_>) -> Result<Chain<'_>, Reason> {
     let mut walked = 0;
     while chain.fragment != Fragment::Later && next::is_extension(chain.next) {
         if walked == MAX_EXTENSIONS || (walked > 0 && chain.next == next::HOP_BY_HOP) {

@@ -18,7 +18,10 @@
 
 mod ipv4;
 mod ipv6;
+mod quote;
 mod transport;
+
+pub use quote::quote;
 
 use levee_api::net::Mac;
 

@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | [`fn@forward`] | MACs, addresses, ports, TTL, and every checksum over them (RFC 1624), in place |
+//! | [`fn@error`] | the same in an ICMP error, and the other way round in the packet that it quotes |
 //! | [`fn@reply`] | the frame becomes its own answer: ARP, echo, RST, unreachable |
 //! | [`fn@complete`] | finishes the checksum of a frame whose sender left it to hardware |
 //! | [`announce`] | a gratuitous ARP, from nothing |
@@ -17,12 +18,14 @@
 pub mod announce;
 mod complete;
 mod contract;
+mod error;
 mod forward;
 mod packet_buf;
 mod reply;
 
 pub use complete::complete;
 pub use contract::{Groups, contract};
+pub use error::error;
 pub use forward::forward;
 pub use packet_buf::PacketBuf;
 pub use reply::reply;

@@ -29,6 +29,9 @@ pub mod v4 {
     pub const UNREACHABLE: u8 = 3;
     /// Code of [`UNREACHABLE`]: port.
     pub const UNREACHABLE_PORT: u8 = 3;
+    /// Code of [`UNREACHABLE`]: too big, and not to be fragmented. The next hop's MTU is the low half of
+    /// [`rest`](super::IcmpHeader::rest) (RFC 1191, 4).
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 8;
 
@@ -46,6 +49,8 @@ pub mod v6 {
     pub const UNREACHABLE: u8 = 1;
     /// Code of [`UNREACHABLE`]: port.
     pub const UNREACHABLE_PORT: u8 = 4;
+    /// Packet too big. The next hop's MTU is [`rest`](super::IcmpHeader::rest) (RFC 4443, 3.2).
+    pub const TOO_BIG: u8 = 2;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 128;
     /// Echo reply.

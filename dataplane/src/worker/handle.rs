@@ -98,6 +98,9 @@ pub enum Notice {
 pub enum Message {
     /// Received on this port; its flow is yours.
     Process(PortId, Frame),
+    /// Received on this port: an ICMP error about a flow that may be anybody's. So many workers after you have not been
+    /// asked.
+    Seek(PortId, Frame, usize),
     /// Decided and rewritten; send it out of this port, whose queue is yours, and count it so.
     Transmit(PortId, Frame, Counter),
     /// Received on this port, whose queue is yours, and the kernel's: pass it.

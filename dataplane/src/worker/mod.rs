@@ -38,14 +38,14 @@ pub use self::handle::{
 };
 pub use self::idle::Idle;
 use self::waiting::{Wait, Waiting};
-use crate::classify::classify;
+use crate::classify::{Class, Plain, classify};
 use crate::counters::{Counter, Counters};
-use crate::decide::{Decision, Memory, Scene, decide};
+use crate::decide::{Decision, Memory, Scene, Search, decide, decide_error};
 use crate::flows::{Millis, Tuple};
-use crate::headers::{Headers, Network};
+use crate::headers::{Headers, Network, Quote};
 use crate::mem::prefetch;
 use crate::mem::publication::Reader;
-use crate::parse::parse;
+use crate::parse::{self, parse};
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::rewrite::{self, Groups, PacketBuf};
@@ -83,6 +83,13 @@ enum Egress {
     Worker(usize),
     /// The port has no queue.
     None,
+}
+
+/// How many workers have been asked for the flow that an ICMP error is about, and how many are left.
+#[derive(Clone, Copy)]
+struct Asked {
+    before: usize,
+    left: usize,
 }
 
 /// What several workers share. All of it is lock-free.
@@ -260,6 +267,7 @@ impl<P: Port> Worker<P> {
             bench.counters.add(Counter::TakenOver, 1);
             match message {
                 Message::Process(ingress, frame) => bench.process(frame, ingress, tables, now, lanes),
+                Message::Seek(ingress, frame, left) => bench.seek(frame, ingress, left, tables, now, lanes),
                 // A port that this worker has no queue of either was dealt out wrongly: dropped, not sent round in a ring.
                 Message::Transmit(port, frame, counter) if lanes.iter().any(|lane| lane.id == port) => {
                     bench.send(port, frame, counter, lanes);
@@ -470,8 +478,74 @@ impl Bench {
     ) {
         let class = classify(headers, tables, ingress);
         let scene = Scene { tables, ingress, worker: self.worker, now };
-        match decide(&class, headers, &scene, &mut self.memory) {
-            Decision::Ends(verdict) => self.carry_out(&verdict, frame, headers, &scene, lanes),
+        if let Class::Error(plain) = &class {
+            let others = self.shared.inboxes.len().saturating_sub(1);
+            return self.error(frame, headers, plain, &scene, Asked { before: 0, left: others }, lanes);
+        }
+        let decision = decide(&class, headers, &scene, &mut self.memory);
+        self.follow(decision, frame, headers, None, &scene, lanes);
+    }
+
+    /// An ICMP error whose flow another worker has not had.
+    fn seek<P: Port>(
+        &mut self,
+        frame: Frame,
+        ingress: PortId,
+        left: usize,
+        tables: &Tables,
+        now: Millis,
+        lanes: &mut [Lane<P>],
+    ) {
+        let scene = Scene { tables, ingress, worker: self.worker, now };
+        match parse(self.umem.bytes(&frame)) {
+            Ok(headers) => match classify(&headers, tables, ingress) {
+                Class::Error(plain) => self.error(frame, &headers, &plain, &scene, Asked { before: 1, left }, lanes),
+                // The tables have changed since.
+                _ => self.conclude(frame, &headers, ingress, tables, now, lanes),
+            },
+            Err(reason) => self.drop(frame, reason),
+        }
+    }
+
+    /// An ICMP error: what it is about stands in the packet that it quotes.
+    #[cold]
+    fn error<P: Port>(
+        &mut self,
+        frame: Frame,
+        headers: &Headers,
+        plain: &Plain,
+        scene: &Scene<'_>,
+        asked: Asked,
+        lanes: &mut [Lane<P>],
+    ) {
+        let quote = match parse::quote(headers, self.umem.bytes(&frame)) {
+            Ok(quote) => quote,
+            Err(reason) => return self.drop(frame, reason),
+        };
+        let search = Search { first: asked.before == 0, last: asked.left == 0 };
+        match decide_error(plain, &quote, headers, scene, &mut self.memory, search) {
+            Decision::Seek => {
+                let next = (self.worker + 1) % self.shared.inboxes.len().max(1);
+                self.hand_over(next, Message::Seek(scene.ingress, frame, asked.left.saturating_sub(1)));
+            }
+            decision => self.follow(decision, frame, headers, Some(&quote), scene, lanes),
+        }
+    }
+
+    /// From a decision to the end. `quote`: of an ICMP error.
+    #[inline]
+    fn follow<P: Port>(
+        &mut self,
+        decision: Decision,
+        frame: Frame,
+        headers: &Headers,
+        quote: Option<&Quote>,
+        scene: &Scene<'_>,
+        lanes: &mut [Lane<P>],
+    ) {
+        let Scene { ingress, now, .. } = *scene;
+        match decision {
+            Decision::Ends(verdict) => self.carry_out(&verdict, frame, headers, quote, scene, lanes),
             Decision::Awaits(key) => match self.waiting.add(frame, ingress, key, now) {
                 Wait::First => {
                     // Full: the slow side has enough to do; the frame waits for somebody else's question.
@@ -481,6 +555,8 @@ impl Bench {
                 Wait::Full(frame) => self.drop(frame, Reason::NextHopQueueFull),
             },
             Decision::HandOver(worker) => self.hand_over(worker, Message::Process(ingress, frame)),
+            // Only of errors, and handled there.
+            Decision::Seek => self.drop(frame, Reason::NotForwardable),
         }
     }
 
@@ -491,6 +567,7 @@ impl Bench {
         verdict: &Verdict,
         mut frame: Frame,
         headers: &Headers,
+        quote: Option<&Quote>,
         scene: &Scene<'_>,
         lanes: &mut [Lane<P>],
     ) {
@@ -506,7 +583,10 @@ impl Bench {
                 // A sender on this host, a pod behind a bridge or a node in a container, may have left its checksum to
                 // hardware that the frame never meets; what is sent by AF_XDP must have it.
                 let done = rewrite::complete(headers, bytes)
-                    .and_then(|_| rewrite::forward(headers, rewrite, bytes))
+                    .and_then(|_| match quote {
+                        None => rewrite::forward(headers, rewrite, bytes),
+                        Some(quote) => rewrite::error(headers, quote, rewrite, bytes),
+                    })
                     .and_then(|()| look_again(bytes, *port, scene.tables, groups));
                 match done {
                     Ok(()) => {
@@ -665,7 +745,10 @@ impl Bench {
 
 fn frame_of(message: Message) -> Frame {
     match message {
-        Message::Process(_, frame) | Message::Transmit(_, frame, _) | Message::Pass(_, frame) => frame,
+        Message::Process(_, frame)
+        | Message::Seek(_, frame, _)
+        | Message::Transmit(_, frame, _)
+        | Message::Pass(_, frame) => frame,
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod errors;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use af_xdp::{FrameSize, UmemConfig};
@@ -129,6 +131,7 @@ impl Lab {
                         affinities: Affinities::new(64, MAGLEV_KEY).unwrap(),
                         arp: Limit::new(50, MAGLEV_KEY),
                         replies: Limit::new(100, MAGLEV_KEY),
+                        errors: Limit::new(20, MAGLEV_KEY),
                         created: 0,
                         untracked: 0,
                     },

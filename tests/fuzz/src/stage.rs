@@ -100,6 +100,7 @@ impl Stage {
                     affinities: Affinities::new(8, MAGLEV_KEY).expect("memory"),
                     arp: Limit::new(scene.rate, MAGLEV_KEY),
                     replies: Limit::new(scene.rate, MAGLEV_KEY),
+                    errors: Limit::new(scene.rate, MAGLEV_KEY),
                     created: 0,
                     untracked: 0,
                 },
