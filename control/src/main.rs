@@ -114,6 +114,15 @@ fn run(path: &Path, config: Config) -> Result<(), Box<dyn std::error::Error>> {
             tell(NotifyState::Stopping);
         };
         let ready = || tell(NotifyState::Ready);
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            // On the thread that turns the loop: when that hangs, so does this.
+            tokio::spawn(async move {
+                loop {
+                    tell(NotifyState::Watchdog);
+                    tokio::time::sleep((period / 3).max(std::time::Duration::from_millis(100))).await;
+                }
+            });
+        }
         let transport = UnixTransport::new(&config.dataplane);
         daemon::run(path, config, transport, ready, stop).await?;
         Ok(())

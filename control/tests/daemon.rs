@@ -355,7 +355,7 @@ fn metrics_follow_a_change_to_the_dataplane_and_tell_what_fails() {
     assert!(value(&fourth, "levee_control_answers_total", "unreachable") > 0.0);
     assert_eq!(value(&fourth, "levee_control_programming_seconds_count", ""), 2.0);
 
-    // By TCP: the same, a probe, and nothing else.
+    // By TCP: the same, probes, and nothing else.
     let by_tcp = |path| page(&mut std::net::TcpStream::connect(address).unwrap(), path);
     assert_eq!(parse(&by_tcp("/metrics")).unwrap().len(), fourth.len());
     assert_eq!(by_tcp("/livez"), "ok\n");
@@ -367,6 +367,40 @@ fn metrics_follow_a_change_to_the_dataplane_and_tell_what_fails() {
     let mut said = String::new();
     refused.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains(&format!("metrics: cannot listen on {address}")), "{said}");
+}
+
+#[test]
+fn it_lives_from_the_start_and_is_ready_while_a_dataplane_runs_what_it_compiled() {
+    let place = Place::new();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = fs::read_to_string(place.path("control.yaml")).unwrap();
+    place.write("control.yaml", &format!("{config}metrics: {address}\n"));
+    // Not readable yet, and no dataplane there.
+    place.write("cluster.d/cluster.yaml", "\0");
+    let control = place.control();
+    eventually("it answers", || control.status().is_some());
+    let by_tcp = |path| page(&mut std::net::TcpStream::connect(address).unwrap(), path);
+    let by_socket = |path| page(&mut UnixStream::connect(&control.socket).unwrap(), path);
+    let ready = || by_tcp("/readyz");
+    let missing = ready();
+    assert!(missing.contains("was not read completely yet") && missing.contains("does not run"), "{missing}");
+    assert_eq!((by_tcp("/livez"), by_socket("/livez")), ("ok\n".to_owned(), "ok\n".to_owned()));
+
+    place.write("cluster.d/cluster.yaml", CLUSTER);
+    eventually("only the dataplane is missing", || ready().lines().count() == 1 && ready().contains("does not run"));
+    assert_eq!(by_tcp("/livez"), "ok\n");
+    let dataplane = place.dataplane(1);
+    eventually("it is ready", || ready() == "ok\n");
+    assert_eq!(by_socket("/readyz"), "ok\n");
+    // Bad input leaves what was applied in force.
+    place.write("cluster.d/cluster.yaml", "\0");
+    eventually("the mistake is seen", || !control.status().unwrap().mistakes.is_empty());
+    assert_eq!(ready(), "ok\n");
+    drop(dataplane);
+    eventually("it is not ready", || ready().contains("does not run"));
+    assert_eq!(by_tcp("/livez"), "ok\n", "ending it would not bring a dataplane back");
+    let _dataplane = place.dataplane(2);
+    eventually("it is ready again", || ready() == "ok\n");
 }
 
 #[test]

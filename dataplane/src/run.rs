@@ -149,6 +149,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         format!("levee-dataplane {} runs, process {}", env!("CARGO_PKG_VERSION"), std::process::id()),
     );
     ready();
+    watchdog(&subject);
 
     let mut outcome = Outcome::Stopped;
     let listener = booted.listening.listener()?;
@@ -299,6 +300,22 @@ fn random_key() -> io::Result<Key> {
         *word = u64::from_ne_bytes(bytes);
     }
     Ok(Key(words))
+}
+
+/// Tells systemd that all is alive, for as long as it is, where the unit has `WatchdogSec`: workers that turn, by what the director
+/// feels, and this thread.
+fn watchdog(subject: &Arc<Running>) {
+    let Some(period) = sd_notify::watchdog_enabled() else { return };
+    let subject = Arc::clone(subject);
+    // Ends with the runtime.
+    tokio::spawn(async move {
+        loop {
+            if intake::probes::live(&intake::Subject::status(subject.as_ref())).is_empty() {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+            tokio::time::sleep((period / 3).max(Duration::from_millis(100))).await;
+        }
+    });
 }
 
 /// Nobody else waits for these; without systemd they do nothing.

@@ -117,6 +117,15 @@ pub(crate) enum Command {
     /// With `--cluster`, offline: what a node's or balancer's dataplane would do, were these objects its cluster. Without,
     /// the running dataplane is asked, whose flows count as well.
     Explain(Explain),
+    /// Wait until the control process has ended, and with it what it announces
+    ///
+    /// For whoever is about to stop a dataplane, such as the preStop hook of its container: until then the dataplane is needed. Exit
+    /// status 1 if the control process still runs when the time is over.
+    Drain {
+        /// How long to wait (10s, 500ms …)
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = interval)]
+        at_most: Duration,
+    },
     /// Print completions for a shell
     ///
     /// For bash: levee completions bash > /etc/bash_completion.d/levee

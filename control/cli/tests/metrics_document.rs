@@ -12,8 +12,8 @@ fn document() -> String {
         "# Metrics\n\n\
          Made from `dataplane/src/intake/metrics.rs` and `control/src/daemon/metrics.rs`; do not edit it here.\n\n\
          `GET /metrics` on either daemon\'s socket answers with a page for Prometheus (text exposition format 0.0.4), and so does TCP \
-         where the daemon\'s configuration has a `metrics` address, with `/livez` beside it and nothing else. That listener has neither \
-         TLS nor passwords: keep it on an address that only the scraper reaches. `levee metrics` prints the same page.\n\n\
+         where the daemon\'s configuration has a `metrics` address, with the probes `/livez` and `/readyz` beside it and nothing else. That \
+         listener has neither TLS nor passwords: keep it on an address that only the scraper reaches. `levee metrics` prints the same page.\n\n\
          Counters begin at zero with their process.\n\n\
          ## levee-dataplane\n\n{}\n\
          ## levee-control\n\n{}",

@@ -45,6 +45,8 @@ struct Inner {
     failing: Vec<Option<Instant>>,
     link: Link,
     generation: Option<Generation>,
+    /// The dataplane that is there now has run what was wanted, once at least.
+    programmed: bool,
 }
 
 /// See the [module](self).
@@ -69,6 +71,7 @@ impl Standing {
                 failing: vec![None; sources.len()],
                 link: Link::Unknown,
                 generation: None,
+                programmed: false,
             }),
             sources,
         }
@@ -98,10 +101,32 @@ impl Standing {
 
     pub(super) fn dataplane(&self, link: &Link, generation: Option<Generation>) {
         let mut inner = self.inner();
+        match link {
+            Link::InStep => inner.programmed = true,
+            // Another one may come in its place.
+            Link::Unreachable(_) => inner.programmed = false,
+            // A change is on its way, or was not taken: it runs what it had.
+            Link::Unknown | Link::Reached | Link::Refused(_) => {}
+        }
         if inner.link != *link {
             inner.link = link.clone();
         }
         inner.generation = generation;
+    }
+
+    /// What is missing until the first sync is applied. What was applied stays so while an API server is away or input is bad.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let inner = self.inner();
+        let unread = self.sources.iter().zip(&inner.complete).filter(|(_, complete)| !**complete);
+        let mut missing: Vec<String> =
+            unread.map(|(source, _)| format!("{source} was not read completely yet")).collect();
+        if inner.compiled.is_none() && missing.is_empty() {
+            missing.push("nothing was compiled yet".to_owned());
+        }
+        if !inner.programmed {
+            missing.push(format!("the dataplane at {} does not run what was compiled", self.socket.display()));
+        }
+        missing
     }
 
     pub(super) fn status(&self) -> Status {

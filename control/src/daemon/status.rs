@@ -1,4 +1,5 @@
-//! What the daemon says about itself: `GET /v1/status`, `GET /v1/health` and `GET /metrics` on its socket.
+//! What the daemon says about itself: `GET /v1/status`, `GET /v1/health`, `GET /metrics` and two probes on its socket; the latter
+//! three by TCP, too, where `metrics` is configured.
 
 use std::sync::Arc;
 
@@ -100,8 +101,11 @@ pub(super) fn router(standing: Arc<Standing>, metrics: Arc<Metrics>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/health", get(health))
         .route("/metrics", get(page).with_state((Arc::clone(&standing), metrics)))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
         .fallback(async move || {
-            refuse(StatusCode::NOT_FOUND, "no such path; there are /v1/status, /v1/health and /metrics")
+            let there = "no such path; there are /v1/status, /v1/health, /metrics, /livez and /readyz";
+            refuse(StatusCode::NOT_FOUND, there)
         })
         .method_not_allowed_fallback(async move || {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this socket only tells; use GET")
@@ -109,22 +113,35 @@ pub(super) fn router(standing: Arc<Standing>, metrics: Arc<Metrics>) -> Router {
         .with_state(standing)
 }
 
-/// What is behind the TCP listener of `metrics`: two pages, and no way to anything else.
+/// What is behind the TCP listener of `metrics`: three pages, and no way to anything else.
 pub(super) fn metrics_router(standing: Arc<Standing>, metrics: Arc<Metrics>) -> Router {
     let refuse = |status: StatusCode, error: &str| {
         (status, Json(Problem { error: error.to_owned(), generation: None })).into_response()
     };
     Router::new()
         .route("/metrics", get(page))
-        // Says that the loop still turns, which serves this; whether all is well is for `/v1/health` to say.
-        .route("/livez", get(async || "ok\n"))
-        .fallback(async move || refuse(StatusCode::NOT_FOUND, "no such path; there are /metrics and /livez"))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready).with_state(Arc::clone(&standing)))
+        .fallback(async move || refuse(StatusCode::NOT_FOUND, "no such path; there are /metrics, /livez and /readyz"))
         .method_not_allowed_fallback(async move || refuse(StatusCode::METHOD_NOT_ALLOWED, "this only tells; use GET"))
         .with_state((standing, metrics))
 }
 
 async fn page(State((standing, metrics)): State<(Arc<Standing>, Arc<Metrics>)>) -> impl IntoResponse {
     ([(CONTENT_TYPE, levee_api::metrics::CONTENT_TYPE)], metrics.page(&standing.status()))
+}
+
+/// Whether a restart would help: the loop that serves this turns, so no. Nothing outside of this process counts.
+async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the first sync is applied: every source was read, and the dataplane runs the result.
+async fn ready(State(standing): State<Arc<Standing>>) -> (StatusCode, String) {
+    match standing.missing() {
+        missing if missing.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+        missing => (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n"),
+    }
 }
 
 async fn status(State(standing): State<Arc<Standing>>) -> Json<Status> {

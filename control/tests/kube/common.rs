@@ -343,13 +343,18 @@ impl Wire {
     }
 }
 
-/// `GET /v1/status` of a daemon.
-pub(crate) fn status(socket: &Path) -> Option<levee_control::daemon::Status> {
+/// `GET`s a page of a daemon's socket.
+pub(crate) fn page(socket: &Path, path: &str) -> Option<String> {
     let mut stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
-    stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: levee\r\nconnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: levee\r\nconnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
+}
+
+/// `GET /v1/status` of a daemon.
+pub(crate) fn status(socket: &Path) -> Option<levee_control::daemon::Status> {
+    serde_json::from_str(&page(socket, "/v1/status")?).ok()
 }
 
 pub(crate) fn node(name: &str, number: u8) -> Value {

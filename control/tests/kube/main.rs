@@ -13,7 +13,7 @@ mod deploy;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use common::{Admin, Server, Watched, Wire, eventually, node, service, slice, status};
+use common::{Admin, Server, Watched, Wire, eventually, node, page, service, slice, status};
 use futures_util::StreamExt as _;
 use levee_control::compile::View;
 use serde_json::json;
@@ -177,6 +177,10 @@ fn the_api_server_may_go_away_and_come_back() {
     let stale = ask();
     assert_eq!((stale.services > 0, stale.backends), (true, 2), "the last good state is in force");
     assert!(!stale.health.healthy && stale.sources.iter().all(|source| source.complete));
+    // A probe must not end it for that, and what is missing is not the API server's.
+    assert_eq!(page(&socket, "/livez"), Some("ok\n".to_owned()));
+    let missing = page(&socket, "/readyz").unwrap();
+    assert!(missing.starts_with("the dataplane at ") && missing.lines().count() == 1, "{missing}");
 
     server.order("start-api");
     server.admin().apply(&slice("web", &["10.244.1.13"]));

@@ -342,6 +342,9 @@ fn attach(attach: Attach) -> xdp::Attach {
 /// The IPv4 dummy address (RFC 7600, in IANA's registry of special-purpose addresses): never on a wire.
 const DUMMY_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
+/// The variable of the environment that names another place for `/proc/sys/net`: a container's own is read-only.
+const SYSCTL_VARIABLE: &str = "LEVEE_SYSCTL";
+
 /// A way to the kernel, with the port's MAC and MTU.
 fn tap(port: &PlannedPort<'_>) -> Result<TapDevice, BootError> {
     let tap = port.tell(TapDevice::create("levee-tap%d"))?;
@@ -359,9 +362,14 @@ fn tap(port: &PlannedPort<'_>) -> Result<TapDevice, BootError> {
         ("ipv6", "accept_ra", "0"),
         ("ipv6", "disable_ipv6", "0"),
     ];
+    let sysctl = std::env::var(SYSCTL_VARIABLE).unwrap_or_else(|_| "/proc/sys/net".to_owned());
     for (family, key, value) in settings {
-        if let Err(error) = std::fs::write(format!("/proc/sys/net/{family}/conf/{name}/{key}"), value) {
-            tracing::debug!(%error, name, key, "could not be set");
+        match std::fs::write(format!("{sysctl}/{family}/conf/{name}/{key}"), value) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                tracing::debug!(%error, name, key, "is not there");
+            }
+            Err(error) => tracing::warn!(%error, name, key, value, "could not be set"),
+            Ok(()) => {}
         }
     }
     port.tell(tap.set_address(DUMMY_ADDRESS))?;

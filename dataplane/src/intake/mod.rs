@@ -10,7 +10,8 @@
 //! `curl --unix-socket /run/levee/dataplane.sock http://levee/v1/status` is a full client; `/openapi.json` describes
 //! everything. Whoever can open the socket may read; [`rights`] says who may program.
 //!
-//! [`metrics`] are a page of the same, for Prometheus, which may also be read by TCP: nothing else is.
+//! [`metrics`] are a page of the same, for Prometheus, and [`probes`] two for a supervisor; these may also be read by TCP: nothing
+//! else is.
 //!
 //! What a client can cost is bounded: connections ([`limits`]), time (headers, body, each write), and memory (bodies are
 //! cut off while they stream in). It runs on one slow thread and speaks for a [`Subject`], a trait, so that all of it is
@@ -18,6 +19,7 @@
 
 pub mod limits;
 pub mod metrics;
+pub mod probes;
 pub mod rights;
 mod routes;
 mod server;

@@ -30,7 +30,7 @@ use utoipa_axum::routes;
 
 use super::rights::Rights;
 use super::subject::{FlowCursor, Refusal, Subject};
-use super::{limits, metrics};
+use super::{limits, metrics, probes};
 
 /// What every handler has.
 #[derive(Clone)]
@@ -63,6 +63,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(events))
         .routes(routes!(explain))
         .routes(routes!(metrics))
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
         .routes(routes!(openapi))
 }
 
@@ -83,14 +85,14 @@ pub(super) fn router(subject: Arc<dyn Subject>) -> Router {
         .with_state(app)
 }
 
-/// The service behind the TCP listener of metrics: two pages, and no way to anything else.
+/// The service behind the TCP listener of metrics: three pages, and no way to anything else.
 pub(super) fn metrics_router(subject: Arc<dyn Subject>) -> Router {
     let app = App { subject, programming: Arc::new(Semaphore::new(0)) };
     Router::new()
         .route("/metrics", get(metrics))
-        // Says that the slow threads still turn; whether all is well is for `GET /v1/health` to say.
-        .route("/livez", get(|| async { "ok\n" }))
-        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "no such path; there are /metrics and /livez") })
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "no such path; there are /metrics, /livez and /readyz") })
         .method_not_allowed_fallback(|| async { refuse(StatusCode::METHOD_NOT_ALLOWED, "this only tells; use GET") })
         .with_state(app)
 }
@@ -169,6 +171,24 @@ async fn metrics(State(app): State<App>) -> Response {
         ([(header::CONTENT_TYPE, levee_api::metrics::CONTENT_TYPE)], page).into_response()
     })
     .await
+}
+
+/// Whether every loop of the process turns: if not, for long, a restart helps. Never depends on a control process or a cluster.
+#[utoipa::path(get, path = "/livez", responses(
+    (status = OK, body = String, content_type = "text/plain"),
+    (status = SERVICE_UNAVAILABLE, body = String, content_type = "text/plain"),
+))]
+async fn livez(State(app): State<App>) -> Response {
+    probes::answer(&probes::live(&app.subject.status()))
+}
+
+/// Whether it does its work: live, and a program runs. `/v1/health` says more.
+#[utoipa::path(get, path = "/readyz", responses(
+    (status = OK, body = String, content_type = "text/plain"),
+    (status = SERVICE_UNAVAILABLE, body = String, content_type = "text/plain"),
+))]
+async fn readyz(State(app): State<App>) -> Response {
+    probes::answer(&probes::ready(&app.subject.status()))
 }
 
 /// This document.

@@ -270,6 +270,8 @@ const ROUTES: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/events", "", 200),
     ("POST", "/v1/explain", r#"{"packet": "tcp 192.0.2.7:1 > 10.96.0.1:80"}"#, 200),
     ("GET", "/metrics", "", 200),
+    ("GET", "/livez", "", 200),
+    ("GET", "/readyz", "", 200),
     ("GET", "/openapi.json", "", 200),
 ];
 
@@ -399,7 +401,7 @@ async fn metrics_have_a_help_and_a_type_for_each_family_and_a_bound_for_frontend
 }
 
 #[tokio::test]
-async fn by_tcp_there_are_metrics_and_a_probe_and_nothing_else() {
+async fn by_tcp_there_are_metrics_and_probes_and_nothing_else() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -417,7 +419,13 @@ async fn by_tcp_there_are_metrics_and_a_probe_and_nothing_else() {
     assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(levee_api::metrics::parse(page).unwrap().len() > 100);
     assert!(ask("GET", "/livez").await.ends_with("\r\n\r\nok\n"));
-    for (method, path, _, _) in ROUTES.iter().filter(|(_, path, ..)| *path != "/metrics") {
+    let unready = ask("GET", "/readyz").await;
+    assert!(
+        unready.starts_with("HTTP/1.1 503 ") && unready.ends_with("\r\n\r\nnothing was programmed yet\n"),
+        "{unready}"
+    );
+    for (method, path, _, _) in ROUTES.iter().filter(|(_, path, ..)| !["/metrics", "/livez", "/readyz"].contains(path))
+    {
         let answer = ask(method, path).await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{method} {path}: {answer}");
     }

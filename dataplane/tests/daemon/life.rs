@@ -104,7 +104,9 @@ fn metrics_say_what_the_other_paths_say_and_need_no_rights() {
         assert_eq!(told(&page, "levee_program_apply_seconds_count", "kind", "full"), Some(1.0));
         assert_eq!(told(&page, "levee_worker_generation", "worker", "0"), Some(1.0));
         assert_eq!(told(&page, "levee_port_up", "port", "eth0"), Some(1.0));
-        assert_eq!(inside(pid, "curl -sS -m 10 http://127.0.0.1:9464/livez"), "ok\n");
+        for probe in ["livez", "readyz"] {
+            assert_eq!(inside(pid, &format!("curl -sS -m 10 http://127.0.0.1:9464/{probe}")), "ok\n");
+        }
         assert_eq!(daemon.ask("GET", "/metrics", "").0, 200);
 
         // A second one for the same address says so, and ends.

@@ -3,6 +3,7 @@
 mod check;
 mod counters;
 mod documents;
+mod drain;
 mod events;
 mod explain;
 mod flow;
@@ -35,6 +36,7 @@ pub(crate) fn run(Arguments { common, command }: Arguments) -> Result<(), Failur
         Command::Program(command) => program::run(dataplane, format, command),
         Command::Check { files, here } => check::run(format, &files, here),
         Command::Explain(question) => explain::run(dataplane, format, question),
+        Command::Drain { at_most } => drain::run(&common.control_socket, at_most),
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { out } => documents::man(out.as_deref()),
     }

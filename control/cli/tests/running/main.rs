@@ -3,6 +3,7 @@
 
 mod answers;
 mod double;
+mod drain;
 mod failures;
 mod server;
 mod streams;
