@@ -21,6 +21,9 @@ impl Address {
     /// `0.0.0.0`.
     pub const UNSPECIFIED_V4: Address = Address::v4(0);
 
+    /// `::`.
+    pub const UNSPECIFIED_V6: Address = Address::v6(0);
+
     /// From the 32 bits of an IPv4 address, host order.
     #[must_use]
     pub const fn v4(bits: u32) -> Self {

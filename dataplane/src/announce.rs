@@ -1,19 +1,19 @@
-//! When levee speaks up by itself: gratuitous ARP, so that switches know the node's MAC and neighbours know who has an
+//! When levee speaks up by itself: gratuitous ARP and unsolicited neighbour advertisements, so that switches know the node's MAC and neighbours know who has an
 //! address now. Pure: it says what is due, the director has a worker send it.
 //!
 //! | what | when | how often |
 //! |---|---|---|
-//! | everything of ours: the node's addresses on the uplink, local pods, announced VIPs | at start, and when an uplink comes up | twice, 2 s apart |
+//! | everything of ours: the node's IPv4 addresses on the uplink, local pods, announced VIPs | at start, and when an uplink comes up | twice, 2 s apart |
 //! | one address | when we gain it | twice, 2 s apart |
-//! | one address | when somebody else claims it | once, at most every 10 s (RFC 5227, 2.4 (b)) |
-//! | the node's MAC | every `announce_interval` | one frame for each uplink: the node's first address there, or else a VIP or pod |
+//! | one address | when somebody else claims it | once, at most every 10 s (RFC 5227, 2.4 (b); for IPv6 likewise) |
+//! | the node's MAC | every `announce_interval` | one frame for each uplink: the node's first IPv4 address there, or else a VIP or pod |
 //!
 //! Twice, 2 s apart, is RFC 5227's ANNOUNCE_NUM and ANNOUNCE_INTERVAL (section 1.1): a frame can be lost, and a port that has just come up may
-//! not forward yet. For the refresh a single broadcast frame is enough: every switch of the fabric sees it with the node's MAC as its
+//! not forward yet. RFC 4861, 7.2.6, allows three for IPv6, at least a second apart. For the refresh a single broadcast frame is enough: every switch of the fabric sees it with the node's MAC as its
 //! source, which is all that a switch learns from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::verdict::PortId;
@@ -27,14 +27,14 @@ const AT_ONCE: usize = 32;
 /// What a port could announce.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ours {
-    /// Uplinks that are up, each with the node's own addresses on it.
-    pub uplinks: BTreeMap<PortId, Vec<Ipv4Addr>>,
+    /// Uplinks that are up, each with the node's own IPv4 addresses on it.
+    pub uplinks: BTreeMap<PortId, Vec<IpAddr>>,
     /// Pods of this node and VIPs that are announced: known on every uplink.
-    pub addresses: BTreeSet<Ipv4Addr>,
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 impl Ours {
-    fn on(&self, port: PortId) -> impl Iterator<Item = Ipv4Addr> + '_ {
+    fn on(&self, port: PortId) -> impl Iterator<Item = IpAddr> + '_ {
         self.uplinks.get(&port).into_iter().flatten().chain(&self.addresses).copied()
     }
 }
@@ -45,7 +45,7 @@ pub struct Announcer {
     interval: Duration,
     ours: Ours,
     /// Due at, and what.
-    queue: BTreeSet<(Instant, PortId, Ipv4Addr)>,
+    queue: BTreeSet<(Instant, PortId, IpAddr)>,
     refresh: Instant,
 }
 
@@ -63,12 +63,12 @@ impl Announcer {
         }
         let mut new = Vec::new();
         for port in ours.uplinks.keys() {
-            let known: BTreeSet<Ipv4Addr> =
+            let known: BTreeSet<IpAddr> =
                 if self.ours.uplinks.contains_key(port) { self.ours.on(*port).collect() } else { BTreeSet::new() };
             new.extend(ours.on(*port).filter(|address| !known.contains(address)).map(|address| (*port, address)));
         }
         self.ours = ours;
-        let still: BTreeSet<(PortId, Ipv4Addr)> =
+        let still: BTreeSet<(PortId, IpAddr)> =
             self.ours.uplinks.keys().flat_map(|port| self.ours.on(*port).map(|address| (*port, address))).collect();
         // What is no longer ours must not be said again.
         self.queue.retain(|(_, port, address)| still.contains(&(*port, *address)));
@@ -79,7 +79,7 @@ impl Announcer {
     }
 
     /// What is due, at most a few; ask again soon.
-    pub fn due(&mut self, now: Instant) -> Vec<(PortId, Ipv4Addr)> {
+    pub fn due(&mut self, now: Instant) -> Vec<(PortId, IpAddr)> {
         if now >= self.refresh {
             self.refresh = now + self.interval;
             for port in self.ours.uplinks.keys() {
@@ -99,7 +99,7 @@ impl Announcer {
     }
 
     /// Due (again): it could not be sent, or is to be defended.
-    pub fn again(&mut self, port: PortId, address: Ipv4Addr, now: Instant) {
+    pub fn again(&mut self, port: PortId, address: IpAddr, now: Instant) {
         self.queue.insert((now, port, address));
     }
 
@@ -118,8 +118,8 @@ mod tests {
     const OTHER: PortId = PortId(1);
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn address(last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(192, 0, 2, last)
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
     }
 
     fn ours(uplinks: &[(PortId, &[u8])], addresses: &[u8]) -> Ours {

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   link layer    whose frame is it?           another station's, a group's
-//!   ARP           who is asked for?            ours on the fabric; not on this node, on the pods' side
+//!   ARP, ND       who is asked for?            ours on the fabric; not on this node, on the pods' side
 //!   destination   a VIP? a shared port?        a service, a ping, a closed port
 //!                 a SNAT port?                 a reply of a translated flow
 //!   source        a service's backend?         perhaps a reply
@@ -13,15 +13,16 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod resolution;
+
 use levee_api::net::{Mac, Role};
 
 use crate::address::Address;
-use crate::headers::{Arp, ArpOperation, Fragment, Headers, Ip, Network, Ports, Transport};
+use crate::headers::{Fragment, Headers, Ip, Network, Ports, Transport};
 use crate::reason::Reason;
 use crate::tables::service::{BackendKey, Frontend, FrontendKey};
 use crate::tables::{Owner, Port, Tables};
 use crate::verdict::{Endpoint, PortId};
-use crate::wire::icmp;
 
 /// What a frame is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +31,11 @@ pub enum Class {
     Ends(Reason),
     /// The kernel's.
     Kernel,
-    /// An ARP request that we answer with the node's MAC.
-    ArpAnswer,
+    /// An ARP request or neighbour solicitation that we answer with the node's MAC.
+    IsAt {
+        /// For somebody else: a pod, or what lies beyond us.
+        proxied: bool,
+    },
     /// To a frontend of a service.
     Service(Frontend),
     /// A ping to a VIP.
@@ -83,12 +87,8 @@ pub fn classify(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
             }
             self::ip(headers, ip, tables, port)
         }
-        Network::Arp(arp) => match port.role {
-            Role::Uplink => arp_from_fabric(arp, tables, port),
-            Role::Pods => arp_from_pods(arp, tables),
-            // There is no ARP on that link.
-            Role::Host => Class::Ends(Reason::ArpIgnored),
-        },
+        Network::Arp(arp) => resolution::arp(arp, tables, port),
+        Network::Discovery(discovery) => resolution::discovery(headers, discovery, tables, port),
         Network::Other if port.role == Role::Pods && headers.destination.is_broadcast() => {
             Class::Ends(Reason::PodBroadcast)
         }
@@ -110,50 +110,8 @@ fn not_ours(port: &Port, from_pods: Reason) -> Class {
     }
 }
 
-/// RFC 826, with RFC 5227's cases: a probe (sender 0.0.0.0) for an address of ours is answered, for it is in use; an
-/// announcement (sender is target) of an address of ours by somebody else is a conflict.
-fn arp_from_fabric(arp: &Arp, tables: &Tables, port: &Port) -> Class {
-    let ours = |address: Address| {
-        let owner = tables.owner(address);
-        // SNAT addresses that are also the kernel's are answered for by the kernel.
-        owner.announce || owner.snat && !owner.kernel || tables.is_local_pod(address, owner)
-    };
-    if ours(arp.sender) && arp.sender_mac != port.mac {
-        return Class::Ends(Reason::ArpConflict);
-    }
-    match arp.operation {
-        ArpOperation::Request if arp.sender != arp.target && ours(arp.target) => Class::ArpAnswer,
-        _ if port.passes => Class::Kernel,
-        _ => Class::Ends(Reason::ArpIgnored),
-    }
-}
-
-/// Nothing of a pod's ARP leaves the node. What is not on this node is answered for; what is, answers itself.
-fn arp_from_pods(arp: &Arp, tables: &Tables) -> Class {
-    let sender = tables.owner(arp.sender);
-    if sender.vip || sender.snat && !sender.kernel {
-        return Class::Ends(Reason::ArpConflict);
-    }
-    if arp.operation == ArpOperation::Reply || arp.sender == arp.target {
-        return Class::Ends(Reason::PodArpKept);
-    }
-    let target = tables.owner(arp.target);
-    let elsewhere = !target.kernel && !tables.is_local_pod(arp.target, target);
-    // A probe asks whether an address is free. We know that of our own addresses; a pod that is just being made asks for
-    // one that no table has yet, and "taken" would be a lie that keeps it from starting.
-    let probe = arp.sender == Address::UNSPECIFIED_V4;
-    let known = target.vip || target.snat;
-    if elsewhere && (!probe || known) { Class::ArpAnswer } else { Class::Ends(Reason::PodArpKept) }
-}
-
-/// What IPv6 has and IPv4 has not: neighbour discovery inside of IP, and addresses that no router forwards. The rest is the
-/// same for both.
+/// What IPv6 has and IPv4 has not: addresses that no router forwards from or to. The rest is the same for both.
 fn ipv6(headers: &Headers, ip: &Ip, port: &Port) -> Option<Class> {
-    if let Transport::Icmp(icmp) = ip.transport
-        && icmp::v6::is_neighbour_discovery(icmp.kind)
-    {
-        return Some(not_ours(port, Reason::PodNdpKept));
-    }
     if headers.destination.is_multicast() {
         return None;
     }
@@ -241,9 +199,8 @@ fn frontend<'a>(ip: &Ip, tables: &'a Tables, from: Role) -> Option<&'a Frontend>
 
 /// A packet to a VIP that is no frontend's.
 fn vip(ip: &Ip) -> Class {
-    let echo_request = if ip.source.is_v4() { icmp::v4::ECHO_REQUEST } else { icmp::v6::ECHO_REQUEST };
     match ip.transport {
-        Transport::Icmp(icmp) if icmp.kind == echo_request && icmp.code == 0 => Class::Ping,
+        Transport::Icmp(icmp) if icmp.asks_for_echo(ip.source.is_v4()) => Class::Ping,
         Transport::Icmp(_) if ip.is_error() => Class::Error(Plain::Nowhere(Reason::IcmpNoFlow)),
         Transport::Icmp(_) => Class::Ends(Reason::VipIcmp),
         Transport::Tcp(_) | Transport::Udp(_) | Transport::Sctp(_) => Class::ClosedPort,

@@ -55,13 +55,15 @@ counters! {
     Waiting = "waiting",
     /// ARP requests answered.
     ArpAnswered = "arp_answered",
+    /// Neighbour solicitations answered.
+    NdpAnswered = "ndp_answered",
     /// Pings to VIPs answered.
     EchoAnswered = "echo_answered",
     /// TCP resets sent.
     ResetsSent = "resets_sent",
     /// ICMP port unreachable sent.
     UnreachablesSent = "unreachables_sent",
-    /// Frames of levee's own sent: gratuitous ARP.
+    /// Frames of levee's own sent: gratuitous ARP and unsolicited neighbour advertisements.
     Announced = "announced",
     /// Frames of levee's own that found no room on their way out. Announcements are repeated.
     NotAnnounced = "not_announced",

@@ -32,7 +32,7 @@ pub struct Memory {
     pub flows: Flows,
     /// Session affinity.
     pub affinities: Affinities,
-    /// ARP answers by asker.
+    /// ARP and neighbour discovery answers by asker.
     pub arp: Limit,
     /// RST, unreachable and echo answers by sender.
     pub replies: Limit,
@@ -81,13 +81,16 @@ pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut 
     match (class, &headers.network) {
         (Class::Ends(reason), _) => dropped(*reason),
         (Class::Kernel, _) => Decision::Ends(Verdict::Pass),
-        (Class::ArpAnswer, Network::Arp(arp)) => {
-            let source = u64::from_be_bytes(mac_word(headers.source)) ^ arp.sender.bits() as u64;
-            if !memory.arp.take(source, scene.now) {
-                return dropped(Reason::ArpRateLimited);
-            }
+        (Class::IsAt { .. }, Network::Arp(arp)) if !asked_too_often(headers, arp.sender, scene, memory) => {
             answer(scene, |mac| Reply::ArpIsAt { mac })
         }
+        (Class::IsAt { .. }, Network::Arp(_)) => dropped(Reason::ArpRateLimited),
+        (Class::IsAt { proxied }, Network::Discovery(asked))
+            if !asked_too_often(headers, asked.source, scene, memory) =>
+        {
+            answer(scene, |mac| Reply::NeighbourIsAt { mac, proxied: *proxied })
+        }
+        (Class::IsAt { .. }, Network::Discovery(_)) => dropped(Reason::NdpRateLimited),
         (Class::Plain(plain), _) => forward_plain(plain, headers, scene),
         (Class::Ping, Network::Ip(ip)) => limited(ip, scene, memory, |mac| Reply::Echo { mac }),
         (Class::ClosedPort, Network::Ip(ip)) => reject(ip, scene, memory),
@@ -114,6 +117,12 @@ pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut 
 #[must_use]
 pub fn owner(client: Address, tables: &Tables) -> usize {
     if tables.workers <= 1 { 0 } else { spread(MAGLEV_KEY.address(client, 1), tables.workers) }
+}
+
+/// Whether a station has had its share of answers about addresses.
+fn asked_too_often(headers: &Headers, sender: Address, scene: &Scene<'_>, memory: &mut Memory) -> bool {
+    let [_, low] = sender.halves();
+    !memory.arp.take(u64::from_be_bytes(mac_word(headers.source)) ^ low, scene.now)
 }
 
 fn mac_word(mac: Mac) -> [u8; 8] {

@@ -119,6 +119,7 @@ fn fate(decision: &Decision, class: &Class) -> (Fate, &'static str) {
         },
         Decision::Ends(Verdict::Hairpin(Reply::Echo { .. })) => (Fate::Hairpin, "ping"),
         Decision::Ends(Verdict::Hairpin(Reply::ArpIsAt { .. })) => (Fate::Hairpin, "arp"),
+        Decision::Ends(Verdict::Hairpin(Reply::NeighbourIsAt { .. })) => (Fate::Hairpin, "ndp"),
         Decision::Ends(Verdict::Pass) => (Fate::Pass, "kernel"),
         Decision::Ends(Verdict::Drop(reason)) => (Fate::Drop, reason.name()),
     }

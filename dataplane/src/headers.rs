@@ -45,7 +45,9 @@ pub struct Vlans {
 pub enum Network {
     /// IPv4 over Ethernet ARP (RFC 826).
     Arp(Arp),
-    /// IPv4 or IPv6.
+    /// ICMPv6 Neighbour Discovery (RFC 4861): to IPv6 what ARP is to IPv4.
+    Discovery(Discovery),
+    /// IPv4 or IPv6, apart from Neighbour Discovery.
     Ip(Ip),
     /// Anything else.
     Other,
@@ -73,6 +75,40 @@ pub enum ArpOperation {
     Request,
     /// 2.
     Reply,
+}
+
+/// A message of Neighbour Discovery: right in every respect of RFC 4861, 7.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Discovery {
+    /// What it does.
+    pub kind: DiscoveryKind,
+    /// IPv6 source; `::` if somebody asks whether an address is free (RFC 4862, 5.4).
+    pub source: Address,
+    /// IPv6 destination.
+    pub destination: Address,
+    /// The address that is asked for, or told about; `::` in messages of and to routers.
+    pub target: Address,
+    /// The MAC of the target, of advertisements and redirects, else of the source, if an option names it.
+    pub mac: Option<Mac>,
+    /// Where the ICMPv6 message starts.
+    pub l4: u16,
+    /// Where it ends.
+    pub end: u16,
+}
+
+/// Which message it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiscoveryKind {
+    /// Are there routers?
+    RouterSolicitation,
+    /// I am a router, and these are your prefixes.
+    RouterAdvertisement,
+    /// Who has this address?
+    Solicitation,
+    /// I have this address.
+    Advertisement,
+    /// There is a better way to this address.
+    Redirect,
 }
 
 /// An IP header of either family.
@@ -217,6 +253,16 @@ impl Ip {
             Transport::Icmp(Icmp { kind, .. }) => matches!(kind, 1..=4),
             _ => false,
         }
+    }
+}
+
+impl Icmp {
+    /// A ping, of ICMP if `v4`, else of ICMPv6.
+    #[must_use]
+    pub const fn asks_for_echo(&self, v4: bool) -> bool {
+        const ECHO_REQUEST: u8 = 8;
+        const ECHO_REQUEST_V6: u8 = 128;
+        self.kind == (if v4 { ECHO_REQUEST } else { ECHO_REQUEST_V6 }) && self.code == 0
     }
 }
 

@@ -41,6 +41,15 @@ reasons! {
     SourceMacInvalid = "source_mac_invalid",
     /// ARP that is not Ethernet and IPv4, of a wrong size, or of an operation other than request and reply.
     ArpMalformed = "arp_malformed",
+    /// Neighbour discovery with a hop limit other than 255: it may have come from another link (RFC 4861, 3.1).
+    NdpHopLimit = "ndp_hop_limit",
+    /// Neighbour discovery whose checksum is wrong.
+    NdpChecksum = "ndp_checksum",
+    /// Neighbour discovery with an option of length 0, one that goes past the message, more of them than anybody sends (32), or a MAC that is
+    /// not Ethernet's.
+    NdpOption = "ndp_option",
+    /// Neighbour discovery that is cut short or fragmented, has a code, asks for a group, or breaks another rule of RFC 4861, 7.1.
+    NdpMalformed = "ndp_malformed",
     /// IPv4 header with a wrong version, a header length under 20 bytes or past the packet, or a length past the frame.
     Ipv4Malformed = "ipv4_malformed",
     /// IPv4 header whose checksum is wrong.
@@ -71,12 +80,20 @@ reasons! {
     PodMulticast = "pod_multicast",
     /// ARP from a pod that needs no answer from us: its target is on this node, or it is an announcement. Never leaves.
     PodArpKept = "pod_arp_kept",
-    /// Neighbour discovery from a pod that needs no answer from us. Never leaves.
+    /// Neighbour discovery from a pod that needs no answer from us: its target is on this node, or it only tells something. Never leaves.
     PodNdpKept = "pod_ndp_kept",
+    /// A router advertisement from a pod, who is no router: never trusted, and never leaves. Find the pod.
+    PodRouterAdvertisement = "pod_router_advertisement",
+    /// An ICMPv6 redirect from a pod: never trusted, and never leaves. Find the pod.
+    PodRedirect = "pod_redirect",
     /// ARP on an uplink that needs no answer from us: an announcement or reply about somebody else.
     ArpIgnored = "arp_ignored",
+    /// Neighbour discovery on an uplink that needs no answer from us.
+    NdpIgnored = "ndp_ignored",
     /// Somebody else says that an address of ours is at their MAC: see `levee status` and the events for who.
     ArpConflict = "arp_conflict",
+    /// The same in neighbour discovery.
+    NdpConflict = "ndp_conflict",
     /// An ICMP message to a VIP that is neither a ping nor an error about a packet: redirects, source quench, answers.
     VipIcmp = "vip_icmp",
     /// An ICMP error with a wrong checksum, or that does not quote an IP header and 8 bytes of transport.
@@ -93,6 +110,8 @@ reasons! {
     IcmpRateLimited = "icmp_rate_limited",
     /// More ARP from one source than `arp.rate` allows.
     ArpRateLimited = "arp_rate_limited",
+    /// More neighbour solicitations from one source than `arp.rate` allows.
+    NdpRateLimited = "ndp_rate_limited",
     /// A packet between pods of this node that the bridge flooded to us; the bridge delivers it itself.
     PodToPod = "pod_to_pod",
     /// No route to the destination.
@@ -130,7 +149,7 @@ reasons! {
     ReplyRateLimited = "reply_rate_limited",
     /// A RST, or an ICMP error, in answer to which nothing may be sent (RFC 9293, 3.5.2; RFC 1122, 3.2.2).
     NoReplyAllowed = "no_reply_allowed",
-    /// The rewritten frame broke the contract of the uplink: source MAC not the node's, in Ethernet or ARP. A bug; report it.
+    /// The rewritten frame broke the contract of the uplink: source MAC not the node's, in Ethernet, ARP or neighbour discovery. A bug; report it.
     UplinkContract = "uplink_contract",
     /// The destination MAC of a frame to an uplink is a group address without leave, or all zero. A bug; report it.
     DestinationContract = "destination_contract",

@@ -56,6 +56,13 @@ pub enum Reply {
         /// The node's MAC.
         mac: Mac,
     },
+    /// Neighbour advertisement: the asked-for address is at `mac` (RFC 4861, 7.2.4). Sent from `mac`.
+    NeighbourIsAt {
+        /// The node's MAC.
+        mac: Mac,
+        /// Answered for somebody else, whose own answer would count for more: the override flag is 0 (RFC 4861, 7.2.8).
+        proxied: bool,
+    },
     /// ICMP or ICMPv6 echo reply (RFC 792, RFC 4443), same identifier, sequence and data.
     Echo {
         /// The node's MAC, which the answer is sent from.

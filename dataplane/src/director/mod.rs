@@ -16,7 +16,7 @@
 mod shares;
 mod steering;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ use crate::headers::Vlans;
 use crate::intake::Refusal;
 use crate::mem::publication::Publisher;
 use crate::neighbours::{self, Asking, Update};
-use crate::rewrite::announce::gratuitous_arp;
+use crate::rewrite::announce::{self, announcement};
 use crate::tables::Tables;
 use crate::tables::master::{self, Master};
 use crate::verdict::PortId;
@@ -286,9 +286,7 @@ impl Director {
                         format!("{mac} on {name} says that it has {address}, which is ours; find and stop it");
                     self.events.record(Kind::AddressConflict, message);
                     // RFC 5227, 2.4 (b): defended with one announcement, at most every DEFEND_INTERVAL.
-                    if let IpAddr::V4(v4) = address {
-                        self.announcer.again(port, v4, now);
-                    }
+                    self.announcer.again(port, address, now);
                 }
             }
         }
@@ -355,12 +353,11 @@ impl Director {
 
     /// What announcements may be about.
     fn ours(&self) -> Ours {
-        let v4 = |address: IpAddr| match address {
-            IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_unspecified() => Some(v4),
-            _ => None,
-        };
-        let own = |port| -> Vec<Ipv4Addr> {
-            self.addresses.iter().filter(|own| own.port == Some(port)).filter_map(|own| v4(own.address)).collect()
+        // The node's own IPv6 addresses are the kernel's to advertise: only it knows whether the node is a router, and to say
+        // that it is none would take it out of others' lists of routers (RFC 4861, 7.2.5).
+        let own = |port| -> Vec<IpAddr> {
+            let own = self.addresses.iter().filter(|own| own.port == Some(port) && own.address.is_ipv4());
+            own.map(|own| own.address).filter(|own| !own.is_loopback() && !own.is_unspecified()).collect()
         };
         let ports = self.master.tables().ports.iter().zip(0..);
         Ours {
@@ -368,7 +365,7 @@ impl Director {
                 .filter(|(port, id)| port.role == Role::Uplink && self.shares.link_state(PortId(*id)).up)
                 .map(|(_, id)| (PortId(id), own(PortId(id))))
                 .collect(),
-            addresses: self.master.announced().into_iter().chain(self.master.pods()).filter_map(v4).collect(),
+            addresses: self.master.announced().into_iter().chain(self.master.pods()).collect(),
         }
     }
 
@@ -379,8 +376,8 @@ impl Director {
         }
         for (port, address) in self.announcer.due(now) {
             let Some(mac) = self.master.tables().port(port).map(|port| port.mac) else { continue };
-            let mut frame = [0; 60];
-            let Some(length) = gratuitous_arp(mac, address, Vlans::default(), &mut frame) else { continue };
+            let mut frame = [0; announce::ROOM];
+            let Some(length) = announcement(mac, address, Vlans::default(), &mut frame) else { continue };
             let sent = self.handles.first().is_some_and(|handle| {
                 handle.ask(Command::Inject(port, frame.get(..length).unwrap_or_default().into())).is_ok()
             });

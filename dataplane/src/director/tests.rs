@@ -6,6 +6,8 @@ use af_xdp::{FrameSize, Umem, UmemConfig};
 use levee_api::net::{Mac, PortRange};
 use levee_api::program::{Local, Pod, Vip};
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::decide::Memory;
 use crate::flows::affinity::Affinities;

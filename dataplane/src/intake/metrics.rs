@@ -46,6 +46,7 @@ families! {
     TAKEN_OVER = Family::counter("levee_taken_over_frames_total", Counter::TakenOver.meaning());
     UNTRACKED = Family::counter("levee_untracked_frames_total", Counter::Untracked.meaning());
     ARP_ANSWERED = Family::counter("levee_arp_answered_total", Counter::ArpAnswered.meaning());
+    NDP_ANSWERED = Family::counter("levee_ndp_answered_total", Counter::NdpAnswered.meaning());
     ECHO_ANSWERED = Family::counter("levee_echo_answered_total", Counter::EchoAnswered.meaning());
     RESETS_SENT = Family::counter("levee_resets_sent_total", Counter::ResetsSent.meaning());
     UNREACHABLES_SENT = Family::counter("levee_unreachables_sent_total", Counter::UnreachablesSent.meaning());
@@ -134,6 +135,7 @@ fn place(counter: Counter) -> Place {
         Counter::TakenOver => &TAKEN_OVER,
         Counter::Waiting => &WAITING,
         Counter::ArpAnswered => &ARP_ANSWERED,
+        Counter::NdpAnswered => &NDP_ANSWERED,
         Counter::EchoAnswered => &ECHO_ANSWERED,
         Counter::ResetsSent => &RESETS_SENT,
         Counter::UnreachablesSent => &UNREACHABLES_SENT,

@@ -1,8 +1,8 @@
 //! IPv6 (RFC 8200), down the chain of its extension headers.
 
-use super::{Link, transport};
+use super::{Link, ndp, transport};
 use crate::address::Address;
-use crate::headers::{Fragment, Headers, Ip, Network, Transport};
+use crate::headers::{Discovery, Fragment, Headers, Ip, Network, Transport};
 use crate::reason::Reason;
 use crate::wire::icmp;
 use crate::wire::ipv6::{
@@ -36,6 +36,13 @@ pub(super) fn parse(packet: &[u8], link: Link<'_>) -> Result<Headers, Reason> {
     } else {
         transport::parse(chain.next, icmp::PROTOCOL_V6, chain.fragment, chain.rest, |transport| transport)?
     };
+    let (l4, end) = (link.l3 + (end - chain.rest.len()) as u16, link.l3 + end as u16);
+    if let Transport::Icmp(icmp) = transport
+        && ndp::is(icmp.kind)
+    {
+        let discovery = ndp::parse(&header, chain.fragment, chain.rest)?;
+        return Ok(link.carrying(Network::Discovery(Discovery { l4, end, ..discovery })));
+    }
     Ok(link.carrying(Network::Ip(Ip {
         source,
         destination,
@@ -43,8 +50,8 @@ pub(super) fn parse(packet: &[u8], link: Link<'_>) -> Result<Headers, Reason> {
         ttl: header.hop_limit(),
         tos: header.traffic_class(),
         fragment: chain.fragment,
-        l4: link.l3 + (end - chain.rest.len()) as u16,
-        end: link.l3 + end as u16,
+        l4,
+        end,
         transport,
     })))
 }

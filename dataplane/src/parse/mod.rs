@@ -3,14 +3,14 @@
 //! ```text
 //!  frame ─► ethernet, VLAN tags (here) ─┬─► arp (here)
 //!                                       ├─► ipv4 ─┬─► transport ─► Headers
-//!                                       └─► ipv6 ─┘
+//!                                       └─► ipv6 ─┴─► ndp (neighbour discovery)
 //!                     any of them may end in a Reason
 //! ```
 //!
 //! Judged here is form alone: versions, lengths, the IPv4 header checksum, addresses that cannot be on a wire in any
 //! network (a group as source MAC, IPv4-mapped IPv6). Whether an address may be a source *here* is policy, and `decide`'s:
 //! DHCP and ARP probes rightly come from 0.0.0.0. Transport checksums are not verified: they are end to end, and levee
-//! updates them without ever making a wrong one right.
+//! updates them without ever making a wrong one right. Neighbour Discovery, which ends here, is.
 //!
 //! Never: a table, a socket, an allocation, a panic on any input.
 
@@ -18,6 +18,7 @@
 
 mod ipv4;
 mod ipv6;
+mod ndp;
 mod quote;
 mod transport;
 

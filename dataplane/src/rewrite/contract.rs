@@ -1,14 +1,17 @@
 //! The last look at a frame before it leaves an uplink.
 //!
 //! It reads the bytes themselves, not what any stage believes about them: it is there for the bug in those stages. What it
-//! cannot see through, it refuses. Neighbour Discovery, which carries MACs in options, is not looked into yet: `classify`
-//! lets none come this far.
+//! cannot see through, it refuses; but what is behind a routing header that is not at its end, or in a later fragment, is not for
+//! those on this link to read.
 
 use levee_api::net::Mac;
 
 use crate::reason::Reason;
 use crate::wire::arp::ArpPacket;
 use crate::wire::ethernet::{EthernetHeader, LEN, TAG_LEN, VlanTag, ethertype};
+use crate::wire::icmp;
+use crate::wire::ipv6::{ExtensionHeader, FRAGMENT_LEN, FragmentHeader, Ipv6Header, LEN as LEN_V6, OFFSET_MASK, next};
+use crate::wire::ndp::{self, LinkOption};
 
 /// Whether a frame may be sent to a group MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +26,8 @@ pub enum Groups {
 ///
 /// # Errors
 ///
-/// [`UplinkContract`](Reason::UplinkContract): the source is not the node's MAC, in Ethernet or inside ARP, or the frame
+/// [`UplinkContract`](Reason::UplinkContract): the source is not the node's MAC, in Ethernet or inside ARP, or another MAC
+/// stands in Neighbour Discovery, or the frame
 /// is such that one cannot see. [`DestinationContract`](Reason::DestinationContract): the destination is all zero, or a
 /// group without leave.
 #[inline]
@@ -54,7 +58,70 @@ fn payload(mut announced: u16, frame: &[u8], node: Mac) -> Option<()> {
     }
     match announced {
         ethertype::ARP => (ArpPacket::new_checked(rest)?.sender_mac() == node.0).then_some(()),
+        ethertype::IPV6 => ipv6(rest, node),
         announced if ethertype::is_vlan(announced) => None,
         _ => Some(()),
     }
+}
+
+/// Most extension headers that are looked behind; `parse` lets no more pass.
+const MAX_EXTENSIONS: usize = 5;
+
+/// `None` if it is Neighbour Discovery and breaks the contract, or cannot be seen through.
+#[inline]
+fn ipv6(packet: &[u8], node: Mac) -> Option<()> {
+    let header = Ipv6Header::new_checked(packet)?;
+    let payload = packet.get(LEN_V6..LEN_V6 + usize::from(header.payload_length()))?;
+    match header.next_header() {
+        icmp::PROTOCOL_V6 => discovery(payload, node),
+        extension if next::is_extension(extension) => behind(extension, payload, node),
+        _ => Some(()),
+    }
+}
+
+#[cold]
+fn behind(mut announced: u8, mut rest: &[u8], node: Mac) -> Option<()> {
+    for _ in 0..MAX_EXTENSIONS {
+        let length = match announced {
+            next::FRAGMENT => {
+                let header = FragmentHeader::new_checked(rest)?;
+                if header.offset_more() & OFFSET_MASK != 0 {
+                    return Some(());
+                }
+                announced = header.next_header();
+                FRAGMENT_LEN
+            }
+            extension if next::is_extension(extension) => {
+                let header = ExtensionHeader::new_checked(rest)?;
+                if extension == next::ROUTING && header.segments_left() > 0 {
+                    return Some(());
+                }
+                announced = header.next_header();
+                header.header_len()
+            }
+            _ => break,
+        };
+        rest = rest.get(length..)?;
+    }
+    match announced {
+        icmp::PROTOCOL_V6 => discovery(rest, node),
+        announced if next::is_extension(announced) => None,
+        _ => Some(()),
+    }
+}
+
+/// An ICMPv6 message, which may be Neighbour Discovery with MACs in its options (RFC 4861, 4.6.1).
+#[inline]
+fn discovery(message: &[u8], node: Mac) -> Option<()> {
+    let Some(at) = ndp::options_at(*message.first()?) else { return Some(()) };
+    let mut options = message.get(at..)?;
+    while !options.is_empty() {
+        let (this, rest) = options.split_at_checked(ndp::option_len(options)?)?;
+        let link = LinkOption::new_checked(this)?;
+        if ndp::has_mac(link.kind()) && (link.length() != 1 || link.mac() != node.0) {
+            return None;
+        }
+        options = rest;
+    }
+    Some(())
 }

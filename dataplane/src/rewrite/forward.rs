@@ -10,8 +10,10 @@
 //! A zero UDP checksum stays zero. Fragments other than the first have no transport header: theirs is updated in the
 //! first, with the same difference. Ports of ICMP and unknown protocols are ignored.
 
+use levee_api::net::Mac;
+
 use crate::address::Address;
-use crate::headers::{Fragment, Headers, Ip, Network, Transport};
+use crate::headers::{Discovery, Fragment, Headers, Ip, Network, Transport};
 use crate::reason::Reason;
 use crate::verdict::{Endpoint, Rewrite};
 use crate::wire::arp::ArpPacket;
@@ -20,13 +22,14 @@ use crate::wire::ethernet::EthernetHeader;
 use crate::wire::icmp::IcmpHeader;
 use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
+use crate::wire::ndp::{self, LinkOption};
 use crate::wire::sctp::{self, SctpHeader};
 use crate::wire::tcp::TcpHeader;
 use crate::wire::udp::UdpHeader;
 
 /// Rewrites the frame that `headers` were parsed from.
 ///
-/// In ARP the sender's hardware address becomes `rewrite.source_mac` too: an address that no switch has seen as a source
+/// In ARP the sender's hardware address becomes `rewrite.source_mac` too, and so do the MACs in Neighbour Discovery: an address that no switch has seen as a source
 /// must not be taught to anybody.
 ///
 /// # Errors
@@ -44,11 +47,45 @@ pub fn forward(headers: &Headers, rewrite: &Rewrite, frame: &mut [u8]) -> Result
             let mut arp = ArpPacket::new_checked_mut(packet).ok_or(Reason::Runt)?;
             arp.set_sender_mac(rewrite.source_mac.0);
         }
+        Network::Discovery(discovery) => options(discovery, headers.l3, rewrite, packet)?,
         Network::Other => {}
     }
     link.set_destination(rewrite.destination_mac.0);
     link.set_source(rewrite.source_mac.0);
     Ok(())
+}
+
+/// MACs in options of Neighbour Discovery, and what they do to the checksum.
+#[cold]
+fn options(discovery: &Discovery, l3: u16, rewrite: &Rewrite, packet: &mut [u8]) -> Result<(), Reason> {
+    let place = |at: u16| at.checked_sub(l3).map(usize::from).ok_or(Reason::Runt);
+    let message = packet.get_mut(place(discovery.l4)?..place(discovery.end)?).ok_or(Reason::Runt)?;
+    let kind = IcmpHeader::new_checked(message).ok_or(Reason::Runt)?.kind();
+    let (head, mut options) =
+        ndp::options_at(kind).and_then(|at| message.split_at_mut_checked(at)).ok_or(Reason::Runt)?;
+    let new = rewrite.source_mac;
+    let mut update = Update::NONE;
+    while !options.is_empty() {
+        // They were walked when the frame was parsed: nothing is left half done.
+        let length = ndp::option_len(options).ok_or(Reason::Runt)?;
+        let (this, rest) = options.split_at_mut_checked(length).ok_or(Reason::Runt)?;
+        let mut link = LinkOption::new_checked_mut(this).ok_or(Reason::Runt)?;
+        if ndp::has_mac(link.kind()) {
+            update = changed(update, Mac(link.mac()), new);
+            link.set_mac(new.0);
+        }
+        options = rest;
+    }
+    let mut header = IcmpHeader::new_checked_mut(head).ok_or(Reason::Runt)?;
+    let checksum = update.apply(header.checksum());
+    header.set_checksum(checksum);
+    Ok(())
+}
+
+/// What a change of a MAC at an even offset does to the sum over it.
+fn changed(update: Update, old: Mac, new: Mac) -> Update {
+    let words = |Mac([a, b, c, d, e, f]): Mac| [[a, b], [c, d], [e, f]].map(u16::from_be_bytes);
+    words(old).into_iter().zip(words(new)).fold(update, |update, (old, new)| update.u16(old, new))
 }
 
 /// `packet` starts with the IP header, `l3` bytes into the frame.

@@ -6,7 +6,7 @@
 //! | [`fn@error`] | the same in an ICMP error, and the other way round in the packet that it quotes |
 //! | [`fn@reply`] | the frame becomes its own answer: ARP, echo, RST, unreachable |
 //! | [`fn@complete`] | finishes the checksum of a frame whose sender left it to hardware |
-//! | [`announce`] | a gratuitous ARP, from nothing |
+//! | [`announce`] | a gratuitous ARP or an unsolicited neighbour advertisement, from nothing |
 //! | [`fn@contract`] | the last look before an uplink: does the frame show no MAC but the node's? |
 //!
 //! The offsets in [`Headers`](crate::headers::Headers) are used, not trusted: where they do not fit the bytes, the frame
@@ -15,6 +15,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod advertisement;
 pub mod announce;
 mod complete;
 mod contract;

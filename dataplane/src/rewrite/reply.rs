@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  ARP request     |link| ARP |padding|      ►  |link| ARP |zeros|
+//!  solicitation    |link| IPv6 options | ICMPv6 | ►  |link| IPv6 | advertisement |
 //!  echo request    |link| IP options | ICMP | ►  |link| IP | ICMP |
 //!  TCP segment     |link| IP options | TCP … | ► |link| IP | TCP: RST |zeros|
 //!  anything else   |link| IP packet … |      ►  |link| IP | ICMP: unreachable | start of the IP packet |
@@ -14,8 +15,11 @@
 
 use levee_api::net::Mac;
 
-use super::PacketBuf;
-use crate::headers::{Arp, ArpOperation, Fragment, Headers, Icmp, Ip, Network, Tcp, Transport, tcp_flags};
+use super::{PacketBuf, advertisement};
+use crate::address::Address;
+use crate::headers::{
+    Arp, ArpOperation, Discovery, DiscoveryKind, Fragment, Headers, Icmp, Ip, Network, Tcp, Transport, tcp_flags,
+};
 use crate::reason::Reason;
 use crate::verdict::Reply;
 use crate::wire::arp::{self, ArpPacket};
@@ -24,6 +28,7 @@ use crate::wire::ethernet::{EthernetHeader, MIN_FRAME};
 use crate::wire::icmp::{self, IcmpHeader};
 use crate::wire::ipv4::{self, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
+use crate::wire::ndp::{self, flag};
 use crate::wire::tcp::{self, TcpHeader};
 
 /// TTL of what levee says itself (IANA, "IP Time To Live Parameter").
@@ -47,6 +52,10 @@ pub fn reply(headers: &Headers, reply: &Reply, packet: &mut PacketBuf<'_>) -> Re
     let mac = match (reply, &headers.network) {
         (Reply::ArpIsAt { mac }, Network::Arp(arp)) => {
             arp_is_at(headers, arp, *mac, packet)?;
+            mac
+        }
+        (Reply::NeighbourIsAt { mac, proxied }, Network::Discovery(asked)) => {
+            neighbour_is_at(headers, asked, *mac, *proxied, packet)?;
             mac
         }
         (Reply::Echo { mac }, Network::Ip(ip)) => {
@@ -92,6 +101,30 @@ fn arp_is_at(headers: &Headers, request: &Arp, mac: Mac, packet: &mut PacketBuf<
     arp.set_sender_mac(mac.0);
     arp.set_sender(target.to_bits());
     Ok(())
+}
+
+/// RFC 4861, 7.2.4. A probe from `::` is answered to all nodes, but to the asker's MAC (RFC 6085): nobody else is to hear it.
+/// The router flag is 0: what is answered for are hosts, and what lies beyond us is said by nobody to be a router.
+fn neighbour_is_at(
+    headers: &Headers,
+    asked: &Discovery,
+    mac: Mac,
+    proxied: bool,
+    packet: &mut PacketBuf<'_>,
+) -> Result<(), Reason> {
+    if asked.kind != DiscoveryKind::Solicitation {
+        return Err(Reason::NoReplyAllowed);
+    }
+    let (to, solicited) = match asked.source {
+        Address::UNSPECIFIED_V6 => (Address::v6(ndp::ALL_NODES), 0),
+        source if source.is_martian_source() => return Err(Reason::NoReplyAllowed),
+        source => (source, flag::SOLICITED),
+    };
+    let flags = solicited | if proxied { 0 } else { flag::OVERRIDE };
+    let l3 = usize::from(headers.l3);
+    packet.resize(l3 + advertisement::LEN)?;
+    let bytes = packet.frame_mut().get_mut(l3..).ok_or(Reason::Runt)?;
+    advertisement::write(bytes, mac, asked.target, to, flags).ok_or(Reason::Runt)
 }
 
 /// What RFC 1122, 3.2.2, and RFC 4443, 2.4 (e), ask of every packet that is answered with a packet of our own.

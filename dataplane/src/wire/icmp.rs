@@ -55,17 +55,8 @@ pub mod v6 {
     pub const ECHO_REQUEST: u8 = 128;
     /// Echo reply.
     pub const ECHO_REPLY: u8 = 129;
-    /// Router solicitation: the first type of Neighbour Discovery (RFC 4861, 4).
-    pub const ROUTER_SOLICITATION: u8 = 133;
-    /// Redirect: the last type of Neighbour Discovery.
-    pub const REDIRECT: u8 = 137;
-
-    /// Whether it is a message of Neighbour Discovery.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_neighbour_discovery(kind: u8) -> bool {
-        matches!(kind, ROUTER_SOLICITATION..=REDIRECT)
-    }
+    /// Redirect.
+    pub const REDIRECT: u8 = super::super::ndp::kind::REDIRECT;
 
     /// Whether a message of this type reports an error (RFC 4443, 2.1): no error may be sent about it, nor about a
     /// redirect (2.4 e).

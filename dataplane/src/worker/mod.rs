@@ -38,11 +38,12 @@ pub use self::handle::{
 };
 pub use self::idle::Idle;
 use self::waiting::{Wait, Waiting};
+use crate::address::Address;
 use crate::classify::{Class, Plain, classify};
 use crate::counters::{Counter, Counters};
 use crate::decide::{Decision, Memory, Scene, Search, decide, decide_error};
 use crate::flows::{Millis, Tuple};
-use crate::headers::{Headers, Network, Quote};
+use crate::headers::{DiscoveryKind, Headers, Network, Quote};
 use crate::mem::prefetch;
 use crate::mem::publication::Reader;
 use crate::parse::{self, parse};
@@ -51,7 +52,7 @@ use crate::reason::Reason;
 use crate::rewrite::{self, Groups, PacketBuf};
 use crate::tables::Tables;
 use crate::verdict::{Endpoint, PortId, Reply, Verdict};
-use levee_api::net::Role;
+use levee_api::net::{Mac, Role};
 
 /// Frames taken from a port at once. Large enough that the costs of a batch (time, snapshot, system call) are shared by
 /// many, small enough that the batch's headers (64 × 128 bytes) and first cache lines stay in the first-level cache.
@@ -605,12 +606,8 @@ impl Bench {
             },
             Verdict::Pass => self.pass(scene.ingress, frame, lanes),
             Verdict::Drop(reason) => {
-                if let (Reason::ArpConflict, Network::Arp(arp)) = (reason, &headers.network) {
-                    let _ = self.notices.try_send(Notice::Conflict {
-                        port: scene.ingress,
-                        address: arp.sender,
-                        mac: arp.sender_mac,
-                    });
+                if let Some((address, mac)) = claimed(*reason, headers) {
+                    let _ = self.notices.try_send(Notice::Conflict { port: scene.ingress, address, mac });
                 }
                 self.drop(frame, *reason);
             }
@@ -762,9 +759,22 @@ fn look_again(bytes: &[u8], port: PortId, tables: &Tables, groups: Groups) -> Re
     }
 }
 
+/// Which address of ours somebody says to have, and where, in a frame that is a conflict.
+fn claimed(reason: Reason, headers: &Headers) -> Option<(Address, Mac)> {
+    match (reason, &headers.network) {
+        (Reason::ArpConflict, Network::Arp(arp)) => Some((arp.sender, arp.sender_mac)),
+        (Reason::NdpConflict, Network::Discovery(said)) => {
+            let address = if said.kind == DiscoveryKind::Solicitation { said.source } else { said.target };
+            Some((address, said.mac.unwrap_or(headers.source)))
+        }
+        _ => None,
+    }
+}
+
 fn answered(reply: &Reply) -> Counter {
     match reply {
         Reply::ArpIsAt { .. } => Counter::ArpAnswered,
+        Reply::NeighbourIsAt { .. } => Counter::NdpAnswered,
         Reply::Echo { .. } => Counter::EchoAnswered,
         Reply::TcpReset { .. } => Counter::ResetsSent,
         Reply::PortUnreachable { .. } => Counter::UnreachablesSent,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod errors;
+mod ipv6;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -94,18 +95,21 @@ impl Lab {
         let port = |name: &str, role, mac, passes| crate::tables::Port { name: name.into(), role, mac, passes };
         let mut master = Master::new(Setup {
             ports: vec![port("eth0", Role::Uplink, NODE, false), port("levee0", Role::Pods, INSIDE, true)],
-            snat: vec![SnatRange {
-                address: Ipv4Addr::from(NODE_IP).into(),
-                ports: PortRange { first: 61_000, last: 61_999 },
-            }],
+            snat: [IpAddr::from(NODE_IP), ipv6::NODE_IP.into()]
+                .map(|own| SnatRange { address: own.into(), ports: PortRange { first: 61_000, last: 61_999 } })
+                .into(),
             host_snat: None,
-            multicast: vec!["239.1.0.0/16".parse().unwrap()],
+            multicast: vec!["239.1.0.0/16".parse().unwrap(), "ff05::/16".parse().unwrap()],
             workers,
         });
-        master.set_kernel_addresses([IpAddr::from(NODE_IP)]);
+        master.set_kernel_addresses([IpAddr::from(NODE_IP), ipv6::NODE_IP.into(), ipv6::LINK_LOCAL.into()]);
         let gateway = IpAddr::from([192, 168, 0, 2]);
-        master.set_routes([("0.0.0.0/0".parse().unwrap(), UPLINK, Some(gateway))]);
+        // As routers announce themselves: the gateway of IPv6 is a link-local address.
+        let gateway_v6 = IpAddr::from(ipv6::GATEWAY);
+        let everywhere = [("0.0.0.0/0", gateway), ("::/0", gateway_v6)];
+        master.set_routes(everywhere.map(|(net, gateway)| (net.parse().unwrap(), UPLINK, Some(gateway))));
         master.set_neighbour(UPLINK, gateway, Some(PEER));
+        master.set_neighbour(UPLINK, gateway_v6, Some(PEER));
         master.load(program).unwrap();
         let (publisher, readers) = publication::channel(master.snapshot(), workers);
         let config = UmemConfig { frames: 1024, frame_size: FrameSize::Bytes2048, ..UmemConfig::default() };

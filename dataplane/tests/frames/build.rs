@@ -134,6 +134,28 @@ pub(crate) fn icmp_v6(addresses: Addresses, kind: Icmpv6Type, payload: &[u8]) ->
     [&header.to_bytes()[..], payload].concat()
 }
 
+/// `ff02::1`
+pub(crate) const ALL_NODES: [u8; 16] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+/// `ff02::1:ff00:1`: of the VIP.
+pub(crate) const SOLICITED_NODE: [u8; 16] = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 1];
+
+/// A message of Neighbour Discovery in its frame, with a right checksum: `flags` is its fifth byte. `change` is made before.
+pub(crate) fn discovery(kind: u8, flags: u8, content: &[u8], change: &dyn Fn(&mut Ipv6Header)) -> Vec<u8> {
+    let change = |ip: &mut Ipv6Header| {
+        ip.hop_limit = 255;
+        change(ip);
+    };
+    let mut header = None;
+    ipv6_with(IpNumber::IPV6_ICMP, &[], |ip| {
+        change(ip);
+        header = Some(ip.clone());
+    });
+    let ip = header.expect("it was called");
+    let raw = Icmpv6Type::Unknown { type_u8: kind, code_u8: 0, bytes5to8: [flags, 0, 0, 0] };
+    let message = icmp_v6(Addresses::V6(ip.source, ip.destination), raw, content);
+    ethernet(EtherType::IPV6, &ipv6_with(IpNumber::IPV6_ICMP, &message, change))
+}
+
 /// An SCTP INIT-like chunk of `payload` behind the common header, with its CRC32c, bit by bit (RFC 9260, appendix A).
 pub(crate) fn sctp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet =

@@ -124,13 +124,28 @@ pub(crate) fn all() -> Vec<Fixture> {
     good("ipv6_fragment_later", frag(8, false, &long[64..]));
     good("ipv6_fragment_atomic", frag(0, false, &long));
     good("ipv6_no_next_header", v6(ip_number::IPV6_NO_NEXT_HEADER, &[]));
-    let solicitation = {
-        // Neighbour solicitation for the VIP, with the source link-layer address (RFC 4861, 4.3).
-        let content = [&VIP_V6[..], &[1, 1], &CLIENT_MAC].concat();
-        let raw = Icmpv6Type::Unknown { type_u8: 135, code_u8: 0, bytes5to8: [0; 4] };
-        ipv6_with(IpNumber::IPV6_ICMP, &icmp_v6(V6, raw, &content), |ip| ip.hop_limit = 255)
+    // Neighbour Discovery
+    let link = |kind: u8| [&[kind, 1][..], &CLIENT_MAC].concat();
+    let ndp = |kind, flags: u8, content: &[u8], change: &dyn Fn(&mut etherparse::Ipv6Header)| {
+        discovery(kind, flags, content, change)
     };
-    good("ipv6_neighbour_solicitation", ethernet(EtherType::IPV6, &solicitation));
+    let to_group = |ip: &mut etherparse::Ipv6Header| ip.destination = SOLICITED_NODE;
+    let to_all = |ip: &mut etherparse::Ipv6Header| ip.destination = ALL_NODES;
+    let probe = |ip: &mut etherparse::Ipv6Header| (ip.source, ip.destination) = ([0; 16], SOLICITED_NODE);
+    let asking = [&VIP_V6[..], &link(1)].concat();
+    let telling = [&CLIENT_V6[..], &link(2)].concat();
+    good("ipv6_neighbour_solicitation", ndp(135, 0, &asking, &to_group));
+    good("ipv6_neighbour_solicitation_unicast", ndp(135, 0, &VIP_V6, &|_| ()));
+    good("ipv6_neighbour_probe", ndp(135, 0, &VIP_V6, &probe));
+    good("ipv6_neighbour_advertisement", ndp(136, 0x60, &telling, &|_| ()));
+    good("ipv6_neighbour_announcement", ndp(136, 0x20, &telling, &to_all));
+    good("ipv6_neighbour_nonce", ndp(135, 0, &[&VIP_V6[..], &[14, 1, 1, 2, 3, 4, 5, 6]].concat(), &probe));
+    good("ipv6_router_solicitation", ndp(133, 0, &link(1), &to_all));
+    let mtu = [5, 1, 0, 0, 0, 0, 5, 0xdc];
+    good("ipv6_router_advertisement", ndp(134, 64, &[&[0; 8][..], &link(1), &mtu].concat(), &to_all));
+    good("ipv6_redirect", ndp(137, 0, &[&VIP_V6[..], &CLIENT_V6, &link(2)].concat(), &|_| ()));
+    let tag = [(CUSTOMER, 0, 100)];
+    good("vlan_ndp", tagged(&tag, EtherType::IPV6, &ndp(135, 0, &asking, &to_group)[14..]));
 
     // Ethernet
     good("vlan", tagged(&[(CUSTOMER, 5, 100)], EtherType::IPV4, &ipv4(IpNumber::TCP, &data)));
@@ -209,6 +224,32 @@ pub(crate) fn all() -> Vec<Fixture> {
         let options = ip_number::IPV6_DEST_OPTIONS;
         let chain = (0..5).fold(dest(IpNumber::TCP, &syn_v6), |rest, _| dest(options, &rest));
         v6(options, &chain)
+    });
+    bad("ndp_hop_limit", Reason::NdpHopLimit, patched(ndp(135, 0, &asking, &to_group), 14 + 7, &[254]));
+    bad("ndp_checksum", Reason::NdpChecksum, patched(ndp(135, 0, &asking, &to_group), 54 + 2, &[0, 1]));
+    bad("ndp_code", Reason::NdpMalformed, patched(ndp(135, 0, &asking, &to_group), 54 + 1, &[1]));
+    bad("ndp_short", Reason::NdpMalformed, ndp(135, 0, &VIP_V6[..15], &to_group));
+    bad("ndp_redirect_short", Reason::NdpMalformed, ndp(137, 0, &asking, &|_| ()));
+    bad("ndp_group_target", Reason::NdpMalformed, ndp(135, 0, &ALL_NODES, &to_group));
+    let option = |bytes: &[u8]| ndp(135, 0, &[&VIP_V6[..], bytes].concat(), &to_group);
+    bad("ndp_option_of_length_0", Reason::NdpOption, option(&[1, 0, 0, 0, 0, 0, 0, 0]));
+    bad("ndp_option_past_end", Reason::NdpOption, option(&[1, 2, 0, 0, 0, 0, 0, 0]));
+    bad("ndp_option_cut", Reason::NdpOption, option(&[1]));
+    bad("ndp_long_mac", Reason::NdpOption, option(&[1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    bad("ndp_many_options", Reason::NdpOption, option(&[14, 1, 0, 0, 0, 0, 0, 0].repeat(33)));
+    bad("ndp_probe_with_mac", Reason::NdpMalformed, ndp(135, 0, &asking, &probe));
+    bad("ndp_probe_unicast", Reason::NdpMalformed, ndp(135, 0, &VIP_V6, &|ip| ip.source = [0; 16]));
+    bad("ndp_solicited_group", Reason::NdpMalformed, ndp(136, 0x60, &telling, &to_all));
+    bad("ndp_mapped_target", Reason::NdpMalformed, {
+        ndp(135, 0, &std::net::Ipv4Addr::from(VIP).to_ipv6_mapped().octets(), &to_group)
+    });
+    bad("ndp_fragment", Reason::NdpMalformed, {
+        let whole = ndp(135, 0, &asking, &to_group);
+        let packet =
+            ipv6_with(ip_number::IPV6_FRAG, &ipv6_fragment(IpNumber::IPV6_ICMP, 0, true, &whole[54..]), |ip| {
+                (ip.hop_limit, ip.destination) = (255, SOLICITED_NODE);
+            });
+        ethernet(EtherType::IPV6, &packet)
     });
     bad("ipv6_tiny_fragment", Reason::TransportMalformed, {
         v6(ip_number::IPV6_FRAG, &ipv6_fragment(IpNumber::TCP, 0, true, &syn_v6[..8]))

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{EtherType, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
 use levee_api::net::Mac;
-use levee_dataplane::headers::{Fragment, Headers, Ip, Network, Ports, Transport};
+use levee_dataplane::headers::{Discovery, DiscoveryKind, Fragment, Headers, Ip, Network, Ports, Transport};
 use levee_dataplane::parse::parse;
 use levee_dataplane::reason::Reason;
 use levee_dataplane::rewrite::{complete, forward};
@@ -56,6 +56,7 @@ fn expected(mut headers: Headers, rewrite: &Rewrite) -> Headers {
     headers.destination = rewrite.destination_mac;
     match &mut headers.network {
         Network::Arp(arp) => arp.sender_mac = rewrite.source_mac,
+        Network::Discovery(said) => said.mac = said.mac.map(|_| rewrite.source_mac),
         Network::Ip(ip) => {
             let ports: Option<&mut Ports> = match &mut ip.transport {
                 Transport::Tcp(tcp) => Some(&mut tcp.ports),
@@ -78,6 +79,24 @@ fn expected(mut headers: Headers, rewrite: &Rewrite) -> Headers {
     headers
 }
 
+/// Where MACs stand in a message of Neighbour Discovery.
+fn macs_at(said: &Discovery, frame: &[u8]) -> Vec<u16> {
+    let fixed = match said.kind {
+        DiscoveryKind::RouterSolicitation => 8,
+        DiscoveryKind::RouterAdvertisement => 16,
+        DiscoveryKind::Solicitation | DiscoveryKind::Advertisement => 24,
+        DiscoveryKind::Redirect => 40,
+    };
+    let (mut at, mut found) = (said.l4 + fixed, Vec::new());
+    while at < said.end {
+        if matches!(frame[usize::from(at)], 1 | 2) {
+            found.push(at + 2);
+        }
+        at += u16::from(frame[usize::from(at) + 1]) * 8;
+    }
+    found
+}
+
 /// The frame without what a rewrite may change.
 fn rest(frame: &[u8]) -> Vec<u8> {
     let headers = parse(frame).unwrap();
@@ -86,6 +105,12 @@ fn rest(frame: &[u8]) -> Vec<u8> {
     blank(0, 12);
     match headers.network {
         Network::Arp(_) => blank(headers.l3 + 8, 6),
+        Network::Discovery(said) => {
+            blank(said.l4 + 2, 2);
+            for at in macs_at(&said, frame) {
+                blank(at, 6);
+            }
+        }
         Network::Ip(ip) => {
             if ip.source.is_v4() {
                 blank(headers.l3 + 8, 1);
@@ -264,8 +289,18 @@ fn macs_alone_touch_nothing_else() {
         let mut expected = fixture.frame.clone();
         expected[..6].copy_from_slice(&DESTINATION_MAC.0);
         expected[6..12].copy_from_slice(&SOURCE_MAC.0);
-        if let Headers { network: Network::Arp(_), l3, .. } = parse(&fixture.frame).unwrap() {
-            expected[usize::from(l3) + 8..][..6].copy_from_slice(&SOURCE_MAC.0);
+        match parse(&fixture.frame).unwrap() {
+            Headers { network: Network::Arp(_), l3, .. } => {
+                expected[usize::from(l3) + 8..][..6].copy_from_slice(&SOURCE_MAC.0);
+            }
+            Headers { network: Network::Discovery(said), .. } => {
+                for at in macs_at(&said, &fixture.frame) {
+                    expected[usize::from(at)..][..6].copy_from_slice(&SOURCE_MAC.0);
+                }
+                expected[usize::from(said.l4) + 2..][..2].copy_from_slice(&out[usize::from(said.l4) + 2..][..2]);
+                oracle::assert_checksums(&out);
+            }
+            _ => {}
         }
         assert_eq!(out, expected, "{}", fixture.name);
     }

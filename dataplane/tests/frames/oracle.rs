@@ -3,6 +3,7 @@
 //! Every byte is read by etherparse, layer by layer. The rules in which levee is stricter, or stops earlier, are written
 //! out here, each with its reason; everything else must agree, values included.
 
+use etherparse::icmpv6::NeighborSolicitationPayloadSlice;
 use etherparse::{
     ArpPacketSlice, EtherType, Ethernet2HeaderSlice, Icmpv4Header, Icmpv4Slice, Icmpv6Header, Icmpv6Slice, IpNumber,
     Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, SingleVlanHeaderSlice,
@@ -10,7 +11,8 @@ use etherparse::{
 };
 use levee_api::net::Mac;
 use levee_dataplane::headers::{
-    Arp, ArpOperation, Fragment, Headers, Icmp, Ip, Network, Ports, Tcp, Transport, Udp, Vlans,
+    Arp, ArpOperation, Discovery, DiscoveryKind, Fragment, Headers, Icmp, Ip, Network, Ports, Tcp, Transport, Udp,
+    Vlans,
 };
 
 use crate::build::crc32c;
@@ -39,7 +41,15 @@ pub(crate) fn headers(frame: &[u8]) -> Option<Headers> {
     let network = match ether_type {
         EtherType::ARP => Network::Arp(arp(rest)?),
         EtherType::IPV4 => Network::Ip(ipv4(rest, l3)?),
-        EtherType::IPV6 => Network::Ip(ipv6(rest, l3)?),
+        EtherType::IPV6 => {
+            let ip = ipv6(rest, l3)?;
+            match ip.transport {
+                Transport::Icmp(Icmp { kind: 133..=137, .. }) => {
+                    Network::Discovery(discovery(&ip, &frame[..usize::from(ip.end)])?)
+                }
+                _ => Network::Ip(ip),
+            }
+        }
         _ => Network::Other,
     };
     Some(Headers { destination, source, vlans, ethertype: ether_type.0, l3, length, network })
@@ -147,6 +157,75 @@ fn ipv6(packet: &[u8], l3: u16) -> Option<Ip> {
     })
 }
 
+/// Stricter, all of it: etherparse reads these messages, but judges none (RFC 4861, 7.1).
+fn discovery(ip: &Ip, frame: &[u8]) -> Option<Discovery> {
+    let message = &frame[usize::from(ip.l4)..];
+    let v6 = |address: levee_dataplane::address::Address| match std::net::IpAddr::from(address) {
+        std::net::IpAddr::V6(address) => address,
+        std::net::IpAddr::V4(_) => unreachable!(),
+    };
+    let (source, destination) = (v6(ip.source), v6(ip.destination));
+    let (_, body) = Icmpv6Header::from_slice(message).ok()?;
+    let length = (message.len() as u32).to_be_bytes();
+    let mut summed = [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, 58], message].concat();
+    summed.resize(summed.len().next_multiple_of(2), 0);
+    // Of a header that was read, etherparse's own computation forgets the reserved bits.
+    let right = plain_sum(&summed) == 0xffff;
+    if !right || message[1] != 0 || ip.ttl != 255 || ip.fragment != Fragment::Whole {
+        return None;
+    }
+    let unspecified = levee_dataplane::address::Address::from(std::net::Ipv6Addr::UNSPECIFIED);
+    let (kind, fixed) = match message[0] {
+        133 => (DiscoveryKind::RouterSolicitation, 8),
+        134 => (DiscoveryKind::RouterAdvertisement, 16),
+        135 => (DiscoveryKind::Solicitation, 24),
+        136 => (DiscoveryKind::Advertisement, 24),
+        _ => (DiscoveryKind::Redirect, 40),
+    };
+    let mut options = message.get(fixed..)?;
+    let mut macs = [None, None];
+    for _ in 0..32 {
+        if options.is_empty() {
+            break;
+        }
+        let length = usize::from(*options.get(1)?) * 8;
+        if length == 0 {
+            return None;
+        }
+        let option = options.get(..length)?;
+        if matches!(option[0], 1 | 2) {
+            macs[usize::from(option[0] - 1)] = Some(Mac(<[u8; 6]>::try_from(&option[2..]).ok()?));
+        }
+        options = &options[length..];
+    }
+    if !options.is_empty() {
+        return None;
+    }
+    let target = match NeighborSolicitationPayloadSlice::from_slice(body) {
+        Ok(read) if fixed >= 24 => read.target_address(),
+        _ => std::net::Ipv6Addr::UNSPECIFIED,
+    };
+    let group = |prefix: &str| prefix.parse::<ipnet::Ipv6Net>().unwrap().contains(&destination);
+    let allowed = match kind {
+        DiscoveryKind::Solicitation => ip.source != unspecified || (group("ff02::1:ff00:0/104") && macs[0].is_none()),
+        DiscoveryKind::Advertisement => !group("ff00::/8") || message[4] & 0x40 == 0,
+        _ => true,
+    };
+    if !allowed || target.is_multicast() || target.to_ipv4_mapped().is_some() {
+        return None;
+    }
+    let by_target = matches!(kind, DiscoveryKind::Advertisement | DiscoveryKind::Redirect);
+    Some(Discovery {
+        kind,
+        source: ip.source,
+        destination: ip.destination,
+        target: target.into(),
+        mac: macs[usize::from(by_target)],
+        l4: ip.l4,
+        end: ip.end,
+    })
+}
+
 fn fragment(offset: u16, more: bool) -> Fragment {
     match (offset, more) {
         (0, false) => Fragment::Whole,
@@ -217,9 +296,13 @@ pub(crate) fn plain_sum(bytes: &[u8]) -> u16 {
 /// transport. Not the transport's of a fragment.
 pub(crate) fn checksums(frame: &[u8]) -> Vec<(u32, u32)> {
     let headers = headers(frame).expect("a frame that the oracle accepts");
-    let Network::Ip(ip) = headers.network else { return Vec::new() };
-    let mut sums = Vec::new();
     let packet = &frame[usize::from(headers.l3)..];
+    let ip = match headers.network {
+        Network::Ip(ip) => ip,
+        Network::Discovery(_) => ipv6(packet, headers.l3).expect("it was read once"),
+        _ => return Vec::new(),
+    };
+    let mut sums = Vec::new();
     if let Ok(header) = Ipv4HeaderSlice::from_slice(packet) {
         sums.push((header.header_checksum().into(), header.to_header().calc_header_checksum().into()));
     }

@@ -34,6 +34,10 @@ fn proofs(headers: &Headers, frame: &[u8]) {
             };
             assert!(l3 + 20 <= l4 && l4 + fixed <= end && end <= length);
         }
+        Network::Discovery(said) => {
+            let (l4, end) = (usize::from(said.l4), usize::from(said.end));
+            assert!(l3 + 40 <= l4 && l4 + 8 <= end && end <= length);
+        }
         Network::Other => {}
     }
 }

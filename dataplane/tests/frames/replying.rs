@@ -81,6 +81,34 @@ fn arp_requests_and_probes() {
     assert_eq!(answer(&fixture("arp_reply"), &ARP), Err(Reason::NoReplyAllowed));
 }
 
+/// RFC 4861, 7.2.4 and 7.2.8: as etherparse would write them. A probe is answered to all nodes, but on the wire to the asker
+/// alone.
+#[test]
+fn solicitations_and_probes() {
+    let own = Reply::NeighbourIsAt { mac: MAC, proxied: false };
+    let proxied = Reply::NeighbourIsAt { mac: MAC, proxied: true };
+    let advertised = |flags, to: [u8; 16]| {
+        let frame = discovery(136, flags, &[&VIP_V6[..], &[2, 1], &MAC.0].concat(), &|ip| {
+            (ip.source, ip.destination, ip.flow_label) = (VIP_V6, to, etherparse::Ipv6FlowLabel::ZERO);
+        });
+        back(EtherType::IPV6, &frame[14..])
+    };
+    for name in ["ipv6_neighbour_solicitation", "ipv6_neighbour_solicitation_unicast"] {
+        assert_eq!(answer(&fixture(name), &own).unwrap(), advertised(0x60, CLIENT_V6), "{name}");
+        assert_eq!(answer(&fixture(name), &proxied).unwrap(), advertised(0x40, CLIENT_V6), "{name}");
+    }
+    for name in ["ipv6_neighbour_probe", "ipv6_neighbour_nonce"] {
+        assert_eq!(answer(&fixture(name), &own).unwrap(), advertised(0x20, ALL_NODES), "{name}");
+        assert_eq!(answer(&fixture(name), &proxied).unwrap(), advertised(0, ALL_NODES), "{name}");
+    }
+    let tagged = answer(&fixture("vlan_ndp"), &own).unwrap();
+    assert_eq!(tagged[12..18], fixture("vlan_ndp")[12..18]);
+    assert_eq!(tagged[18..], advertised(0x60, CLIENT_V6)[14..]);
+    for name in ["ipv6_neighbour_advertisement", "ipv6_router_solicitation", "ipv6_redirect", "arp_request", "udp"] {
+        assert_eq!(answer(&fixture(name), &own), Err(Reason::NoReplyAllowed), "{name}");
+    }
+}
+
 /// The Ethernet answer goes where the question came from; inside stands who asked. A bridge that rewrites source MACs
 /// makes them two.
 #[test]
@@ -230,7 +258,6 @@ fn what_may_not_be_answered() {
         frame[..6].fill(0xff);
         frame
     };
-    let redirect = Icmpv6Type::Unknown { type_u8: 137, code_u8: 0, bytes5to8: [0; 4] };
     let echo = etherparse::IcmpEchoHeader { id: 0x1234, seq: 1 };
     let long_echo = ipv4_with(IpNumber::ICMP, &icmp(Icmpv4Type::EchoRequest(echo), &payload(64)), |ip| {
         (ip.dont_fragment, ip.more_fragments) = (false, true);
@@ -239,11 +266,7 @@ fn what_may_not_be_answered() {
     let cases = [
         ("RST", fixture("tcp_rst"), RESET),
         ("ICMP error", fixture("icmp_unreachable"), UNREACHABLE),
-        (
-            "ICMPv6 redirect",
-            ethernet(EtherType::IPV6, &ipv6(IpNumber::IPV6_ICMP, &icmp_v6(V6, redirect, &[0; 32]))),
-            UNREACHABLE,
-        ),
+        ("ICMPv6 redirect", fixture("ipv6_redirect"), UNREACHABLE),
         ("later fragment", fixture("ipv4_fragment_later"), UNREACHABLE),
         ("later fragment, IPv6", fixture("ipv6_fragment_later"), UNREACHABLE),
         ("broadcast MAC", broadcast(fixture("udp")), UNREACHABLE),

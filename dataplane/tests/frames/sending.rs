@@ -7,7 +7,7 @@ use levee_api::net::Mac;
 use levee_dataplane::headers::{Network, Vlans};
 use levee_dataplane::parse::parse;
 use levee_dataplane::reason::Reason;
-use levee_dataplane::rewrite::announce::gratuitous_arp;
+use levee_dataplane::rewrite::announce::announcement;
 use levee_dataplane::rewrite::{Groups, contract, forward};
 use levee_dataplane::verdict::Rewrite;
 use proptest::prelude::*;
@@ -105,15 +105,70 @@ fn announcements() {
         expected[..6].fill(0xff);
         expected[6..12].copy_from_slice(&NODE.0);
         let mut out = [0xee; 64];
-        assert_eq!(gratuitous_arp(NODE, address, vlans, &mut out), Some(60));
+        assert_eq!(announcement(NODE, address.into(), vlans, &mut out), Some(60));
         assert_eq!(out[..60], expected);
         assert_eq!(out[60..], [0xee; 4]);
         assert_eq!(contract(&out[..60], NODE, Groups::Allowed), Ok(()));
         assert_eq!(contract(&out[..60], NODE, Groups::Refused), Err(Reason::DestinationContract));
         assert_eq!(oracle::headers(&out[..60]).unwrap().vlans, vlans);
     }
-    assert_eq!(gratuitous_arp(NODE, address, Vlans::default(), &mut [0; 59]), None);
-    assert_eq!(gratuitous_arp(NODE, address, Vlans { count: 3, tci: [0; 2] }, &mut [0; 64]), None);
+    assert_eq!(announcement(NODE, address.into(), Vlans::default(), &mut [0; 59]), None);
+    assert_eq!(announcement(NODE, address.into(), Vlans { count: 3, tci: [0; 2] }, &mut [0; 64]), None);
+}
+
+/// RFC 4861, 7.2.6: to all nodes, unasked, and replacing what is known; as etherparse would write it.
+#[test]
+fn announcements_of_ipv6() {
+    let content = [&VIP_V6[..], &[2, 1], &NODE.0].concat();
+    let mut expected = discovery(136, 0x20, &content, &|ip| {
+        (ip.source, ip.destination, ip.flow_label) = (VIP_V6, ALL_NODES, etherparse::Ipv6FlowLabel::ZERO);
+    });
+    expected[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+    expected[6..12].copy_from_slice(&NODE.0);
+    let mut out = [0xee; 128];
+    let length = announcement(NODE, std::net::Ipv6Addr::from(VIP_V6).into(), Vlans::default(), &mut out).unwrap();
+    assert_eq!(out[..length], expected);
+    assert_eq!(contract(&expected, NODE, Groups::Allowed), Ok(()));
+    assert_eq!(contract(&expected, NODE, Groups::Refused), Err(Reason::DestinationContract));
+    assert_eq!(announcement(NODE, std::net::Ipv6Addr::LOCALHOST.into(), Vlans::default(), &mut [0; 85]), None);
+    let tags = Vlans { count: 1, tci: [100, 0] };
+    let length = announcement(NODE, std::net::Ipv6Addr::from(VIP_V6).into(), tags, &mut out).unwrap();
+    assert_eq!(out[18..length], expected[14..]);
+}
+
+/// Each message that can show a MAC, under tags and behind extension headers.
+#[test]
+fn a_foreign_mac_inside_neighbour_discovery() {
+    const TAG: (EtherType, u8, u16) = (EtherType::VLAN_TAGGED_FRAME, 0, 100);
+    for (kind, fixed, option) in [(133, 0, 1), (134, 8, 1), (135, 16, 1), (136, 16, 2), (137, 32, 2), (136, 16, 1)] {
+        for mac in [CLIENT_MAC, NODE.0] {
+            let content = [&VIP_V6[..], &CLIENT_V6][..].concat()[..fixed].to_vec();
+            let content = [&content[..], &[14, 1, 0, 0, 0, 0, 0, 0], &[option, 1], &mac].concat();
+            let plain = discovery(kind, 0, &content, &|_| ());
+            let message = &plain[54..];
+            let behind = |next, rest: &[u8]| ethernet(EtherType::IPV6, &ipv6(next, rest));
+            let icmp = IpNumber::IPV6_ICMP;
+            let frames = [
+                plain.clone(),
+                tagged(&[TAG], EtherType::IPV6, &plain[14..]),
+                behind(etherparse::ip_number::IPV6_HOP_BY_HOP, &extension(icmp, &PADDING, message)),
+                behind(etherparse::ip_number::IPV6_FRAG, &ipv6_fragment(icmp, 0, true, message)),
+                behind(etherparse::ip_number::IPV6_DEST_OPTIONS, &extension(icmp, &PADDING, message)),
+            ];
+            for mut frame in frames {
+                frame[6..12].copy_from_slice(&NODE.0);
+                let expected = if mac == NODE.0 { Ok(()) } else { Err(Reason::UplinkContract) };
+                assert_eq!(contract(&frame, NODE, Groups::Refused), expected, "{kind} {frame:02x?}");
+                frame.pop();
+                assert_eq!(contract(&frame, NODE, Groups::Refused), Err(Reason::UplinkContract), "{kind}, cut");
+            }
+        }
+    }
+    let chain =
+        (0..6).fold(udp(V6, b""), |rest, _| extension(etherparse::ip_number::IPV6_DEST_OPTIONS, &PADDING, &rest));
+    let mut endless = ethernet(EtherType::IPV6, &ipv6(etherparse::ip_number::IPV6_DEST_OPTIONS, &chain));
+    endless[6..12].copy_from_slice(&NODE.0);
+    assert_eq!(contract(&endless, NODE, Groups::Refused), Err(Reason::UplinkContract));
 }
 
 proptest! {
@@ -130,6 +185,9 @@ proptest! {
             prop_assert!(!passes || frame[6..12] == NODE.0);
             if let Ok(headers) = parse(&frame) && let Network::Arp(arp) = headers.network {
                 prop_assert!(!passes || arp.sender_mac == NODE);
+            }
+            if let Ok(headers) = parse(&frame) && let Network::Discovery(said) = headers.network {
+                prop_assert!(!passes || said.mac.is_none_or(|mac| mac == NODE));
             }
         }
     }

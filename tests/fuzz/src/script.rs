@@ -177,9 +177,11 @@ impl Step {
                 let mac = stage.port_mac(to);
                 let frame = if source.ratio(3, 4)? {
                     let address = *source.choose(&ADDRESSES)?;
-                    let mut frame = vec![0; 60];
+                    let mut frame = vec![0; levee_dataplane::rewrite::announce::ROOM];
                     let vlans = levee_dataplane::headers::Vlans::default();
-                    let _ = levee_dataplane::rewrite::announce::gratuitous_arp(mac, address, vlans, &mut frame);
+                    let length =
+                        levee_dataplane::rewrite::announce::announcement(mac, address.into(), vlans, &mut frame);
+                    frame.truncate(length.unwrap_or_default());
                     frame
                 } else {
                     frames::draw(source, mac)?
