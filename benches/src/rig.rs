@@ -193,6 +193,7 @@ pub fn director(mode: Mode, backends: u16) -> Master {
                 },
                 service_ranges: vec![net("10.96.0.0/16")],
                 vips: vec![Vip { address: VIP.into(), announce: false }],
+                announce_in_term: false,
                 services: vec![service("default/web:http", VIP, 80, mode, backends)],
             }
             .canonical(),

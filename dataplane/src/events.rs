@@ -35,13 +35,17 @@ pub enum Kind {
     AddressConflict,
     /// The kernel's routes or neighbours could not be followed, and were read anew.
     KernelResync,
+    /// A term names other addresses than the one before.
+    Announcing,
+    /// A term has run out: nobody renews it.
+    TermLapsed,
     /// Something that levee could do without failed.
     Degraded,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Started,
         Kind::Stopping,
         Kind::Programmed,
@@ -51,6 +55,8 @@ impl Kind {
         Kind::LinkChanged,
         Kind::AddressConflict,
         Kind::KernelResync,
+        Kind::Announcing,
+        Kind::TermLapsed,
         Kind::Degraded,
     ];
 
@@ -67,6 +73,8 @@ impl Kind {
             Kind::LinkChanged => "link-changed",
             Kind::AddressConflict => "vip-conflict",
             Kind::KernelResync => "kernel-resync",
+            Kind::Announcing => "announcing",
+            Kind::TermLapsed => "term-lapsed",
             Kind::Degraded => "degraded",
         }
     }

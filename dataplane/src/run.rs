@@ -123,6 +123,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         steering: booted.steering,
         asking,
         announce_interval: config.announce_interval,
+        epoch: started,
         shares: Arc::clone(&shares),
         events: events.clone(),
     });

@@ -18,12 +18,13 @@ use levee_api::report::{
     BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
     WorkerStatus,
 };
+use levee_api::term::{Term, TermStatus};
 use tokio::sync::oneshot;
 
 use crate::address::Address;
 use crate::config::Take;
 use crate::counters;
-use crate::director::{Answer, Message, Shares};
+use crate::director::{Answer, Message, Shares, boot_millis};
 use crate::events::Events;
 use crate::explain;
 use crate::flows::{self, Millis, Timeouts};
@@ -117,6 +118,21 @@ impl Running {
         let mut programming = self.programming.lock().unwrap_or_else(PoisonError::into_inner);
         programming.note(whole, &outcome, begun.elapsed());
         outcome
+    }
+
+    /// Why this dataplane should announce nothing: it could not serve it.
+    fn unfit(&self) -> Vec<String> {
+        let mut problems = self.shares.problems();
+        if self.generation() == 0 {
+            problems.push("nothing was programmed yet".to_owned());
+        }
+        let dead = self.handles.iter().filter(|handle| !self.shares.is_alive(handle.worker));
+        problems.extend(dead.map(|handle| format!("worker {} does not turn", handle.worker)));
+        let mut uplinks = self.ports.iter().zip(0..).filter(|(port, _)| port.role == Role::Uplink);
+        if !uplinks.any(|(_, id)| self.shares.link_state(PortId(id)).up) {
+            problems.push("no uplink is up".to_owned());
+        }
+        problems
     }
 
     /// A page of a worker's flows, and its time.
@@ -321,6 +337,22 @@ impl Subject for Running {
 
     fn amend(&self, delta: Delta) -> Pending<'_, Result<Applied, Refusal>> {
         Box::pin(self.program(false, |answer| Message::Amend(delta, answer)))
+    }
+
+    fn term(&self) -> TermStatus {
+        let (needed, announced, facts) = self.shares.announcing();
+        let left_ms = facts.holder.is_some().then(|| facts.until.saturating_sub(boot_millis()));
+        let (holder, lapses, gained, lost) = (facts.holder, facts.lapses, facts.gained, facts.lost);
+        TermStatus { needed, holder, left_ms, announced, lapses, gained, lost, problems: self.unfit() }
+    }
+
+    fn announce(&self, term: Term) -> Pending<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            self.tell(Message::Announce(term, answer))?;
+            let stopping = |_| Err(Refusal::Unavailable("the dataplane is stopping".to_owned()));
+            answered.await.unwrap_or_else(stopping)
+        })
     }
 
     fn flows(&self, filter: FlowFilter, cursor: Option<FlowCursor>) -> Pending<'_, Result<FlowPage, String>> {

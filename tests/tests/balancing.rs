@@ -322,6 +322,7 @@ fn pods_reach_services_through_their_own_node_and_themselves_through_one() {
         service_ranges: vec!["10.96.0.0/16".parse().expect("a prefix")],
         vips: vec![Vip { address: CLUSTER_IP.into(), announce: false }],
         services,
+        ..Program::default()
     });
     for (port, server, what) in [(82, two, "a pod beside it"), (83, far, "a pod far away"), (81, one, "itself")] {
         let tally = Curl::many(&one.namespace, at(CLUSTER_IP, port), 1, 20);

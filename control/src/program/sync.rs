@@ -280,8 +280,12 @@ impl Sync {
 
 /// Whether two programs say the same, whatever their generations.
 fn same(a: &Program, b: &Program) -> bool {
-    let Program { generation: _, local, service_ranges, vips, services } = a;
-    *local == b.local && *service_ranges == b.service_ranges && *vips == b.vips && *services == b.services
+    let Program { generation: _, local, service_ranges, vips, announce_in_term, services } = a;
+    *announce_in_term == b.announce_in_term
+        && *local == b.local
+        && *service_ranges == b.service_ranges
+        && *vips == b.vips
+        && *services == b.services
 }
 
 #[cfg(test)]

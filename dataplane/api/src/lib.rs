@@ -12,6 +12,7 @@
 //! - [`program`]: what the dataplane is told to do, whole ([`Program`](program::Program)) or as a change
 //!   ([`Delta`](program::Delta)), each under a generation.
 //! - [`report`]: what a running dataplane says about itself.
+//! - [`term`]: which addresses are announced, and for how long.
 //! - [`explain`]: one packet's fate, in words.
 //! - [`metrics`]: what Prometheus reads, declared once, as text.
 //! - [`diagnostic`] and [`yaml`]: how bad input is told, with file, line and column.
@@ -28,4 +29,5 @@ pub mod metrics;
 pub mod net;
 pub mod program;
 pub mod report;
+pub mod term;
 pub mod yaml;

@@ -32,6 +32,9 @@ pub struct Program {
     /// Addresses that are levee's alone.
     #[serde(default)]
     pub vips: Vec<Vip>,
+    /// Whether [`Vip::announce`] holds only while a [`Term`](crate::term::Term) names the address: others may announce it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub announce_in_term: bool,
     /// Services, each by itself.
     #[serde(default)]
     pub services: Vec<Service>,
@@ -244,6 +247,9 @@ pub struct Delta {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
     pub service_ranges: Option<Vec<IpNet>>,
+    /// The new [`Program::announce_in_term`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce_in_term: Option<bool>,
     /// VIPs that are new or changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upsert_vips: Vec<Vip>,
@@ -313,6 +319,7 @@ impl Delta {
             generation: new.generation,
             local: (old.local != new.local).then(|| new.local.clone()),
             service_ranges: (old.service_ranges != new.service_ranges).then(|| new.service_ranges.clone()),
+            announce_in_term: (old.announce_in_term != new.announce_in_term).then_some(new.announce_in_term),
             upsert_vips: new_vips
                 .iter()
                 .filter(|(address, vip)| old_vips.get(*address) != Some(vip))
@@ -337,6 +344,7 @@ impl Delta {
     pub fn is_empty(&self) -> bool {
         self.local.is_none()
             && self.service_ranges.is_none()
+            && self.announce_in_term.is_none()
             && self.upsert_vips.is_empty()
             && self.remove_vips.is_empty()
             && self.upsert_services.is_empty()
@@ -366,6 +374,7 @@ impl Delta {
             generation: self.generation,
             local: self.local.clone().unwrap_or_else(|| program.local.clone()),
             service_ranges: self.service_ranges.clone().unwrap_or_else(|| program.service_ranges.clone()),
+            announce_in_term: self.announce_in_term.unwrap_or(program.announce_in_term),
             vips: vips.into_values().collect(),
             services: services.into_values().collect(),
         }

@@ -15,6 +15,7 @@
 
 mod shares;
 mod steering;
+mod terms;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,10 +23,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, select};
 use levee_api::program::{Applied, Delta, Generation, Program};
+use levee_api::term::Term;
 use tokio::sync::oneshot;
 
 pub use self::shares::{LinkState, Shares};
 pub use self::steering::{Steer, Steering};
+use self::terms::Terms;
+pub use self::terms::{TermFacts, boot_millis};
 use crate::announce::{Announcer, Ours};
 use crate::events::{Events, Kind};
 use crate::headers::Vlans;
@@ -45,6 +49,8 @@ pub enum Message {
     Load(Program, Answer),
     /// A change of it.
     Amend(Delta, Answer),
+    /// What to announce, and for how long.
+    Announce(Term, TermAnswer),
     /// The program is asked for.
     Show(oneshot::Sender<Arc<Program>>),
     /// What the kernel says has changed.
@@ -55,6 +61,9 @@ pub enum Message {
 
 /// Where the answer to a program goes. Whoever asked may have gone away.
 pub type Answer = oneshot::Sender<Result<Applied, Refusal>>;
+
+/// Where the answer to a term goes.
+pub type TermAnswer = oneshot::Sender<Result<(), Refusal>>;
 
 /// Messages taken between two publications. More wait: under a storm of changes, workers get one snapshot for many.
 const AT_ONCE: usize = 256;
@@ -86,6 +95,8 @@ pub struct Parts {
     pub asking: Asking,
     /// How often the node's MAC is shown.
     pub announce_interval: Duration,
+    /// Zero of the workers' clock.
+    pub epoch: Instant,
     /// What others may read.
     pub shares: Arc<Shares>,
     /// Where to tell what happens.
@@ -100,6 +111,9 @@ pub struct Director {
     steering: Steering,
     asking: Asking,
     announcer: Announcer,
+    terms: Terms,
+    /// Who waits for every worker to run what the term names.
+    term_answers: Vec<TermAnswer>,
     shares: Arc<Shares>,
     events: Events,
     changed: Changed,
@@ -134,6 +148,8 @@ impl Director {
         let now = Instant::now();
         Director {
             turns: vec![0; parts.handles.len()],
+            terms: Terms::new(parts.master.tables().term.clone(), parts.epoch),
+            term_answers: Vec::new(),
             master: parts.master,
             publisher: parts.publisher,
             handles: parts.handles,
@@ -188,6 +204,7 @@ impl Director {
     fn next_wake(&self) -> Duration {
         let now = Instant::now();
         let due = self.announcer.next().min(self.felt + PULSE).saturating_duration_since(now);
+        let due = self.terms.next(boot_millis()).map_or(due, |lapse| lapse.min(due));
         if self.waiting.is_some() || self.publisher.version() > self.publisher.seen() { due.min(WATCH) } else { due }
     }
 
@@ -203,6 +220,7 @@ impl Director {
                 let outcome = self.master.amend(delta);
                 self.programmed(outcome, generation, answer);
             }
+            Message::Announce(term, answer) => self.announce_in_term(term, answer),
             Message::Show(answer) => {
                 let _ = answer.send(Arc::new(self.master.program()));
             }
@@ -214,6 +232,34 @@ impl Director {
             }
             Message::Stop => self.stopping = true,
         }
+    }
+
+    fn announce_in_term(&mut self, term: Term, answer: TermAnswer) {
+        let holder = term.holder.clone();
+        if let Err(why) = self.terms.accept(term, boot_millis()) {
+            let _ = answer.send(Err(Refusal::Invalid(vec![why])));
+            return;
+        }
+        self.name_what_the_term_names(|announced| format!("{announced} by a term of {holder}"));
+        self.term_answers.push(answer);
+    }
+
+    /// Brings the tables to what the term names, and tells of it if that is something else than before.
+    fn name_what_the_term_names(&mut self, tell: impl FnOnce(&str) -> String) {
+        let addresses = self.terms.addresses().cloned().unwrap_or_default();
+        if self.master.set_term(&addresses) {
+            self.changed.tables = true;
+            self.changed.around = true;
+            let announced = match addresses.len() {
+                0 => "no address is announced".to_owned(),
+                1..=4 => {
+                    format!("announced: {}", addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                }
+                many => format!("{many} addresses are announced"),
+            };
+            self.events.record(Kind::Announcing, tell(&announced));
+        }
+        self.shares.term(self.master.needs_term(), self.master.announced().len(), self.terms.facts.clone());
     }
 
     fn programmed(&mut self, outcome: Result<(), master::Refusal>, generation: Generation, answer: Answer) {
@@ -294,12 +340,23 @@ impl Director {
 
     /// Brings everybody up to date.
     fn settle(&mut self, now: Instant) {
+        if let Some((holder, addresses)) = self.terms.lapse(boot_millis()) {
+            if addresses > 0 {
+                let message = format!(
+                    "the term of {holder} has run out, of {addresses} addresses: levee-control is dead, stopped, or cut off from \
+                     the cluster. ARP for them is not answered any more; traffic that arrives is served"
+                );
+                self.events.record(Kind::TermLapsed, message);
+            }
+            self.name_what_the_term_names(str::to_owned);
+        }
         let changed = std::mem::take(&mut self.changed);
         if changed.around {
             self.steering.aim(self.master.steered());
             // What is lost is no longer steered before the tables lose it.
             self.report_steering(Steering::narrow);
             self.asking.standing(self.master.wanted_neighbours());
+            self.shares.term(self.master.needs_term(), self.master.announced().len(), self.terms.facts.clone());
             self.announcer.set(self.ours(), now);
         }
         if changed.tables {
@@ -314,6 +371,10 @@ impl Director {
         }
         if self.publisher.version() <= self.publisher.seen() {
             self.taken();
+            self.terms.in_force(boot_millis());
+            for answer in self.term_answers.drain(..) {
+                let _ = answer.send(Ok(()));
+            }
         } else if let Some(waiting) = self.waiting.as_mut().filter(|waiting| now - waiting.since > WORKER_PATIENCE) {
             waiting.since = now;
             for (answer, generation) in waiting.answers.drain(..) {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use levee_api::net::Mac;
 
+use super::terms::TermFacts;
 use crate::neighbours::Key;
 use crate::tables::Tables;
 use crate::verdict::PortId;
@@ -31,6 +32,7 @@ pub struct Shares {
     steering: Mutex<Option<String>>,
     dead: Mutex<Vec<usize>>,
     followed: AtomicBool,
+    term: Mutex<(bool, usize, TermFacts)>,
 }
 
 /// Each value is replaced whole, so a panic elsewhere leaves none half-written.
@@ -71,6 +73,16 @@ impl Shares {
             problems.push("the kernel's routes and neighbours have not been read yet".to_owned());
         }
         problems
+    }
+
+    /// Whether VIPs need a term, how many addresses are announced, and how the term stands.
+    #[must_use]
+    pub fn announcing(&self) -> (bool, usize, TermFacts) {
+        lock(&self.term).clone()
+    }
+
+    pub(super) fn term(&self, needed: bool, announced: usize, facts: TermFacts) {
+        *lock(&self.term) = (needed, announced, facts);
     }
 
     pub(super) fn publish(&self, tables: Tables) {

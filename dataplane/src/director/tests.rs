@@ -72,6 +72,7 @@ impl Lab {
         let config = UmemConfig { frames: 256, frame_size: FrameSize::Bytes2048, ..UmemConfig::default() };
         let (umem, pool) = Umem::new(config).unwrap();
         let shared = Shared::new(1, &umem).unwrap();
+        let epoch = Instant::now();
         let (notices, noticed) = crossbeam_channel::bounded(64);
         let (worker, handle) = Worker::new(WorkerParts {
             worker: 0,
@@ -91,7 +92,7 @@ impl Lab {
             idle: Idle::spin(shared.waker(0).unwrap()),
             shared,
             notices: notices.clone(),
-            epoch: Instant::now(),
+            epoch,
         });
         let (told, shares, events) = (Told::default(), Arc::new(Shares::default()), Events::default());
         let (asking, asked) = neighbours::asking();
@@ -102,6 +103,7 @@ impl Lab {
             steering: Steering::new(vec![Box::new(told.clone())]),
             asking,
             announce_interval: Duration::from_secs(60),
+            epoch,
             shares: Arc::clone(&shares),
             events: events.clone(),
         });
@@ -256,6 +258,63 @@ fn announcements_come_at_link_up_and_when_an_address_is_gained() {
     });
     assert_eq!(said, Some(Ipv4Addr::new(10, 96, 0, 1)));
     assert!(lab.events.remembered().iter().any(|event| event.kind == "link-up"));
+}
+
+fn request(asker: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let mut frame = [[0xff; 6], PEER.0].concat();
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(PEER.0.iter().chain(&asker.octets()).chain(&[0; 6]).chain(&target.octets()));
+    frame.resize(60, 0);
+    frame
+}
+
+#[test]
+fn what_needs_a_term_is_announced_in_one_and_no_longer() {
+    let mut lab = Lab::new();
+    let up = Update::Link { port: UPLINK, up: true, mac: NODE };
+    lab.inbox.send(Message::Kernel(vec![up])).unwrap();
+    let mut answer = lab.load(Program { announce_in_term: true, ..program(1, &["10.96.0.1", "10.96.0.2"]) });
+    lab.turn_until("an answer", |_| answer.try_recv().is_ok());
+    let vip = Ipv4Addr::new(10, 96, 0, 1);
+    let announces = |lab: &Lab| lab.shares.tables().owner(vip.into()).announce;
+    assert!(!announces(&lab), "no term names it");
+    assert_eq!(lab.shares.announcing().0, true);
+
+    let give = |lab: &Lab, number, until, addresses: &[Ipv4Addr]| {
+        let (answer, answered) = oneshot::channel();
+        let addresses = addresses.iter().map(|address| IpAddr::from(*address)).collect();
+        lab.inbox.send(Message::Announce(Term { holder: "a".into(), number, until, addresses }, answer)).unwrap();
+        answered
+    };
+    let mut answer = give(&lab, 1, boot_millis() + 400, &[vip]);
+    let mut said = Vec::new();
+    lab.turn_until("an answer, and a gratuitous ARP at once", |lab| {
+        said.extend(lab.sent().map(|frame| announced(&frame)));
+        said.contains(&vip) && answer.try_recv().is_ok()
+    });
+    assert!(announces(&lab));
+    assert!(!said.contains(&Ipv4Addr::new(10, 96, 0, 2)), "only what the term names: {said:?}");
+    // An older one does not count.
+    let mut late = give(&lab, 1, boot_millis() + 60_000, &[]);
+    let mut refused = None;
+    lab.turn_until("a refusal", |_| late.try_recv().map(|answer| refused = Some(answer)).is_ok());
+    assert!(matches!(refused, Some(Err(Refusal::Invalid(_)))));
+
+    // The worker stops by the deadline alone: this one has not even taken the director's next snapshot.
+    let ask = |lab: &mut Lab, now: u32| {
+        lab.worker.port_mut(0).unwrap().deliver(&request(Ipv4Addr::new(192, 0, 2, 1), vip));
+        lab.worker.turn(now);
+        lab.sent().is_some_and(|frame| frame.get(20..22) == Some(&[0, 2][..]))
+    };
+    while lab.sent().is_some() {}
+    assert!(ask(&mut lab, 0), "answered in the term");
+    assert!(!ask(&mut lab, u32::MAX / 4), "and not after it");
+    lab.wait_until("withdrawn by its own clock", |lab| !announces(lab));
+    let events = lab.events.remembered();
+    let lapsed = events.iter().find(|event| event.kind == "term-lapsed").expect("told");
+    assert!(lapsed.message.contains("1 addresses") && lapsed.message.contains("traffic that arrives is served"));
+    let (_, count, facts) = lab.shares.announcing();
+    assert_eq!((count, facts.lapses, facts.gained, facts.lost), (0, 1, 1, 1));
 }
 
 #[test]

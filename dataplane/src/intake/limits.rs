@@ -20,6 +20,12 @@ pub const PROGRAM_BODY: usize = 64 << 20;
 /// slowly does not hold up the rest.
 pub const PROGRAM_BODIES: usize = 4;
 
+/// Largest term: 100,000 addresses.
+pub const TERM_BODY: usize = 4 << 20;
+
+/// Time that a term may take until all workers know it. Nobody who gives terms waits so long.
+pub const TERM_TIME: Duration = Duration::from_secs(10);
+
 /// Largest other body: a question about one packet.
 pub const SMALL_BODY: usize = 64 << 10;
 

@@ -18,6 +18,8 @@ use levee_api::metrics::{Exposition, Family};
 use levee_api::program::Side;
 use levee_api::report::{Counters, Port, Queue, VipEntry};
 
+use levee_api::term::TermStatus;
+
 use super::subject::Subject;
 use crate::counters::Counter;
 
@@ -78,6 +80,18 @@ families! {
     DRAINING = Family::gauge("levee_frontend_draining", "Backends of the frontend that only keep the flows that they have.")
         .by(FRONTEND, "1 a frontend, at most 1,000; those that the fabric can reach first");
     NOT_TOLD = Family::gauge("levee_frontends_not_told", "Frontends beyond the first 1,000, which are not told one by one.");
+
+    ANNOUNCED_ADDRESSES = Family::gauge("levee_announced_addresses", "Addresses that are announced now, in a term or without.");
+    TERM_LEFT = Family::gauge(
+        "levee_term_left_seconds",
+        "Time for which announcements may go on if nobody renews the term; 0 if none runs, or none is needed.",
+    );
+    TERM_LAPSES = Family::counter(
+        "levee_term_lapses_total",
+        "Terms that ran out while they named addresses: levee-control was dead, stopped or cut off.",
+    );
+    TERM_CHANGES = Family::counter("levee_term_addresses_total", "Addresses that terms have begun or stopped to name.")
+        .by(&["change"], "2: gained, lost");
 
     PORT_UP = Family::gauge("levee_port_up", "1 if the interface is up and has carrier, 0 otherwise.").by(&["port"], "1 a port");
     PORT = Family::gauge("levee_port_info", "Always 1; the labels say how the interface is driven.")
@@ -155,6 +169,7 @@ pub(super) fn page(subject: &dyn Subject) -> String {
     status(&mut page, subject);
     counters(&mut page, &subject.counters());
     frontends(&mut page, subject.vips());
+    term(&mut page, &subject.term());
     ports(&mut page, &subject.ports());
     measures(&mut page, subject);
     neighbours(&mut page, subject);
@@ -226,6 +241,15 @@ fn frontends(page: &mut Exposition, mut vips: Vec<VipEntry>) {
     by_frontend(&CANDIDATES, |vip| vip.candidates);
     by_frontend(&DRAINING, |vip| vip.draining);
     page.single(&NOT_TOLD, left_out);
+}
+
+fn term(page: &mut Exposition, term: &TermStatus) {
+    page.single(&ANNOUNCED_ADDRESSES, term.announced);
+    page.single(&TERM_LEFT, term.left_ms.map_or(0.0, |left| left as f64 / 1000.0));
+    page.single(&TERM_LAPSES, term.lapses);
+    let mut changes = page.begin(&TERM_CHANGES);
+    changes.sample(&["gained"], term.gained);
+    changes.sample(&["lost"], term.lost);
 }
 
 fn ports(page: &mut Exposition, ports: &[Port]) {

@@ -20,6 +20,7 @@ use levee_api::program::{Applied, Delta, Program};
 use levee_api::report::{
     BackendEntry, Counters, Drop, Event, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Problem, Status, VipEntry,
 };
+use levee_api::term::{Term, TermStatus};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -53,6 +54,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(status))
         .routes(routes!(health))
         .routes(routes!(program, load, amend))
+        .routes(routes!(term, announce))
         .routes(routes!(counters))
         .routes(routes!(drops))
         .routes(routes!(vips))
@@ -240,6 +242,35 @@ async fn amend(State(app): State<App>, _: Programmer, request: Request) -> Resul
     let _turn = turn(&app).await?;
     let delta = json::<Delta>(request, limits::PROGRAM_BODY).await?;
     applied(tokio::time::timeout(limits::PROGRAM_TIME, app.subject.amend(delta)).await)
+}
+
+/// Which addresses are announced, for how long, and whether this dataplane is fit to announce any.
+#[utoipa::path(get, path = "/v1/term", responses((status = OK, body = TermStatus)))]
+async fn term(State(app): State<App>) -> Json<TermStatus> {
+    Json(app.subject.term())
+}
+
+/// Announces addresses until a time of this machine's clock, and no others. Answers when every worker knows it.
+#[utoipa::path(put, path = "/v1/term", request_body = Term, responses(
+    (status = OK, body = TermStatus),
+    (status = BAD_REQUEST, body = Problem),
+    (status = FORBIDDEN, body = Problem),
+    (status = PAYLOAD_TOO_LARGE, body = Problem),
+    (status = UNPROCESSABLE_ENTITY, body = Problem),
+    (status = SERVICE_UNAVAILABLE, body = Problem),
+))]
+async fn announce(State(app): State<App>, _: Programmer, request: Request) -> Result<Json<TermStatus>, Refused> {
+    // Not in line with programs: a term that waits for one that takes seconds would run out.
+    let term = json::<Term>(request, limits::TERM_BODY).await?;
+    match tokio::time::timeout(limits::TERM_TIME, app.subject.announce(term)).await {
+        Ok(Ok(())) => Ok(Json(app.subject.term())),
+        Ok(Err(Refusal::Invalid(reasons))) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, reasons.join("\n"))),
+        Ok(Err(Refusal::Unavailable(reason))) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, reason)),
+        Ok(Err(Refusal::Stale { .. })) | Err(_) => Err(refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not every worker knew it within {} s; see GET /v1/health", limits::TERM_TIME.as_secs()),
+        )),
+    }
 }
 
 async fn turn(app: &App) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {

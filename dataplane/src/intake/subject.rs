@@ -12,6 +12,8 @@ use levee_api::report::{
     BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Status, VipEntry,
 };
 
+use levee_api::term::{Term, TermStatus};
+
 use crate::events::Events;
 
 /// An answer that takes its time.
@@ -43,6 +45,10 @@ pub trait Subject: Send + Sync + 'static {
     fn load(&self, program: Program) -> Pending<'_, Result<Applied, Refusal>>;
     /// `PATCH /v1/program`: answers when every worker runs it.
     fn amend(&self, delta: Delta) -> Pending<'_, Result<Applied, Refusal>>;
+    /// `GET /v1/term`.
+    fn term(&self) -> TermStatus;
+    /// `PUT /v1/term`: answers when every worker runs it.
+    fn announce(&self, term: Term) -> Pending<'_, Result<(), Refusal>>;
     /// `GET /v1/flows`, a page at a time. `None` starts.
     fn flows(&self, filter: FlowFilter, cursor: Option<FlowCursor>) -> Pending<'_, Result<FlowPage, String>>;
     /// `DELETE /v1/flows`.

@@ -11,6 +11,7 @@ use levee_api::metrics::Sample;
 use levee_api::net::{Protocol, Role};
 use levee_api::program::{Applied, Delta, Mode, Program, Side};
 use levee_api::report::*;
+use levee_api::term::{Term, TermStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -24,6 +25,7 @@ use crate::reason::Reason;
 #[derive(Default)]
 struct Fake {
     program: Mutex<Arc<Program>>,
+    term: Mutex<Option<Term>>,
     events: Events,
     counters: crate::counters::Counters,
 }
@@ -147,6 +149,19 @@ impl Subject for Fake {
             self.load(delta.apply(&old)).await
         })
     }
+    fn term(&self) -> TermStatus {
+        let holder = self.term.lock().unwrap().as_ref().map(|term| term.holder.clone());
+        TermStatus { needed: true, holder, left_ms: Some(250), ..TermStatus::default() }
+    }
+    fn announce(&self, term: Term) -> Pending<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            if term.number == 0 {
+                return Err(Refusal::Invalid(vec!["too late".to_owned()]));
+            }
+            *self.term.lock().unwrap() = Some(term);
+            Ok(())
+        })
+    }
     fn flows(&self, filter: FlowFilter, cursor: Option<FlowCursor>) -> Pending<'_, Result<FlowPage, String>> {
         Box::pin(async move {
             let start = cursor.map_or(0, |cursor| cursor.position as usize);
@@ -259,6 +274,8 @@ const ROUTES: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/program", "", 200),
     ("PUT", "/v1/program", r#"{"generation": 5}"#, 200),
     ("PATCH", "/v1/program", r#"{"base": 5, "generation": 6}"#, 200),
+    ("GET", "/v1/term", "", 200),
+    ("PUT", "/v1/term", r#"{"holder": "a", "number": 1, "until": 5, "addresses": ["192.0.2.1"]}"#, 200),
     ("GET", "/v1/counters", "", 200),
     ("GET", "/v1/drops", "", 200),
     ("GET", "/v1/vips", "", 200),

@@ -70,6 +70,10 @@ pub struct Master {
     local: Local,
     service_ranges: Vec<IpNet>,
     vips: BTreeMap<IpAddr, Vip>,
+    /// VIPs are announced only in a term.
+    in_term: bool,
+    /// What the term names.
+    term: BTreeSet<IpAddr>,
     services: BTreeMap<ServiceKey, Entry>,
     kernel: BTreeSet<IpAddr>,
     /// Addresses of frontends, with the number of frontends that use each.
@@ -108,6 +112,8 @@ impl Master {
             local: Local::default(),
             service_ranges: Vec::new(),
             vips: BTreeMap::new(),
+            in_term: false,
+            term: BTreeSet::new(),
             services: BTreeMap::new(),
             kernel: BTreeSet::new(),
             fronted: BTreeMap::new(),
@@ -132,6 +138,7 @@ impl Master {
             local: self.local.clone(),
             service_ranges: self.service_ranges.clone(),
             vips: self.vips.values().cloned().collect(),
+            announce_in_term: self.in_term,
             services: self.services.values().map(|entry| entry.program.clone()).collect(),
         }
         .canonical()
@@ -175,6 +182,7 @@ impl Master {
             remove_vips: self.vips.keys().filter(|address| !addresses.contains(address)).copied().collect(),
             local: Some(program.local),
             service_ranges: Some(program.service_ranges),
+            announce_in_term: Some(program.announce_in_term),
             upsert_vips: program.vips,
             upsert_services: program
                 .services
@@ -268,6 +276,10 @@ impl Master {
         if let Some(ranges) = delta.service_ranges {
             self.tables.service_ranges = ranges.iter().map(|net| (*net, ())).collect();
             self.service_ranges = ranges;
+        }
+        if let Some(in_term) = delta.announce_in_term.filter(|in_term| *in_term != self.in_term) {
+            self.in_term = in_term;
+            addresses.extend(self.vips.keys());
         }
         for address in delta.remove_vips {
             self.vips.remove(&address);
@@ -382,7 +394,8 @@ impl Master {
         let pod = self.local.pods.iter().find(|pod| pod.address == ip);
         let owner = Owner {
             vip: vip.is_some(),
-            announce: vip.is_some_and(|vip| vip.announce),
+            announce: self.announces(ip),
+            leased: vip.is_some_and(|vip| vip.announce) && self.in_term,
             kernel: self.kernel.contains(&ip),
             shared: vip.is_none() && self.fronted.contains_key(&ip),
             pod: pod.is_some(),
@@ -484,7 +497,29 @@ impl Master {
     /// Addresses that this dataplane answers for on the fabric and announces there: its VIPs.
     #[must_use]
     pub fn announced(&self) -> BTreeSet<IpAddr> {
-        self.vips.values().filter(|vip| vip.announce).map(|vip| vip.address).collect()
+        self.vips.keys().copied().filter(|address| self.announces(*address)).collect()
+    }
+
+    /// Whether VIPs are announced only in a term.
+    #[must_use]
+    pub fn needs_term(&self) -> bool {
+        self.in_term
+    }
+
+    /// Sets what the term names. Returns whether something else is announced now.
+    pub fn set_term(&mut self, addresses: &BTreeSet<IpAddr>) -> bool {
+        let changed: Vec<IpAddr> = self.term.symmetric_difference(addresses).copied().collect();
+        self.term.clone_from(addresses);
+        let mut announced = false;
+        for address in changed {
+            announced |= self.vips.get(&address).is_some_and(|vip| vip.announce) && self.in_term;
+            self.refresh_owner(address);
+        }
+        announced
+    }
+
+    fn announces(&self, address: IpAddr) -> bool {
+        self.vips.get(&address).is_some_and(|vip| vip.announce) && (!self.in_term || self.term.contains(&address))
     }
 
     /// Pods of this node that are known one by one.

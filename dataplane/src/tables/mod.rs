@@ -12,6 +12,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod deadline;
 pub mod lpm;
 pub mod map;
 pub mod master;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use levee_api::net::{Mac, Role};
 use levee_api::program::Generation;
 
+use self::deadline::Deadline;
 use self::lpm::Lpm;
 use self::map::{Key, Map};
 use self::service::{BackendKey, Frontend, FrontendKey, Service};
@@ -45,6 +47,8 @@ pub struct Tables {
     pub hops_stamp: u32,
     /// Ports, by [`PortId`].
     pub ports: Arc<[Port]>,
+    /// Until when what is announced in a term may be.
+    pub term: Deadline,
     /// What single addresses are.
     pub owners: Map<Address, Owner>,
     /// Where services are reached.
@@ -92,6 +96,8 @@ pub struct Owner {
     pub vip: bool,
     /// Announced on the fabric by us.
     pub announce: bool,
+    /// … and only until [`Tables::term`].
+    pub leased: bool,
     /// An address of this host's kernel.
     pub kernel: bool,
     /// Shared with the kernel: some ports of it are levee's.
@@ -171,6 +177,13 @@ impl Tables {
     #[must_use]
     pub fn owner(&self, address: Address) -> Owner {
         self.owners.get(&address).copied().unwrap_or_default()
+    }
+
+    /// Whether an address that is announced in a term is named by none any more, at this time of the workers' clock.
+    #[inline]
+    #[must_use]
+    pub fn has_lapsed(&self, address: Address, now: u32) -> bool {
+        self.owner(address).leased && self.term.is_over(now)
     }
 
     /// Whether the address is a pod of this node, or inside a prefix that is this node's (and not the kernel's own).

@@ -415,6 +415,20 @@ impl<P: Port> Worker<P> {
     }
 }
 
+/// A term that is over counts from that moment on, also before the director has been able to publish it: an address that
+/// is announced in a term is then neither answered for nor defended.
+#[inline]
+fn in_term(class: Class, headers: &Headers, tables: &Tables, ingress: PortId, now: Millis) -> Class {
+    if matches!(class, Class::ArpAnswer | Class::Ends(Reason::ArpConflict))
+        && let Network::Arp(arp) = &headers.network
+        && (tables.has_lapsed(arp.target, now) || tables.has_lapsed(arp.sender, now))
+        && tables.port(ingress).is_some_and(|port| port.role == Role::Uplink)
+    {
+        return Class::Ends(Reason::ArpIgnored);
+    }
+    class
+}
+
 impl Bench {
     fn inbox(&self) -> Option<&ArrayQueue<Message>> {
         self.shared.inboxes.get(self.worker).map(Arc::as_ref)
@@ -477,7 +491,7 @@ impl Bench {
         now: Millis,
         lanes: &mut [Lane<P>],
     ) {
-        let class = classify(headers, tables, ingress);
+        let class = in_term(classify(headers, tables, ingress), headers, tables, ingress, now);
         let scene = Scene { tables, ingress, worker: self.worker, now };
         if let Class::Error(plain) = &class {
             let others = self.shared.inboxes.len().saturating_sub(1);

@@ -65,6 +65,7 @@ fn program(mode: Mode, backends: &[[u8; 4]]) -> Program {
         service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
         vips: vec![Vip { address: VIP.into(), announce: true }],
         services: [Protocol::Tcp, Protocol::Udp].map(|protocol| service(protocol, mode, backends)).into(),
+        ..Program::default()
     }
 }
 

@@ -184,6 +184,7 @@ pub fn program(scene: &Scene) -> Program {
         local,
         service_ranges: vec![net("10.96.0.0/16")],
         vips: vec![vip([10, 96, 0, 1], !scene.node), vip([10, 96, 0, 2], false), vip([198, 51, 100, 1], true)],
+        announce_in_term: false,
         services,
     }
     .canonical()

@@ -9,6 +9,7 @@ use levee_api::report::{
     BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
     WorkerStatus,
 };
+use levee_api::term::{Term, TermStatus};
 use levee_dataplane::events::{Events, Kind};
 use levee_dataplane::intake::{FlowCursor, FlowPage, Measures, Pending, Refusal, Subject};
 
@@ -198,6 +199,12 @@ impl Subject for Double {
         Box::pin(async { Ok(FlowPage { flows, next: None }) })
     }
 
+    fn term(&self) -> TermStatus {
+        TermStatus::default()
+    }
+    fn announce(&self, _: Term) -> Pending<'_, Result<(), Refusal>> {
+        Box::pin(async { Ok(()) })
+    }
     fn flush(&self, filter: FlowFilter) -> Pending<'_, Result<Flushed, String>> {
         let mut flows = self.flows.lock().expect("lock");
         let before = flows.len();

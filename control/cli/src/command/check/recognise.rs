@@ -72,7 +72,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "load_balancer_class_required",
         ],
     ),
-    (Kind::Program, &["generation", "local", "service_ranges", "vips", "services"]),
+    (Kind::Program, &["generation", "local", "service_ranges", "vips", "announce_in_term", "services"]),
 ];
 
 /// Says what a file is. The first document that can be read decides; the kind that knows most of its keys wins.
