@@ -6,9 +6,11 @@
 //! | `benches/pipeline.rs` | criterion: the whole packet's way over memory, each way to reach a backend |
 //! | `tests/no_allocation.rs` | that way allocates nothing |
 //! | `throughput` | end to end over veth: levee, a bare AF_XDP bounce, Linux |
+//! | `control` | a change of a cluster, from a real API server's answer until every worker runs it |
 //!
 //! `scripts/bench` runs them all. [`rig`] is the worker that the first three drive.
 
+pub mod control;
 pub mod frames;
 pub mod rig;
 pub mod throughput;

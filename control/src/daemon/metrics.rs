@@ -20,7 +20,7 @@ use levee_api::metrics::{Exposition, Family, Histogram};
 
 use super::status::{DataplaneState, Status};
 use crate::model::Kind;
-use crate::program::{Outcome, Request};
+use crate::program::{Outcome, Request, Sent};
 
 families! {
     BUILD = Family::gauge("levee_control_build_info", "Always 1; the label says which version runs.")
@@ -64,6 +64,8 @@ families! {
     );
     REQUESTS = Family::counter("levee_control_requests_total", "Requests to the dataplane.")
         .by(&["request"], "3: status, full, delta");
+    SENT = Family::counter("levee_control_sent_bytes_total", "Bytes of programs sent to the dataplane, as JSON, without HTTP's heads.")
+        .by(&["request"], "2: full, delta");
     ANSWERS = Family::counter(
         "levee_control_answers_total",
         "What became of them: conflict means that the dataplane is programmed whole again, refused that it keeps what it had, \
@@ -92,6 +94,7 @@ struct Tally {
     status_requests: u64,
     programs: u64,
     deltas: u64,
+    sent: Sent,
     statuses: u64,
     applied: u64,
     conflicts: u64,
@@ -139,8 +142,10 @@ impl Metrics {
         }
     }
 
-    pub(super) fn answered(&self, outcome: &Outcome) {
+    /// What became of a request; so much was sent so far.
+    pub(super) fn answered(&self, outcome: &Outcome, sent: Sent) {
         let mut tally = self.tally();
+        tally.sent = sent;
         match outcome {
             Outcome::Status { .. } => tally.statuses += 1,
             Outcome::Applied { .. } => tally.applied += 1,
@@ -205,6 +210,9 @@ fn dataplane(page: &mut Exposition, status: &Status, tally: &Tally) {
     requests.sample(&["status"], tally.status_requests);
     requests.sample(&["full"], tally.programs);
     requests.sample(&["delta"], tally.deltas);
+    let mut sent = page.begin(&SENT);
+    sent.sample(&["full"], tally.sent.full);
+    sent.sample(&["delta"], tally.sent.delta);
     let mut answers = page.begin(&ANSWERS);
     answers.sample(&["status"], tally.statuses);
     answers.sample(&["applied"], tally.applied);

@@ -170,7 +170,7 @@ pub async fn run(
             Some((source, batch)) = inlet.recv() => turn.take_in(source, batch, Instant::now()),
             outcome = answer(&mut under_way) => {
                 under_way = None;
-                turn.metrics.answered(&outcome);
+                turn.metrics.answered(&outcome, transport.sent());
                 turn.sync.finished(Instant::now(), outcome);
                 turn.log_link();
                 if *turn.sync.link() == Link::InStep {

@@ -17,5 +17,5 @@ mod transport;
 mod unix;
 
 pub use sync::{Link, Settings, Step, Sync};
-pub use transport::{Outcome, Request, Transport};
+pub use transport::{Outcome, Request, Sent, Transport};
 pub use unix::UnixTransport;

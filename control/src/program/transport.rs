@@ -45,4 +45,18 @@ pub enum Outcome {
 pub trait Transport {
     /// Carries one. Ends in bounded time, whatever the other side does.
     fn carry(&self, request: Request) -> impl Future<Output = Outcome> + 'static;
+
+    /// Bytes of programs that were given to the dataplane so far, as they went over the wire.
+    fn sent(&self) -> Sent {
+        Sent::default()
+    }
+}
+
+/// Bytes of programs that were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Of whole ones.
+    pub full: u64,
+    /// Of changes.
+    pub delta: u64,
 }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -18,7 +19,7 @@ use levee_api::report::{Problem, Status};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{Outcome, Request, Transport};
+use super::{Outcome, Request, Sent, Transport};
 
 /// Longest time for a status: the dataplane answers it in microseconds, from a thread that never waits for workers.
 const STATUS_TIME: Duration = Duration::from_secs(2);
@@ -32,33 +33,49 @@ const ANSWER_LIMIT: usize = 1 << 20;
 /// Talks to the dataplane at the other end of a socket.
 #[derive(Debug, Clone)]
 pub struct UnixTransport {
-    socket: Arc<PathBuf>,
+    wire: Arc<Wire>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    socket: PathBuf,
+    full: AtomicU64,
+    delta: AtomicU64,
 }
 
 impl UnixTransport {
     /// Of the socket at a path; nothing is opened yet.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        UnixTransport { socket: Arc::new(socket.into()) }
+        UnixTransport {
+            wire: Arc::new(Wire { socket: socket.into(), full: AtomicU64::new(0), delta: AtomicU64::new(0) }),
+        }
     }
 }
 
 impl Transport for UnixTransport {
     fn carry(&self, request: Request) -> impl Future<Output = Outcome> + 'static {
-        let socket = Arc::clone(&self.socket);
+        let wire = Arc::clone(&self.wire);
         async move {
             let limit = if request == Request::Status { STATUS_TIME } else { PROGRAM_TIME };
-            match tokio::time::timeout(limit, converse(&socket, &request)).await {
+            match tokio::time::timeout(limit, converse(&wire, &request)).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(message)) => Outcome::Unreachable(message),
-                Err(_) => Outcome::Unreachable(format!("{}: no answer within {} s", socket.display(), limit.as_secs())),
+                Err(_) => {
+                    Outcome::Unreachable(format!("{}: no answer within {} s", wire.socket.display(), limit.as_secs()))
+                }
             }
         }
+    }
+
+    fn sent(&self) -> Sent {
+        Sent { full: self.wire.full.load(Ordering::Relaxed), delta: self.wire.delta.load(Ordering::Relaxed) }
     }
 }
 
 /// One request and its answer. An error is in words, for people.
-async fn converse(socket: &Path, request: &Request) -> Result<Outcome, String> {
+async fn converse(wire: &Wire, request: &Request) -> Result<Outcome, String> {
+    let socket: &Path = &wire.socket;
     let in_words = |what: &str, error: &dyn std::fmt::Display| format!("{}: {what}: {error}", socket.display());
     let (method, path, body) = match request {
         Request::Status => (Method::GET, "/v1/status", Ok(Vec::new())),
@@ -66,6 +83,12 @@ async fn converse(socket: &Path, request: &Request) -> Result<Outcome, String> {
         Request::Delta(delta) => (Method::PATCH, "/v1/program", serde_json::to_vec(delta)),
     };
     let body = body.map_err(|error| in_words("cannot write JSON", &error))?;
+    let length = body.len() as u64;
+    match request {
+        Request::Status => {}
+        Request::Full(_) => drop(wire.full.fetch_add(length, Ordering::Relaxed)),
+        Request::Delta(_) => drop(wire.delta.fetch_add(length, Ordering::Relaxed)),
+    }
     let request_head = hyper::Request::builder()
         .method(method)
         .uri(path)
