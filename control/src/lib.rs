@@ -13,6 +13,7 @@
 //! - [`model`]: objects as they are written, and the [`ValidatedCluster`](model::ValidatedCluster) that they amount to.
 //! - [`allocate`]: which Service of type LoadBalancer has which address. As pure as the next.
 //! - [`compile`]: what one dataplane is told. No I/O, clock, randomness or hash-map order.
+//! - [`plan`]: a program by key, and changes of it.
 //! - [`program`]: keeps a dataplane on the program that was compiled last. Has never heard of Kubernetes.
 //! - [`lease`]: what only one may do, with the API server as the arbiter.
 //! - [`config`], [`daemon`]: one screen of configuration, and the loop around it all.
@@ -35,5 +36,6 @@ pub mod lease;
 pub mod model;
 pub mod notice;
 pub mod offline;
+pub mod plan;
 pub mod program;
 pub mod watch;

@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use levee_api::net::Family;
 use levee_api::program::{Delta, Pool, Program, Side};
-use levee_control::compile::{View, compile};
-use levee_control::model::{Sourced, validate};
+use levee_control::compile::{Compiler, View, compile};
+use levee_control::model::{Judge, Key, Register, Sourced, validate};
+use levee_control::plan::Plan;
 use levee_control::watch::{Event, Store, read};
 use proptest::prelude::*;
 
@@ -86,6 +87,85 @@ fn documents() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
+/// What else a cluster has, some of it in the way of Services: Nodes with a VIP for an address, or VIPs among their pods; pods;
+/// ranges; pools that overlap. And a Service that wants what the first has, and a slice that is now of one Service, now of
+/// another.
+fn surroundings() -> impl Strategy<Value = Vec<String>> {
+    let here = (0..3u8, 1..3u8).prop_map(|(zone, last)| {
+        format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: here, labels: {{topology.kubernetes.io/zone: '{}'}}}}\n\
+             spec: {{podCIDRs: [10.0.0.0/17]}}\nstatus: {{addresses: [{{type: InternalIP, address: 172.16.0.{last}}}]}}\n",
+            ["", "a", "b"][usize::from(zone)]
+        )
+    });
+    let there = (prop_oneof![Just("192.0.2.1"), Just("10.96.0.2"), Just("172.16.0.9")], any::<bool>()).prop_map(
+        |(address, among)| {
+            let cidr = if among { "10.96.0.2/31" } else { "10.200.0.0/24" };
+            format!(
+                "apiVersion: v1\nkind: Node\nmetadata: {{name: there}}\nspec: {{podCIDRs: [{cidr}]}}\n\
+                 status: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n"
+            )
+        },
+    );
+    let pod = (prop_oneof![Just("here"), Just("there")], 1..3u8).prop_map(|(node, last)| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: pod, namespace: n1}}\nspec: {{nodeName: {node}}}\n\
+             status: {{phase: Running, podIP: 10.210.0.{last}}}\n"
+        )
+    });
+    let range = (0..2u8).prop_map(|second| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {{name: a}}\nspec: {{cidrs: [10.9{second}.0.0/16]}}\n"
+        )
+    });
+    let pool = |name: &'static str| {
+        (0..3u8).prop_map(move |last| {
+            format!(
+                "apiVersion: levee.dev/v1alpha1\nkind: AddressPool\nmetadata: {{name: {name}}}\n\
+                 spec: {{addresses: [198.51.100.{last}-198.51.100.{}]}}\n",
+                last + 1
+            )
+        })
+    };
+    let rival = (0..3u8, any::<bool>()).prop_map(|(wants, first)| {
+        let ip = ["10.96.0.1", "10.96.0.2", "10.96.0.77"][usize::from(wants)];
+        let name = if first { "a" } else { "z" };
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: n0}}\nspec:\n  type: NodePort\n  \
+             clusterIPs: [{ip}]\n  ports: [{{name: a, port: 80, nodePort: 30030}}]\n"
+        )
+    });
+    let wanderer = (1..4u8, any::<bool>()).prop_map(|(of, headless)| {
+        let headless = if headless { ", service.kubernetes.io/headless: ''" } else { "" };
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: wanderer\n  namespace: n1\n  \
+             labels: {{kubernetes.io/service-name: s{of}{headless}}}\naddressType: IPv4\nports: [{{name: a, port: 8080}}]\n\
+             endpoints: [{{addresses: [10.220.0.1], nodeName: here}}]\n"
+        )
+    });
+    (here, there, pod, range, (pool("a"), pool("b")), rival, wanderer).prop_map(
+        |(here, there, pod, range, (a, b), rival, wanderer)| vec![here, there, pod, range, a, b, rival, wanderer],
+    )
+}
+
+/// A whole cluster, by key. With several of them, each object has several states, one of which may be that it is not there.
+fn state() -> impl Strategy<Value = BTreeMap<Key, Sourced>> {
+    let services = (service(1), service(2), service(3), service(4));
+    let all = (services, surroundings()).prop_map(|((a, b, c, d), more)| {
+        let documents: Vec<String> = [a, b, c, d, more].concat();
+        objects(&documents)
+    });
+    (all, proptest::collection::vec(0..5u8, 40)).prop_map(|(objects, there)| {
+        let there = there.into_iter().cycle();
+        objects
+            .into_iter()
+            .zip(there)
+            .filter(|(_, there)| *there > 0)
+            .map(|(object, _)| (object.key(), object))
+            .collect()
+    })
+}
+
 fn objects(documents: &[String]) -> Vec<Sourced> {
     let mut objects = Vec::new();
     for document in documents {
@@ -100,12 +180,12 @@ fn views() -> [View; 2] {
     [View::node("here"), View::balancer("balancer-1")]
 }
 
-fn program<'a>(objects: impl IntoIterator<Item = &'a Sourced>, view: &View) -> Program {
+fn program<'a, J: Judge + 'a>(objects: impl IntoIterator<Item = &'a J>, view: &View) -> Program {
     compile(&validate(objects, Vec::new()).cluster, view).0
 }
 
 /// Program and notices as bytes.
-fn bytes<'a>(objects: impl IntoIterator<Item = &'a Sourced>, view: &View) -> Vec<u8> {
+fn bytes<'a, J: Judge + 'a>(objects: impl IntoIterator<Item = &'a J>, view: &View) -> Vec<u8> {
     serde_json::to_vec(&compile(&validate(objects, Vec::new()).cluster, view)).expect("json")
 }
 
@@ -147,6 +227,89 @@ proptest! {
         }
         for view in views() {
             prop_assert_eq!(bytes(store.objects(), &view), bytes(&after, &view));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_up_to_date_is_what_is_computed_at_once(
+        states in proptest::collection::vec(state(), 3),
+        steps in proptest::collection::vec((any::<prop::sample::Index>(), 0..3usize, 0..4u8), 1..80),
+        live in any::<bool>(),
+    ) {
+        let keys: Vec<Key> = states.iter().flat_map(BTreeMap::keys).cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        let mut store = Store::new(1);
+        store.handle(0, Event::ListBegins);
+        store.handle(0, Event::ListComplete);
+        let mut register = Register::default();
+        let mut followed = views().map(|view| (Compiler::new(view), Plan::default()));
+        let mut there: BTreeMap<Key, Sourced> = BTreeMap::new();
+        let last = steps.len() - 1;
+        for (step, (key, state, stop)) in steps.into_iter().enumerate() {
+            let key = key.get(&keys);
+            match states[state].get(key) {
+                Some(object) => {
+                    let mut object = object.clone();
+                    object.origin.live = live;
+                    there.insert(key.clone(), object.clone());
+                    store.handle(0, Event::Changed(Box::new(object)));
+                }
+                None => {
+                    there.remove(key);
+                    store.handle(0, Event::Gone(key.clone()));
+                }
+            }
+            // Some changes are taken together.
+            if stop > 0 && step != last {
+                continue;
+            }
+            prop_assert!(store.tell(&mut register) <= keys.len());
+            register.settle();
+            let at_once = validate(there.values(), Vec::new());
+            prop_assert_eq!(register.refused(), at_once.refused);
+            prop_assert_eq!(register.cluster(), &at_once.cluster);
+            let changes = register.take_changes();
+            for (compiler, plan) in &mut followed {
+                let change = compiler.update(register.cluster(), &changes);
+                plan.apply(change);
+                let (program, notices) = compile(&at_once.cluster, compiler.view());
+                let size = (program.services.len(), program.vips.len(), program.services.iter().map(|service| service.backends.len()).sum());
+                prop_assert_eq!((compiler.size().services, compiler.size().vips, compiler.size().backends), size);
+                prop_assert_eq!(&plan.program(1), &program);
+                prop_assert_eq!(compiler.notices(register.cluster()), notices);
+            }
+            // What nothing has changed is not looked at again.
+            prop_assert_eq!(store.tell(&mut register), 0);
+            register.settle();
+            prop_assert!(register.take_changes().is_empty());
+        }
+    }
+
+    /// Against conflicts judged in the plainest way: one Service after another, by name, each against all before it.
+    #[test]
+    fn of_those_that_claim_one_thing_the_first_by_name_keeps_it(state in state()) {
+        let accepted = validate(state.values(), Vec::new()).cluster;
+        let alone = |object: &Sourced| validate([object], Vec::new()).cluster;
+        let mut claimed: BTreeSet<(String, u16, String)> = BTreeSet::new();
+        let nodes: Vec<_> = accepted.nodes().map(|(_, node)| node.clone()).collect();
+        for object in state.values() {
+            let cluster = alone(object);
+            let Some((name, service)) = cluster.services().next() else { continue };
+            let is_a_nodes = |address: &std::net::IpAddr| nodes.iter().any(|node| node.addresses.contains(address));
+            let balanced = service.load_balancer_ips.iter().filter(|address| !is_a_nodes(address));
+            let addresses: Vec<_> = service.cluster_ips.values().chain(balanced).copied().collect();
+            let in_the_way = addresses.iter().any(|address| {
+                is_a_nodes(address) || nodes.iter().any(|node| node.pod_cidrs.iter().any(|cidr| cidr.contains(address)))
+            });
+            let claims: Vec<_> = service.ports.iter().flat_map(|port| {
+                let on = |place: String, number: u16| (place, number, port.protocol.to_string());
+                let vips = addresses.iter().map(move |address| on(address.to_string(), port.port.get()));
+                vips.chain(port.node_port.map(|number| on("node".to_owned(), number.get()))).collect::<Vec<_>>()
+            }).collect();
+            let good = !in_the_way && claims.iter().all(|claim| !claimed.contains(claim));
+            if good {
+                claimed.extend(claims);
+            }
+            prop_assert_eq!(accepted.service(name).is_some(), good, "{}", name);
         }
     }
 

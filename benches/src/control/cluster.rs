@@ -75,7 +75,7 @@ impl Cluster {
     /// With what levee-control may do in it.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
-        self.kubeconfigs.join("levee.kubeconfig")
+        self.kubeconfigs.join("levee-node.kubeconfig")
     }
 
     /// Services that there are.

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Pure and deterministic: no I/O, clock, randomness or hash-map order; the same cluster and view give the same bytes
-//! (rule 13). Every Service is compiled by itself ([`service`](fn@service)), so that a change to one need not cost the others.
+//! (rule 13). Every Service is compiled by itself ([`service`](fn@service)). A [`Compiler`] remembers what came of each and
+//! compiles again only what a change concerns; [`compile`] is one that has nothing to remember yet. Both end in the same bytes,
+//! whatever the way there was (`control/tests/properties.rs`).
 //!
 //! # Who gets which frontends
 //!
@@ -32,24 +34,25 @@
 //! - On a balancer, topology hints are ignored for ClusterIPs too: a service port has one Cluster pool, and it must be the
 //!   same on every balancer.
 
+mod compiler;
 mod frontends;
 mod local;
 mod select;
 mod service;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use levee_api::program::{Program, Vip};
+use levee_api::program::Program;
 use serde::{Deserialize, Serialize};
 
-use crate::allocate;
 use crate::model::{Node, ValidatedCluster};
 use crate::notice::Notice;
+use crate::plan::Plan;
 
+pub use compiler::{Compiler, Size};
 pub use service::{CompiledService, service};
 
 /// What the dataplane does.
@@ -133,34 +136,8 @@ impl<'a> Context<'a> {
 /// Compiles the program of one dataplane, in canonical order. Its generation is 1: who sends it gives it its own.
 #[must_use]
 pub fn compile(cluster: &ValidatedCluster, view: &View) -> (Program, Vec<Notice>) {
-    let context = Context::new(cluster, view);
-    let mut notices = cluster.notices().to_vec();
-    let mut program = Program {
-        generation: 1,
-        local: local::local(cluster, view, &mut notices),
-        service_ranges: cluster.service_cidrs().copied().chain(view.service_cidrs.iter().map(IpNet::trunc)).collect(),
-        ..Program::default()
-    };
-    let mut vips = BTreeSet::new();
-    let (assigned, unassigned) = allocate::in_files(cluster.balanced(), view.class_required);
-    notices.extend(unassigned);
-    for (name, object) in cluster.services() {
-        let mut object = Cow::Borrowed(object);
-        if let Some(addresses) = assigned.get(name) {
-            object.to_mut().load_balancer_ips.extend(addresses);
-        }
-        let compiled = service(name, &object, cluster.slices(name), &context);
-        program.services.extend(compiled.services);
-        vips.extend(compiled.vips);
-        notices.extend(compiled.notices);
-    }
-    // Services that share an address agree on announcing it, since only load-balancer addresses are shared; were it ever
-    // otherwise, one entry for each address would still be what the dataplane needs, and announcing wins.
-    let announced: BTreeSet<IpAddr> = vips.iter().filter(|vip: &&Vip| vip.announce).map(|vip| vip.address).collect();
-    let addresses: BTreeSet<IpAddr> = vips.iter().map(|vip| vip.address).collect();
-    program.vips =
-        addresses.into_iter().map(|address| Vip { address, announce: announced.contains(&address) }).collect();
-    notices.sort();
-    notices.dedup();
-    (program.canonical(), notices)
+    let mut compiler = Compiler::new(view.clone());
+    let mut plan = Plan::default();
+    plan.apply(compiler.everything(cluster));
+    (plan.program(1), compiler.notices(cluster))
 }

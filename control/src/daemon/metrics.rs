@@ -49,7 +49,15 @@ families! {
     );
     COMPILE = Family::histogram(
         "levee_control_compile_seconds",
-        "Time to validate all objects, compile them and compare the program with the one before.",
+        "Time to validate and compile what changes, and what it concerns besides.",
+    );
+    JUDGED = Family::counter(
+        "levee_control_objects_judged_total",
+        "Objects that were validated against others: those that are new, changed, gone, or were listed again.",
+    );
+    SERVICES_COMPILED = Family::counter(
+        "levee_control_services_compiled_total",
+        "Services that were compiled: those that are others, or whose slices are; all of them when our Node is another.",
     );
     SERVICES = Family::gauge("levee_control_services", "Services in the program, one for each port and family.");
     VIPS = Family::gauge("levee_control_vips", "VIPs in the program.");
@@ -85,7 +93,9 @@ pub(super) struct Metrics(Mutex<Tally>);
 #[derive(Debug, Clone, Default)]
 struct Tally {
     lists: u64,
-    objects: BTreeMap<Kind, u64>,
+    objects: BTreeMap<Kind, usize>,
+    judged: u64,
+    services_compiled: u64,
     compiled_at: Option<SystemTime>,
     compile: Histogram,
     /// The first change that the dataplane does not run yet.
@@ -113,13 +123,16 @@ impl Metrics {
         self.tally().lists += lists;
     }
 
-    /// These objects are there.
-    pub(super) fn holds(&self, kinds: impl Iterator<Item = Kind>) {
-        let mut objects = BTreeMap::new();
-        for kind in kinds {
-            *objects.entry(kind).or_default() += 1;
-        }
-        self.tally().objects = objects;
+    /// So many objects of each kind are there, and so many had to be looked at.
+    pub(super) fn holds(&self, objects: BTreeMap<Kind, usize>, judged: usize) {
+        let mut tally = self.tally();
+        tally.objects = objects;
+        tally.judged += judged as u64;
+    }
+
+    /// So many Services had to be compiled so far.
+    pub(super) fn services_compiled(&self, services: u64) {
+        self.tally().services_compiled = services;
     }
 
     /// Input was compiled, the newest that there is or the last that was good; that took so long. If the program is another one now: because
@@ -185,6 +198,8 @@ impl Metrics {
         let compiled_at = tally.compiled_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         page.single(&COMPILED, compiled_at.map_or(0.0, |at| at.as_secs_f64()));
         page.begin(&COMPILE).histogram(&[], &tally.compile);
+        page.single(&JUDGED, tally.judged);
+        page.single(&SERVICES_COMPILED, tally.services_compiled);
         page.single(&SERVICES, status.services);
         page.single(&VIPS, status.vips);
         page.single(&BACKENDS, status.backends);

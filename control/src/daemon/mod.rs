@@ -1,11 +1,15 @@
 //! The daemon: sources in, programs out, and a socket that tells how it stands.
 //!
 //! ```text
-//!   sources ──events──► Store ──(burst over?)──► validate ──► compile ──► Sync ──► Transport
-//!                                                   │                       │
-//!                                                   ▼                       ▼
-//!                                          Standing, read by the status socket
+//!   sources ──events──► Store ──(due?)──► Register ──Changes──► Compiler ──Change──► Sync ──► Transport
+//!                                             │                                        │
+//!                                             ▼                                        ▼
+//!                                                Standing, read by the status socket
 //! ```
+//!
+//! Each of these remembers what it has and takes in what changes, so that one changed slice costs one Service, however many
+//! there are. A change that comes after a while of nothing goes through at once; those that come while it does are taken
+//! together, the last state winning (rule 16).
 //!
 //! One thread turns the loop; sources read on their own. Bad input changes nothing but the standing: the program that was
 //! compiled last goes on being wanted, and the dataplane goes on running it.
@@ -28,10 +32,11 @@ use levee_api::diagnostic::Diagnostic;
 use levee_api::program::Generation;
 use tokio::sync::mpsc;
 
-use crate::compile::{Role, View, compile};
+use crate::compile::{Compiler, Role, View, compile};
 use crate::config::{self, Config};
-use crate::model::{ValidatedCluster, validate};
+use crate::model::{Kind, Register};
 use crate::notice::Notice;
+use crate::plan::Change;
 use crate::program::{Link, Outcome, Settings, Step, Sync, Transport};
 use crate::watch::{Closed, ClusterSource, Event, FileSource, Outlet, Source, SourceId, Store, cluster, follow};
 
@@ -39,13 +44,10 @@ pub use socket::BindError;
 pub use status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
 
 use metrics::Metrics;
-use standing::{Compiled, Standing};
+use standing::Standing;
 
-/// A burst of events is over when none has come for so long …
-const QUIET: Duration = Duration::from_millis(10);
-
-/// … or when it has lasted so long (rule 16).
-const BURST: Duration = Duration::from_millis(200);
+/// Two programs are at least so long apart (rule 16): at most a hundred a second, whatever happens in the cluster.
+const PACE: Duration = Duration::from_millis(10);
 
 /// Batches of events that wait to be taken in before sources wait themselves.
 const BACKLOG: usize = 64;
@@ -130,14 +132,17 @@ pub async fn run(
         .map_err(|source| Error::Source { name: path.display().to_string(), source })?;
 
     let mut turn = Turn {
+        compiler: Compiler::new(config.view.clone()),
         config,
         config_mistakes: Vec::new(),
         store: Store::new(count),
+        register: Register::default(),
         heard: vec![false; count],
         sync: Sync::new(Settings::default()),
         standing,
         metrics,
         burst: None,
+        compiled: None,
         mistakes_told: BTreeSet::new(),
         notices_told: BTreeSet::new(),
         linked: (Link::Unknown, None),
@@ -167,7 +172,14 @@ pub async fn run(
         let wake = until.into_iter().chain(turn.compile_at()).min();
         tokio::select! {
             Some(config) = new_configs.recv() => turn.reconfigure(config, Instant::now()),
-            Some((source, batch)) = inlet.recv() => turn.take_in(source, batch, Instant::now()),
+            Some((source, batch)) = inlet.recv() => {
+                let now = Instant::now();
+                turn.take_in(source, batch, now);
+                // What has been said by now is taken together.
+                while let Ok((source, batch)) = inlet.try_recv() {
+                    turn.take_in(source, batch, now);
+                }
+            }
             outcome = answer(&mut under_way) => {
                 under_way = None;
                 turn.metrics.answered(&outcome, transport.sent());
@@ -222,13 +234,17 @@ struct Turn {
     config: Config,
     config_mistakes: Vec<Diagnostic>,
     store: Store,
+    register: Register,
+    compiler: Compiler,
     /// Which sources have said something, and it was taken in.
     heard: Vec<bool>,
     sync: Sync,
     standing: Arc<Standing>,
     metrics: Arc<Metrics>,
-    /// First and last event that has not been compiled yet.
-    burst: Option<(Instant, Instant)>,
+    /// First event that has not been compiled yet.
+    burst: Option<Instant>,
+    /// When events were compiled last.
+    compiled: Option<Instant>,
     /// What was logged about the input, so that it is logged once.
     mistakes_told: BTreeSet<String>,
     notices_told: BTreeSet<String>,
@@ -252,8 +268,7 @@ impl Turn {
             changed |= self.store.handle(source, event);
         }
         if changed {
-            let first = self.burst.map_or(now, |(first, _)| first);
-            self.burst = Some((first, now));
+            self.burst.get_or_insert(now);
         }
     }
 
@@ -274,44 +289,57 @@ impl Turn {
             }
             Err(mistakes) => self.config_mistakes = mistakes,
         }
-        self.burst.get_or_insert((now, now));
+        self.burst.get_or_insert(now);
     }
 
     fn compile_at(&self) -> Option<Instant> {
-        self.burst.map(|(first, last)| (last + QUIET).min(first + BURST))
+        self.burst.map(|first| self.compiled.map_or(first, |last| first.max(last + PACE)))
     }
 
     fn compile_if_due(&mut self, now: Instant) {
         if self.compile_at().is_none_or(|at| at > now) {
             return;
         }
-        let first = self.burst.take().map(|(first, _)| first);
+        let first = self.burst.take();
         // A source that fails keeps what it said last, and does not hold up the others.
         let mut mistakes = self.config_mistakes.clone();
         mistakes.extend(self.store.failures());
+        let begun = Instant::now();
+        let judged = self.store.tell(&mut self.register);
+        self.metrics.holds(Kind::ALL.into_iter().map(|kind| (kind, self.store.count(kind))).collect(), judged);
         if self.store.is_complete() {
-            let begun = Instant::now();
-            self.metrics.holds(self.store.objects().map(|sourced| sourced.object.kind()));
-            let validation = validate(self.store.objects(), self.store.notices());
-            if validation.refused.is_empty() {
-                let is_new = self.accept(&validation.cluster);
+            self.register.settle();
+            let refused = self.register.refused();
+            if refused.is_empty() {
+                let is_new = self.accept();
                 self.metrics.compiled(mistakes.is_empty(), begun.elapsed(), first.filter(|_| is_new));
             }
-            mistakes.extend(validation.refused);
+            mistakes.extend(refused);
         }
         log_news("bad input; the last good state stays", &mistakes, &mut self.mistakes_told);
         self.standing.judged(mistakes, self.store.completeness(), &self.store.failing());
+        self.compiled = Some(Instant::now());
     }
 
-    /// Returns whether the program is another one now.
-    fn accept(&mut self, cluster: &ValidatedCluster) -> bool {
-        let (program, notices) = compile(cluster, &self.config.view);
-        log_news("notice", &notices, &mut self.notices_told);
-        let (services, vips) = (program.services.len(), program.vips.len());
-        self.standing.compiled(Compiled::of(&program, notices));
-        let is_new = self.sync.want(program);
+    /// Compiles what has changed. Returns whether the program is another one now.
+    fn accept(&mut self) -> bool {
+        let changes = self.register.take_changes();
+        let cluster = self.register.cluster();
+        let change: Change = if *self.compiler.view() == self.config.view {
+            self.compiler.update(cluster, &changes)
+        } else {
+            self.compiler.look_from(self.config.view.clone(), cluster)
+        };
+        let notices = self.compiler.news(cluster);
+        if let Some(notices) = &notices {
+            log_news("notice", notices, &mut self.notices_told);
+        }
+        let size = self.compiler.size();
+        self.standing.compiled(size, notices);
+        self.metrics.services_compiled(self.compiler.compiled());
+        let is_new = self.sync.want(change);
         if is_new {
-            tracing::info!(services, vips, "compiled; the dataplane will be told");
+            tracing::info!(services = size.services, vips = size.vips, "compiled; the dataplane will be told");
         }
         is_new
     }

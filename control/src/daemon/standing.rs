@@ -5,34 +5,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use levee_api::diagnostic::Diagnostic;
-use levee_api::program::{Generation, Program};
+use levee_api::program::Generation;
 
 use super::status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
-use crate::compile::View;
+use crate::compile::{Size, View};
 use crate::config::Config;
 use crate::notice::Notice;
 use crate::program::Link;
 
 /// What became of the input that was accepted last.
 #[derive(Debug)]
-pub(super) struct Compiled {
+struct Compiled {
     at: Instant,
-    services: usize,
-    vips: usize,
-    backends: usize,
+    size: Size,
     notices: Vec<Notice>,
-}
-
-impl Compiled {
-    pub(super) fn of(program: &Program, notices: Vec<Notice>) -> Self {
-        Compiled {
-            at: Instant::now(),
-            services: program.services.len(),
-            vips: program.vips.len(),
-            backends: program.services.iter().map(|service| service.backends.len()).sum(),
-            notices,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -86,8 +72,11 @@ impl Standing {
         self.inner().view = view.clone();
     }
 
-    pub(super) fn compiled(&self, compiled: Compiled) {
-        self.inner().compiled = Some(compiled);
+    /// Input was accepted. Without `notices`, they are what they were.
+    pub(super) fn compiled(&self, size: Size, notices: Option<Vec<Notice>>) {
+        let mut inner = self.inner();
+        let before = inner.compiled.take().map(|compiled| compiled.notices).unwrap_or_default();
+        inner.compiled = Some(Compiled { at: Instant::now(), size, notices: notices.unwrap_or(before) });
     }
 
     pub(super) fn judged(&self, mistakes: Vec<Diagnostic>, complete: Vec<bool>, failing: &[bool]) {
@@ -170,9 +159,9 @@ impl Standing {
             health: Health { healthy: problems.is_empty(), problems },
             sources,
             compiled_seconds_ago: inner.compiled.as_ref().map(|compiled| compiled.at.elapsed().as_secs()),
-            services: inner.compiled.as_ref().map_or(0, |compiled| compiled.services),
-            vips: inner.compiled.as_ref().map_or(0, |compiled| compiled.vips),
-            backends: inner.compiled.as_ref().map_or(0, |compiled| compiled.backends),
+            services: inner.compiled.as_ref().map_or(0, |compiled| compiled.size.services),
+            vips: inner.compiled.as_ref().map_or(0, |compiled| compiled.size.vips),
+            backends: inner.compiled.as_ref().map_or(0, |compiled| compiled.size.backends),
             mistakes: inner.mistakes.clone(),
             notices: inner.compiled.as_ref().map_or_else(Vec::new, |compiled| compiled.notices.clone()),
             dataplane: Dataplane {

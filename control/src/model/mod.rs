@@ -5,6 +5,9 @@
 //!            each value of the right form          every object sound by itself, none in another's way
 //! ```
 //!
+//! What is kept of an object is what it amounts to, not what was written: a [`Judged`]. A [`Register`] takes them in one by one
+//! and says what each [changes](Changes); [`validate()`] is a Register that is given all of them.
+//!
 //! Pure: no I/O, no clock, no hash-map order. Each object is judged by itself first, then against the others. What is
 //! wrong is left out and told; a source of files treats any refusal as "keep the last good state", while a live cluster
 //! goes on without the refused object alone.
@@ -38,12 +41,12 @@ pub use external::{AddressRange, TrafficPolicy};
 pub use object::{Key, Kind, Object, Sourced};
 pub use place::{Origin, Place, Placed};
 pub(crate) use validate::is_object_name;
-pub use validate::{Validation, validate};
+pub use validate::{Changes, Judge, Judged, Register, Validation, validate};
 
 use crate::notice::Notice;
 
 /// What names a namespaced object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ObjectName {
     /// Namespace.
     pub namespace: String,
@@ -60,9 +63,9 @@ impl fmt::Display for ObjectName {
 /// A cluster without contradictions: see the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ValidatedCluster {
-    services: BTreeMap<ObjectName, Service>,
-    /// By Service, then by the slice's own name.
-    slices: BTreeMap<ObjectName, BTreeMap<String, EndpointSlice>>,
+    services: BTreeMap<ObjectName, Arc<Service>>,
+    /// By Service; sorted by the slice's own name.
+    slices: BTreeMap<ObjectName, Vec<(Box<str>, Arc<EndpointSlice>)>>,
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<ObjectName, Pod>,
     service_cidrs: BTreeSet<IpNet>,
@@ -73,17 +76,24 @@ pub struct ValidatedCluster {
 impl ValidatedCluster {
     /// Services that have something to balance (rules 1 and 3), by name.
     pub fn services(&self) -> impl Iterator<Item = (&ObjectName, &Service)> {
-        self.services.iter()
+        self.services.iter().map(|(name, service)| (name, &**service))
+    }
+
+    /// A Service, if there is one of this name that has something to balance.
+    #[must_use]
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name).map(|service| &**service)
     }
 
     /// The slices of a Service, by name (rule 6).
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> + Clone {
-        self.slices.get(service).into_iter().flat_map(BTreeMap::values)
+        self.slices.get(service).into_iter().flatten().map(|(_, slice)| &**slice)
     }
 
-    /// Every slice of every Service, whether or not there is such a Service.
-    pub fn all_slices(&self) -> impl Iterator<Item = &EndpointSlice> {
-        self.slices.values().flat_map(BTreeMap::values)
+    /// Every name that a Service has, or that slices say they are of.
+    pub fn service_names(&self) -> impl Iterator<Item = &ObjectName> {
+        let without = self.slices.keys().filter(|name| !self.services.contains_key(*name));
+        self.services.keys().chain(without)
     }
 
     /// The node of this name.
@@ -100,6 +110,12 @@ impl ValidatedCluster {
     /// Pods that hold addresses of their own now.
     pub fn pods(&self) -> impl Iterator<Item = (&ObjectName, &Pod)> {
         self.pods.iter()
+    }
+
+    /// A pod that holds addresses of its own now.
+    #[must_use]
+    pub fn pod(&self, name: &ObjectName) -> Option<&Pod> {
+        self.pods.get(name)
     }
 
     /// Ranges of ClusterIPs, as ServiceCIDR objects give them.

@@ -92,6 +92,10 @@ impl ObjectName {
     pub(super) fn of(meta: &Meta) -> Self {
         ObjectName { namespace: namespace(meta).to_owned(), name: meta.name.value.clone() }
     }
+
+    pub(super) fn named(key: &Key) -> Self {
+        ObjectName { namespace: key.namespace.clone().unwrap_or_default(), name: key.name.clone() }
+    }
 }
 
 /// An object of any kind that is read.

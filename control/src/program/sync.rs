@@ -11,12 +11,23 @@
 //! It never assumes what it does not know: a delta goes out only on top of a program that the dataplane said it runs.
 //! Generations only grow, also over a restart of either side: a full program goes out above whatever generation the
 //! dataplane reports.
+//!
+//! It keeps one whole program, the wanted one, and beside it only the way back to what runs: the old value of each key that is
+//! another there. A change is put into the first and its return into the second, so that nothing costs more than what changes;
+//! a change that is taken back before it was sent leaves nothing to send.
+//!
+//! ```text
+//!   runs ◄──────── under way ─────── sent ◄──────── back ─────── wanted
+//!     ▲      (while a delta is out)                                 │
+//!     └───────────── both, should it be refused ────────────────────┘
+//! ```
 
 use std::time::{Duration, Instant};
 
-use levee_api::program::{Delta, Generation, Program};
+use levee_api::program::Generation;
 
 use super::{Outcome, Request};
+use crate::plan::{Change, Plan};
 
 /// Times of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,26 +80,32 @@ pub enum Link {
     Unreachable(String),
 }
 
-/// A dataplane's state as far as we know it.
-#[derive(Debug, Clone)]
-struct Running {
-    pid: u32,
-    program: Program,
+/// What is under way.
+#[derive(Debug)]
+enum UnderWay {
+    /// A question.
+    Status,
+    /// A program of this generation.
+    Program {
+        generation: Generation,
+        /// The way from it to what runs, if that is known: for a delta.
+        back: Option<Change>,
+    },
 }
 
 /// The state machine that decides what is said to a dataplane, and when.
 #[derive(Debug)]
 pub struct Sync {
     settings: Settings,
-    wanted: Option<Program>,
+    wanted: Option<Plan>,
     /// Process and generation that the dataplane told last; forgotten when it could have changed unseen.
     told: Option<(u32, Generation)>,
-    /// What it runs, if we know it to the last byte.
-    running: Option<Running>,
-    /// `wanted` is something else than what runs.
-    behind: bool,
-    /// Under way: the program that it will lead to, if it is one.
-    under_way: Option<Option<Program>>,
+    /// Process and generation whose program we know to the last byte: `back` leads to it (while something is under way,
+    /// `back` leads to that).
+    running: Option<(u32, Generation)>,
+    /// The way from what is wanted to what runs, or will when what is under way has arrived.
+    back: Change,
+    under_way: Option<UnderWay>,
     /// Failures in a row.
     failures: u32,
     not_before: Option<Instant>,
@@ -109,7 +126,7 @@ impl Sync {
             wanted: None,
             told: None,
             running: None,
-            behind: false,
+            back: Change::default(),
             under_way: None,
             failures: 0,
             not_before: None,
@@ -120,18 +137,31 @@ impl Sync {
         }
     }
 
-    /// This program should run from now on; its generation is of no account. Returns whether that is something new.
-    pub fn want(&mut self, program: Program) -> bool {
-        let is_new = self.wanted.as_ref().is_none_or(|wanted| !same(wanted, &program));
+    /// From now on this should run, which is the wanted program with a change; the first makes it out of nothing. Returns
+    /// whether that is something new.
+    pub fn want(&mut self, change: Change) -> bool {
+        let is_first = self.wanted.is_none();
+        let wanted = self.wanted.get_or_insert_default();
+        let back = wanted.apply(change);
+        let is_new = is_first || !back.is_empty();
         if is_new {
-            self.wanted = Some(program);
+            // Without something to lead back to, everything is sent.
+            if self.running.is_some() || matches!(self.under_way, Some(UnderWay::Program { .. })) {
+                let before = std::mem::take(&mut self.back);
+                self.back = back.then(before).without(wanted);
+            }
             self.refused_until = None;
-            self.compare();
-            if self.link == Link::InStep && self.behind {
+            if self.link == Link::InStep && self.is_behind() {
                 self.link = Link::Reached;
             }
         }
         is_new
+    }
+
+    /// What is wanted.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&Plan> {
+        self.wanted.as_ref()
     }
 
     /// How the dataplane and we stand.
@@ -149,7 +179,13 @@ impl Sync {
     /// Whether the dataplane is known to run what is wanted.
     #[must_use]
     pub fn is_in_step(&self) -> bool {
-        self.wanted.is_some() && !self.behind && self.running.is_some() && self.told.is_some()
+        self.wanted.is_some() && !self.is_behind() && self.told.is_some()
+    }
+
+    /// Whether something else is wanted than what is known to run.
+    fn is_behind(&self) -> bool {
+        let on_the_way = matches!(self.under_way, Some(UnderWay::Program { .. }));
+        self.wanted.is_some() && (self.running.is_none() || on_the_way || !self.back.is_empty())
     }
 
     /// What to do now.
@@ -161,50 +197,63 @@ impl Sync {
             return Step::WaitUntil(not_before);
         }
         let Some((pid, _)) = self.told else {
-            return self.send(Request::Status, None);
+            return self.ask();
         };
         if self.refused_until.is_some_and(|until| until <= now) {
             self.refused_until = None;
         }
-        if let Some(wanted) = self.wanted.as_ref().filter(|_| self.behind && self.refused_until.is_none()) {
-            let program = Program { generation: self.highest.saturating_add(1), ..wanted.clone() };
-            self.highest = program.generation;
-            let request = match &self.running {
-                Some(running) if running.pid == pid => Request::Delta(Delta::between(&running.program, &program)),
-                _ => Request::Full(program.clone()),
-            };
-            return self.send(request, Some(program));
+        if self.is_behind() && self.refused_until.is_none() {
+            return self.send(pid);
         }
         match self.next_check {
             Some(next_check) if next_check > now => {
                 Step::WaitUntil(self.refused_until.map_or(next_check, |until| until.min(next_check)))
             }
-            _ => self.send(Request::Status, None),
+            _ => self.ask(),
         }
     }
 
-    fn send(&mut self, request: Request, leads_to: Option<Program>) -> Step {
-        self.under_way = Some(leads_to);
+    fn ask(&mut self) -> Step {
+        self.under_way = Some(UnderWay::Status);
+        Step::Send(Request::Status)
+    }
+
+    /// Sends what is wanted: as a change of what runs, if that is known.
+    fn send(&mut self, pid: u32) -> Step {
+        let wanted = self.wanted.get_or_insert_default();
+        let generation = self.highest.saturating_add(1);
+        self.highest = generation;
+        // From here on, what changes is on top of what is sent.
+        let back = std::mem::take(&mut self.back);
+        let (request, back) = match self.running {
+            Some((running, base)) if running == pid => {
+                (Request::Delta(wanted.delta(&back, base, generation)), Some(back))
+            }
+            _ => (Request::Full(wanted.program(generation)), None),
+        };
+        self.under_way = Some(UnderWay::Program { generation, back });
         Step::Send(request)
     }
 
     /// What was under way has come to this.
     pub fn finished(&mut self, now: Instant, outcome: Outcome) {
-        let leads_to = self.under_way.take().flatten();
+        let (sent, back) = match self.under_way.take() {
+            Some(UnderWay::Program { generation, back }) => (Some(generation), back),
+            Some(UnderWay::Status) | None => (None, None),
+        };
         match outcome {
             Outcome::Status { generation, pid } => {
                 self.highest = self.highest.max(generation);
                 self.told = Some((pid, generation));
-                let known = |running: &Running| running.pid == pid && running.program.generation == generation;
-                if !self.running.as_ref().is_some_and(known) {
+                if self.running != self.told {
                     self.running = None;
                 }
                 self.succeeded(now);
             }
-            Outcome::Applied { generation } => match (leads_to, self.told) {
-                (Some(program), Some((pid, _))) if program.generation == generation => {
+            Outcome::Applied { generation } => match self.told {
+                Some((pid, _)) if sent == Some(generation) => {
                     self.told = Some((pid, generation));
-                    self.running = Some(Running { pid, program });
+                    self.running = self.told;
                     self.succeeded(now);
                 }
                 _ => {
@@ -225,21 +274,28 @@ impl Sync {
                 }
                 self.failures = self.failures.saturating_add(1);
                 self.not_before = (self.failures > 1).then(|| now + self.pause());
-                self.compare();
             }
             Outcome::Refused(message) => {
-                // It runs what it had; `running` still says what that is.
+                // It runs what it had, to which both ways together lead back.
+                if let (Some(back), Some(wanted)) = (back, &self.wanted) {
+                    self.back = std::mem::take(&mut self.back).then(back).without(wanted);
+                } else if sent.is_some() {
+                    self.running = None;
+                }
                 self.refused_until = Some(now + self.settings.retry_refused);
                 self.next_check = Some(now + self.settings.resync);
                 self.link = Link::Refused(message);
             }
             Outcome::Unreachable(message) => {
                 // A program whose answer was lost may have been taken: then what runs is not known any more.
-                if leads_to.is_some() {
+                if sent.is_some() {
                     self.running = None;
                 }
                 self.failed(now, message);
             }
+        }
+        if self.running.is_none() {
+            self.back = Change::default();
         }
     }
 
@@ -247,9 +303,8 @@ impl Sync {
         self.failures = 0;
         self.not_before = None;
         self.next_check = Some(now + self.settings.resync);
-        self.compare();
         // A refusal stays on record until something else is wanted or taken.
-        if !self.behind || self.refused_until.is_none() {
+        if !self.is_behind() || self.refused_until.is_none() {
             self.refused_until = None;
             self.link = if self.is_in_step() { Link::InStep } else { Link::Reached };
         }
@@ -260,7 +315,6 @@ impl Sync {
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(now + self.pause());
         self.link = Link::Unreachable(message);
-        self.compare();
     }
 
     /// Doubled with each failure in a row, up to a limit.
@@ -268,24 +322,6 @@ impl Sync {
         let doublings = self.failures.saturating_sub(1).min(16);
         self.settings.first_pause.saturating_mul(1 << doublings).min(self.settings.longest_pause)
     }
-
-    fn compare(&mut self) {
-        self.behind = match (&self.wanted, &self.running) {
-            (Some(wanted), Some(running)) => !same(wanted, &running.program),
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-    }
-}
-
-/// Whether two programs say the same, whatever their generations.
-fn same(a: &Program, b: &Program) -> bool {
-    let Program { generation: _, local, service_ranges, vips, announce_in_term, services } = a;
-    *announce_in_term == b.announce_in_term
-        && *local == b.local
-        && *service_ranges == b.service_ranges
-        && *vips == b.vips
-        && *services == b.services
 }
 
 #[cfg(test)]

@@ -3,12 +3,16 @@
 //! Each source first lists everything it has, then says what changes; it may list anew at any time. Until a list is
 //! complete, the one before it holds, so nothing vanishes while a source reads again (rule 15), and an object that is in the
 //! old and the new list never does (rule 14). Nothing is compiled before every source has had its first full list.
+//!
+//! An object is judged when it comes in and forgotten but for what it amounts to. Which keys have something else under them
+//! than when they were [told](Store::tell) last is remembered, so that one change costs one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use levee_api::diagnostic::Diagnostic;
 
-use crate::model::{Key, Refusal, Sourced};
+use crate::model::{Judged, Key, Kind, Refusal, Register, Sourced};
 use crate::notice::Notice;
 
 /// A place that objects come from, by its index in the configuration.
@@ -40,10 +44,33 @@ pub enum Event {
 /// What a source listed. A key may be there more than once, in several files: to judge that is the model's business.
 #[derive(Debug, Default)]
 struct Listing {
-    objects: BTreeMap<Key, Vec<Sourced>>,
+    objects: BTreeMap<Key, Vec<Arc<Judged>>>,
     notices: Vec<Notice>,
     /// Objects that cannot be read.
     refused: BTreeMap<Key, Refusal>,
+    /// How many objects there are.
+    counts: BTreeMap<Kind, usize>,
+}
+
+impl Listing {
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.objects.keys().chain(self.refused.keys())
+    }
+
+    fn add(&mut self, judged: Arc<Judged>) {
+        *self.counts.entry(judged.key().kind).or_default() += 1;
+        self.objects.entry(judged.key().clone()).or_default().push(judged);
+    }
+
+    /// Returns whether there was something.
+    fn remove(&mut self, key: &Key) -> bool {
+        let was_refused = self.refused.remove(key).is_some();
+        let Some(objects) = self.objects.remove(key) else { return was_refused };
+        if let Some(count) = self.counts.get_mut(&key.kind) {
+            *count -= objects.len();
+        }
+        true
+    }
 }
 
 /// One source's objects.
@@ -60,13 +87,18 @@ struct Source {
 #[derive(Debug)]
 pub struct Store {
     sources: Vec<Source>,
+    /// What may be something else than when it was told last.
+    untold: BTreeSet<Key>,
+    /// Whether notices about no object may be others.
+    noticed: bool,
 }
 
 impl Store {
     /// For so many sources, of which none has said anything.
     #[must_use]
     pub fn new(sources: usize) -> Self {
-        Store { sources: (0..sources).map(|_| Source::default()).collect() }
+        let sources = (0..sources).map(|_| Source::default()).collect();
+        Store { sources, untold: BTreeSet::new(), noticed: false }
     }
 
     /// Takes in what a source says. Returns whether what holds now may have changed.
@@ -79,7 +111,7 @@ impl Store {
             }
             Event::Listed(sourced) => {
                 if let Some(next) = &mut source.next {
-                    next.objects.entry(sourced.key()).or_default().push(*sourced);
+                    next.add(Arc::new(Judged::of(&sourced)));
                 }
                 false
             }
@@ -91,29 +123,40 @@ impl Store {
             }
             Event::ListComplete => {
                 let Some(next) = source.next.take() else { return false };
-                source.current = Some(next);
+                self.noticed = true;
+                self.untold.extend(next.keys().cloned());
+                if let Some(before) = source.current.replace(next) {
+                    self.untold.extend(before.objects.into_keys().chain(before.refused.into_keys()));
+                }
                 source.failed.clear();
                 true
             }
             Event::Changed(sourced) => match &mut source.current {
                 Some(current) => {
-                    current.refused.remove(&sourced.key());
-                    current.objects.insert(sourced.key(), vec![*sourced]);
+                    let judged = Arc::new(Judged::of(&sourced));
+                    let key = judged.key().clone();
+                    current.remove(&key);
+                    current.add(judged);
+                    self.untold.insert(key);
                     true
                 }
                 None => false,
             },
-            Event::Gone(key) => source.current.as_mut().is_some_and(|current| {
-                let was_refused = current.refused.remove(&key).is_some();
-                current.objects.remove(&key).is_some() || was_refused
-            }),
+            Event::Gone(key) => {
+                let was_there = source.current.as_mut().is_some_and(|current| current.remove(&key));
+                if was_there {
+                    self.untold.insert(key);
+                }
+                was_there
+            }
             Event::Refused(refusal) => match (&mut source.next, &mut source.current) {
                 (Some(next), _) => {
                     next.refused.insert(refusal.key.clone(), refusal);
                     false
                 }
                 (None, Some(current)) => {
-                    current.objects.remove(&refusal.key);
+                    current.remove(&refusal.key);
+                    self.untold.insert(refusal.key.clone());
                     current.refused.insert(refusal.key.clone(), refusal);
                     true
                 }
@@ -141,8 +184,28 @@ impl Store {
     }
 
     /// What holds now.
-    pub fn objects(&self) -> impl Iterator<Item = &Sourced> {
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Judged>> {
         self.current().flat_map(|listing| listing.objects.values().flatten())
+    }
+
+    /// How many objects there are of a kind, good and bad ones.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> usize {
+        self.current().filter_map(|listing| listing.counts.get(&kind)).sum()
+    }
+
+    /// Tells a register, which this store alone tells, what is something else than the last time. Returns under how many keys.
+    pub fn tell(&mut self, register: &mut Register) -> usize {
+        let untold = std::mem::take(&mut self.untold);
+        for key in &untold {
+            let objects = self.current().filter_map(|listing| listing.objects.get(key)).flatten();
+            let refused = self.current().find_map(|listing| listing.refused.get(key));
+            register.set(key, objects.cloned(), refused);
+        }
+        if std::mem::take(&mut self.noticed) {
+            register.note(self.current().flat_map(|listing| listing.notices.iter().cloned()).collect());
+        }
+        untold.len()
     }
 
     /// What is worth telling about it.

@@ -271,6 +271,24 @@ impl Service {
     pub fn key(&self) -> ServiceKey {
         ServiceKey { name: self.name.clone(), protocol: self.protocol, family: self.family }
     }
+
+    /// The same service with everything ordered and doubles removed.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        for frontend in &mut self.frontends {
+            frontend.source_ranges.sort();
+            frontend.source_ranges.dedup();
+        }
+        self.frontends.sort();
+        self.frontends.dedup();
+        for backend in &mut self.backends {
+            backend.pools.sort();
+            backend.pools.dedup();
+        }
+        self.backends.sort();
+        self.backends.dedup();
+        self
+    }
 }
 
 impl Program {
@@ -285,20 +303,7 @@ impl Program {
         self.service_ranges.dedup();
         self.vips.sort();
         self.vips.dedup();
-        for service in &mut self.services {
-            for frontend in &mut service.frontends {
-                frontend.source_ranges.sort();
-                frontend.source_ranges.dedup();
-            }
-            service.frontends.sort();
-            service.frontends.dedup();
-            for backend in &mut service.backends {
-                backend.pools.sort();
-                backend.pools.dedup();
-            }
-            service.backends.sort();
-            service.backends.dedup();
-        }
+        self.services = self.services.into_iter().map(Service::canonical).collect();
         self.services.sort_by(|a, b| (&a.name, a.protocol, a.family).cmp(&(&b.name, b.protocol, b.family)));
         self
     }

@@ -154,8 +154,9 @@ const KUBERNETES: &[&str] = &["kube", "k8s_openapi"];
 const CONTROL: &[Room] = &[
     Room { name: "notice", uses: &[], never: DETERMINISTIC },
     Room { name: "model", uses: &["notice"], never: DETERMINISTIC },
+    Room { name: "plan", uses: &[], never: DETERMINISTIC },
     Room { name: "allocate", uses: &["model", "notice"], never: DETERMINISTIC },
-    Room { name: "compile", uses: &["allocate", "model", "notice"], never: DETERMINISTIC },
+    Room { name: "compile", uses: &["allocate", "model", "notice", "plan"], never: DETERMINISTIC },
     Room { name: "watch", uses: &["model", "notice"], never: &[TRANSPORT] },
     Room { name: "offline", uses: &["compile", "config", "model", "notice", "watch"], never: &[TRANSPORT] },
     // What only one may do: a pure elector, and the one way to the API server's Leases.
@@ -163,7 +164,7 @@ const CONTROL: &[Room] = &[
     // Knows which files it names, and the host's name.
     Room { name: "config", uses: &["compile", "model", "watch"], never: &[CLOCKS, LOCKS, LOGS, CHANCE, KUBERNETES] },
     // Knows no object: it brings a program to a dataplane, whatever it was compiled from.
-    Room { name: "program", uses: &[], never: &[KUBERNETES, CHANCE] },
+    Room { name: "program", uses: &["plan"], never: &[KUBERNETES, CHANCE] },
     Room { name: "daemon", uses: &["*"], never: &[KUBERNETES] },
 ];
 

@@ -1,24 +1,34 @@
 //! From objects as written to a [`ValidatedCluster`].
 //!
-//! Every object is judged by itself (`service`, `slice`, `node`, `pool`), then against the others (`conflicts`, `pools`). Objects
-//! are taken in the order of their keys, so that the same set gives the same answer in whatever order it was read.
+//! ```text
+//!   Sourced ──judge──► Judged ──set──► Register ──settle──► ValidatedCluster + Changes
+//!            by itself         one key          against the others: only those that a change can concern
+//! ```
+//!
+//! Every object is judged by itself (`service`, `slice`, `node`, `pool`), once, when it comes in; then against the others
+//! (`conflicts`, `pools`). A [`Register`] is kept up to date as objects come and go; [`validate`] is one that is given everything at
+//! once. Which way led there does not matter: the same set gives the same answer (`control/tests/properties.rs`).
 
 mod balancer;
 mod conflicts;
+mod judged;
 mod node;
 mod pool;
 mod pools;
+mod register;
 mod service;
 mod slice;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use levee_api::diagnostic::Diagnostic;
 
-use super::{Balanced, Key, Object, ObjectName, Place, Refusal, Sourced, ValidatedCluster};
+use super::{Key, Origin, Place, Refusal, Sourced, ValidatedCluster};
 use crate::notice::Notice;
+
+pub use judged::Judged;
+pub use register::{Changes, Register};
 
 /// What became of a set of objects.
 #[derive(Debug, Clone, Default)]
@@ -29,149 +39,106 @@ pub struct Validation {
     pub refused: Vec<Diagnostic>,
 }
 
-/// Judges a set of objects. `notices` are those that were made while reading them; they become the cluster's.
-#[must_use]
-pub fn validate<'a>(objects: impl IntoIterator<Item = &'a Sourced>, notices: Vec<Notice>) -> Validation {
-    let mut report = Report { refused: Vec::new(), notices, refusals: Vec::new() };
-    let objects = unique(objects, &mut report);
-    let mut cluster = ValidatedCluster::default();
-    let mut services = BTreeMap::new();
-    let mut pools = BTreeMap::new();
-    let mut balanced = Balanced::default();
-    for sourced in objects.values() {
-        let mut about = report.about(sourced);
-        if !about.name_is_sound() {
-            continue;
-        }
-        let name = ObjectName::of(sourced.object.meta());
-        match &sourced.object {
-            Object::Service(object) => {
-                if let Some(service) = service::validate(object, &mut about) {
-                    if let Some(balancer) = balancer::of(object, &service, sourced.origin.live) {
-                        balanced.services.insert(name.clone(), balancer);
-                    }
-                    services.insert(name, (service, *sourced));
-                }
-            }
-            Object::EndpointSlice(object) => {
-                if let Some((service, slice)) = slice::validate(object, &mut about) {
-                    cluster.slices.entry(service).or_default().insert(name.name, slice);
-                }
-            }
-            Object::Node(object) => {
-                if let Some(node) = node::validate(object, &mut about) {
-                    cluster.nodes.insert(name.name, node);
-                }
-            }
-            Object::Pod(object) => {
-                if let Some(pod) = node::validate_pod(object, &mut about) {
-                    cluster.pods.insert(name, pod);
-                }
-            }
-            Object::ServiceCidr(object) => {
-                cluster.service_cidrs.extend(object.spec.cidrs.iter().map(|cidr| cidr.value.0));
-            }
-            Object::AddressPool(object) => {
-                pools.insert(name.name, pool::validate(object, sourced, &mut about));
-            }
-        }
-    }
-    cluster.services = conflicts::services(services, &cluster.nodes, &mut report);
-    balanced.pools = pools::settle(pools, &cluster.nodes, &cluster.service_cidrs, &mut report);
-    report.refusals.sort();
-    balanced.refusals = report.refusals;
-    cluster.balanced = Arc::new(balanced);
-    report.notices.sort();
-    report.notices.dedup();
-    cluster.notices = report.notices;
-    Validation { cluster, refused: report.refused }
+/// What can be judged: an object as it was read, or one that was judged already.
+pub trait Judge {
+    /// The verdict.
+    fn judged(&self) -> Arc<Judged>;
 }
 
-/// One object for each key. Of several, none is taken by chance: the first by place stays, the others are refused.
-fn unique<'a>(objects: impl IntoIterator<Item = &'a Sourced>, report: &mut Report) -> BTreeMap<Key, &'a Sourced> {
-    let mut keyed: Vec<_> = objects.into_iter().map(|sourced| (sourced.key(), sourced)).collect();
-    keyed.sort_by(|(a_key, a), (b_key, b)| {
-        let place = |sourced: &Sourced| sourced.object.meta().name.place;
-        (a_key, &a.origin, place(a)).cmp(&(b_key, &b.origin, place(b)))
-    });
-    let mut unique: BTreeMap<Key, &Sourced> = BTreeMap::new();
-    for (key, sourced) in keyed {
-        if let Some(first) = unique.get(&key) {
-            let first = first.place();
-            report.about(sourced).refuse_with(
-                sourced.object.meta().name.place,
-                format!("the same object is at {first} already"),
-                "remove one of the two, or name it otherwise",
-            );
-        } else {
-            unique.insert(key, sourced);
+impl Judge for Sourced {
+    fn judged(&self) -> Arc<Judged> {
+        Arc::new(Judged::of(self))
+    }
+}
+
+impl Judge for Arc<Judged> {
+    fn judged(&self) -> Arc<Judged> {
+        Arc::clone(self)
+    }
+}
+
+/// Judges a set of objects. `notices` are those that were made while reading them; they become the cluster's.
+#[must_use]
+pub fn validate<'a, J: Judge + 'a>(objects: impl IntoIterator<Item = &'a J>, notices: Vec<Notice>) -> Validation {
+    let mut judged: Vec<Arc<Judged>> = objects.into_iter().map(Judge::judged).collect();
+    judged.sort_by(|a, b| a.key().cmp(b.key()));
+    let mut register = Register::default();
+    register.note(notices);
+    for same in judged.chunk_by(|a, b| a.key() == b.key()) {
+        if let Some(first) = same.first() {
+            register.set(first.key(), same.iter().cloned(), None);
         }
     }
-    unique
+    register.settle();
+    Validation { refused: register.refused(), cluster: register.into_cluster() }
 }
 
 /// What is found while judging.
-struct Report {
+#[derive(Debug, Clone, Default)]
+struct Findings {
     refused: Vec<Diagnostic>,
     notices: Vec<Notice>,
     /// What was refused of a live cluster.
     refusals: Vec<Refusal>,
 }
 
-impl Report {
-    fn about<'r, 'o>(&'r mut self, sourced: &'o Sourced) -> About<'r, 'o> {
-        About { report: self, sourced }
-    }
+/// Whom findings are about.
+#[derive(Debug, Clone, Copy)]
+struct Subject<'s> {
+    key: &'s Key,
+    origin: &'s Origin,
+    uid: Option<&'s str>,
+    /// Of its name.
+    place: Option<Place>,
 }
 
 /// What is found about one object.
-struct About<'r, 'o> {
-    report: &'r mut Report,
-    sourced: &'o Sourced,
+struct About<'f, 's> {
+    findings: &'f mut Findings,
+    subject: Subject<'s>,
 }
 
 impl About<'_, '_> {
     fn refuse(&mut self, place: Option<Place>, message: impl AsRef<str>) {
-        if self.sourced.origin.live {
+        if self.subject.origin.live {
             return self.refuse_live(message.as_ref(), "as if it were not there");
         }
-        let message = format!("{}: {}", self.sourced.key(), message.as_ref());
+        let message = format!("{}: {}", self.subject.key, message.as_ref());
         // A value without a place of its own is told at the object's name.
-        let place = place.or(self.sourced.object.meta().name.place);
-        self.report.refused.push(self.sourced.origin.diagnostic(place, message));
+        let place = place.or(self.subject.place);
+        self.findings.refused.push(self.subject.origin.diagnostic(place, message));
     }
 
     fn refuse_with(&mut self, place: Option<Place>, message: impl AsRef<str>, help: &str) {
-        if self.sourced.origin.live {
+        if self.subject.origin.live {
             return self.refuse(place, format!("{}; {help}", message.as_ref()));
         }
         self.refuse(place, message);
-        if let Some(diagnostic) = self.report.refused.pop() {
-            self.report.refused.push(diagnostic.help(help));
+        if let Some(diagnostic) = self.findings.refused.pop() {
+            self.findings.refused.push(diagnostic.help(help));
         }
     }
 
     /// Refuses an object of a live cluster; `instead` says what is done about it.
     fn refuse_live(&mut self, why: &str, instead: &str) {
         self.notice(format!("refused, {instead}: {why}"));
-        let uid = self.sourced.object.meta().uid.clone();
-        self.report.refusals.push(Refusal { key: self.sourced.key(), uid, why: why.to_owned() });
+        let (key, uid) = (self.subject.key.clone(), self.subject.uid.map(Into::into));
+        self.findings.refusals.push(Refusal { key, uid, why: why.to_owned() });
     }
 
     fn notice(&mut self, message: impl Into<String>) {
-        self.report.notices.push(Notice::new(self.sourced.key().to_string(), message));
+        self.findings.notices.push(Notice::new(self.subject.key.to_string(), message));
     }
 
     /// Names go into the names of services, into log lines and onto screens: only what Kubernetes allows in one
     /// (RFC 1123 subdomain), so that `namespace/name:port` has one reading.
     fn name_is_sound(&mut self) -> bool {
-        let meta = self.sourced.object.meta();
-        let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-        for (what, text) in [("name", Some(meta.name.value.as_str())), ("namespace", namespace)] {
+        let Key { namespace, name, .. } = self.subject.key;
+        for (what, text) in [("name", Some(name)), ("namespace", namespace.as_ref())] {
             if let Some(text) = text.filter(|text| !is_object_name(text)) {
                 let shown: String = text.chars().take(60).collect();
                 self.refuse_with(
-                    meta.name.place,
+                    None,
                     format!("`{shown}` is no {what}"),
                     "expected 1 to 253 lower-case letters, digits, `-` and `.`",
                 );

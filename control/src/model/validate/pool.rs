@@ -1,13 +1,13 @@
 //! One AddressPool by itself.
 
 use crate::model::external::{self, AddressPoolSpec, Sharing};
-use crate::model::{AddressPool, Identity, Place, Sourced};
+use crate::model::{AddressPool, Identity, Place};
 
 use super::{About, unfit};
 
 /// An AddressPool, before it meets the others.
-pub(super) struct Candidate<'a> {
-    pub(super) sourced: &'a Sourced,
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
     pub(super) identity: Identity,
     pub(super) status: external::AddressPoolStatus,
     /// What its `spec` says; `None` if that is wrong by itself, which was told.
@@ -18,15 +18,10 @@ pub(super) struct Candidate<'a> {
     pub(super) refused: Option<String>,
 }
 
-pub(super) fn validate<'a>(
-    object: &external::AddressPool,
-    sourced: &'a Sourced,
-    about: &mut About<'_, '_>,
-) -> Candidate<'a> {
-    let live = sourced.origin.live;
+pub(super) fn validate(object: &external::AddressPool, about: &mut About<'_, '_>) -> Candidate {
+    let live = about.subject.origin.live;
     let old = object.status.in_force.as_ref().filter(|_| live).and_then(|spec| pool(spec).ok());
     let mut candidate = Candidate {
-        sourced,
         identity: Identity::of(&object.metadata, live),
         status: object.status.clone(),
         new: None,
@@ -52,7 +47,7 @@ pub(super) struct Wrong {
     pub(super) help: Option<&'static str>,
 }
 
-impl Candidate<'_> {
+impl Candidate {
     /// Says so; where there is one, what was in force last stays.
     pub(super) fn refuse(&mut self, about: &mut About<'_, '_>, wrong: Wrong) {
         let Wrong { place, message, help } = wrong;

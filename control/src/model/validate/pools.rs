@@ -13,13 +13,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Report;
+use super::judged::{Judged, Sound};
 use super::pool::{Candidate, Wrong};
+use super::register::{Book, Stage};
+use super::{About, Findings};
 use crate::model::external::AddressRange;
-use crate::model::{AddressPool, Node, Object, Place, Pool, Sourced};
+use crate::model::{AddressPool, Key, Kind, Node, Place, Pool};
 
 /// After every other address in the order of `IpAddr`.
 const GREATEST: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
@@ -28,59 +31,109 @@ const GREATEST: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
 ///
 /// No two overlap, so of those that begin before the end of another range, the last is the only one that can meet it.
 #[derive(Default)]
-struct Taken<'a>(BTreeMap<AddressRange, &'a Sourced>);
+struct Taken<'a>(BTreeMap<AddressRange, &'a Judged>);
 
 impl<'a> Taken<'a> {
-    fn meets(&self, range: &AddressRange) -> Option<(&AddressRange, &'a Sourced)> {
+    fn meets(&self, range: &AddressRange) -> Option<(&AddressRange, &'a Judged)> {
         let end = AddressRange { first: range.last, last: GREATEST, is_prefix: true };
         let (other, owner) = self.0.range(..=end).next_back()?;
         (range.first <= other.last).then_some((other, *owner))
     }
 }
 
-/// Decides which pools are in force.
-pub(super) fn settle(
-    mut candidates: BTreeMap<String, Candidate<'_>>,
+/// Every AddressPool that there is. They are few: where one changes, all are looked at again.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    candidates: BTreeMap<String, Arc<Judged>>,
+    /// Those that were set since they were looked at.
+    set: BTreeSet<String>,
+    /// What nodes or ClusterIPs have changed.
+    moved: bool,
+}
+
+impl Pools {
+    /// A pool is another one now, or is not there.
+    pub(super) fn set(&mut self, key: &Key, judged: Option<Arc<Judged>>) {
+        self.set.insert(key.name.clone());
+        match judged {
+            Some(judged) => drop(self.candidates.insert(key.name.clone(), judged)),
+            None => drop(self.candidates.remove(&key.name)),
+        }
+    }
+
+    /// What nodes or ClusterIPs have is something else now.
+    pub(super) fn ground_has_changed(&mut self) {
+        self.moved |= !self.candidates.is_empty();
+    }
+
+    /// Decides which pools are in force, if that could be others than before.
+    pub(super) fn settle(
+        &mut self,
+        nodes: &BTreeMap<String, Node>,
+        service_cidrs: &BTreeSet<IpNet>,
+        book: &mut Book,
+    ) -> Option<BTreeMap<String, Pool>> {
+        let set = std::mem::take(&mut self.set);
+        if !std::mem::take(&mut self.moved) && set.is_empty() {
+            return None;
+        }
+        let mut found: BTreeMap<String, Findings> = set.into_iter().map(|name| (name, Findings::default())).collect();
+        let pools = settle(&self.candidates, nodes, service_cidrs, &mut found);
+        for (name, findings) in found {
+            book.enter(Stage::Conflicts, &Key { kind: Kind::AddressPool, namespace: None, name }, findings);
+        }
+        Some(pools)
+    }
+}
+
+fn settle(
+    judged: &BTreeMap<String, Arc<Judged>>,
     nodes: &BTreeMap<String, Node>,
     service_cidrs: &BTreeSet<IpNet>,
-    report: &mut Report,
+    found: &mut BTreeMap<String, Findings>,
 ) -> BTreeMap<String, Pool> {
+    let candidates = judged.iter().filter_map(|(name, judged)| match &judged.sound {
+        Sound::Pool(candidate, _) => Some((name.clone(), (Candidate::clone(candidate), &**judged))),
+        _ => None,
+    });
+    let mut candidates: BTreeMap<String, (Candidate, &Judged)> = candidates.collect();
     let mut taken = Taken::default();
     let mut pools: BTreeMap<String, AddressPool> = BTreeMap::new();
     // Those that have not changed; then those that have; then those that are new.
-    let rank = |candidate: &Candidate<'_>| match (&candidate.old, &candidate.new) {
+    let rank = |candidate: &Candidate| match (&candidate.old, &candidate.new) {
         (Some(_), None) => 0,
         (Some(old), Some(new)) => u8::from(old != new),
         (None, _) => 2,
     };
-    let mut order: Vec<(u8, String)> = candidates.iter().map(|(name, one)| (rank(one), name.clone())).collect();
+    let mut order: Vec<(u8, String)> = candidates.iter().map(|(name, (one, _))| (rank(one), name.clone())).collect();
     order.sort();
     for (rank, name) in order {
-        let Some(candidate) = candidates.get_mut(&name) else { continue };
-        let sourced = candidate.sourced;
+        let Some((candidate, judged)) = candidates.get_mut(&name) else { continue };
+        let judged = *judged;
+        let mut about = About { findings: found.entry(name.clone()).or_default(), subject: judged.subject() };
         let mut chosen = None;
         if let Some(new) = candidate.new.clone().filter(|_| rank > 0) {
-            match wrong(&new, sourced, &taken, nodes, service_cidrs) {
+            match wrong(&new, judged, &taken, nodes, service_cidrs) {
                 None => chosen = Some(new),
-                Some(wrong) => candidate.refuse(&mut report.about(sourced), wrong),
+                Some(wrong) => candidate.refuse(&mut about, wrong),
             }
         }
         if let Some(old) = candidate.old.clone().filter(|_| chosen.is_none()) {
-            match overlap(&old, sourced, &taken) {
+            match overlap(&old, judged, &taken) {
                 None => chosen = Some(old),
                 Some(wrong) => {
                     candidate.old = None;
-                    candidate.refuse(&mut report.about(sourced), wrong);
+                    candidate.refuse(&mut about, wrong);
                 }
             }
         }
         if let Some(mut pool) = chosen {
             pool.withheld = withheld(&pool, nodes, service_cidrs);
-            taken.0.extend(pool.ranges.iter().map(|range| (*range, sourced)));
+            taken.0.extend(pool.ranges.iter().map(|range| (*range, judged)));
             pools.insert(name, pool);
         }
     }
-    let finished = |(name, candidate): (String, Candidate<'_>)| {
+    let finished = |(name, (candidate, _)): (String, (Candidate, &Judged))| {
         let Candidate { identity, status, refused, .. } = candidate;
         let in_force = pools.remove(&name);
         (name, Pool { identity, in_force, refused, status })
@@ -91,12 +144,12 @@ pub(super) fn settle(
 /// Whom a pool would be in the way of.
 fn wrong(
     pool: &AddressPool,
-    sourced: &Sourced,
+    judged: &Judged,
     taken: &Taken<'_>,
     nodes: &BTreeMap<String, Node>,
     service_cidrs: &BTreeSet<IpNet>,
 ) -> Option<Wrong> {
-    if let Some(wrong) = overlap(pool, sourced, taken) {
+    if let Some(wrong) = overlap(pool, judged, taken) {
         return Some(wrong);
     }
     let (range, why) = foreign(pool, nodes, service_cidrs).next()?;
@@ -109,14 +162,14 @@ fn wrong(
         Some(own) => format!("{own} contains {range}, {why}"),
         None => format!("it contains {range}, {why}"),
     };
-    let place = pool.ranges.iter().find(|own| own.contains(range.first)).and_then(|own| place_of(sourced, *own));
+    let place = pool.ranges.iter().find(|own| own.contains(range.first)).and_then(|own| place_of(judged, *own));
     Some(Wrong { place, message, help: Some(help) })
 }
 
-fn overlap(pool: &AddressPool, sourced: &Sourced, taken: &Taken<'_>) -> Option<Wrong> {
+fn overlap(pool: &AddressPool, judged: &Judged, taken: &Taken<'_>) -> Option<Wrong> {
     let mut before: Option<&AddressRange> = None;
     for range in &pool.ranges {
-        let place = place_of(sourced, *range);
+        let place = place_of(judged, *range);
         if let Some((other, owner)) = taken.meets(range) {
             let message = format!("{range} overlaps {other} of {} ({})", owner.key(), owner.place());
             return Some(Wrong { place, message, help: Some("an address can be in one pool only") });
@@ -171,9 +224,9 @@ fn range_of(cidr: &IpNet) -> AddressRange {
     AddressRange { first: cidr.network(), last: cidr.broadcast(), is_prefix: true }
 }
 
-fn place_of(sourced: &Sourced, range: AddressRange) -> Option<Place> {
-    match &sourced.object {
-        Object::AddressPool(object) => object.spec.addresses.iter().find(|placed| placed.value == range)?.place,
+fn place_of(judged: &Judged, range: AddressRange) -> Option<Place> {
+    match &judged.sound {
+        Sound::Pool(_, places) => places.iter().find(|(other, _)| *other == range).map(|(_, place)| *place),
         _ => None,
     }
 }

@@ -210,22 +210,12 @@ fn affinity(spec: &external::ServiceSpec, about: &mut About<'_, '_>) -> Option<O
     None
 }
 
-/// Where an address stands in a Service.
-pub(super) fn place_of(object: &external::Service, address: IpAddr) -> Option<Place> {
-    let cluster = object
-        .spec
-        .cluster_ip
-        .iter()
-        .chain(&object.spec.cluster_ips)
-        .filter(|ip| ip.value == ClusterIp::Address(address))
-        .map(|ip| ip.place);
-    let balancer = object
-        .status
-        .load_balancer
-        .ingress
-        .iter()
-        .filter_map(|ingress| ingress.ip)
-        .filter(|ip| ip.value.0 == address)
-        .map(|ip| ip.place);
-    cluster.chain(balancer).next().flatten()
+/// Where a Service's addresses were written, in a file.
+pub(super) fn places(object: &external::Service) -> Vec<(IpAddr, Place)> {
+    let cluster = object.spec.cluster_ip.iter().chain(&object.spec.cluster_ips).filter_map(|ip| match ip.value {
+        ClusterIp::Address(address) => Some((address, ip.place?)),
+        _ => None,
+    });
+    let ingress = object.status.load_balancer.ingress.iter().filter_map(|ingress| ingress.ip);
+    cluster.chain(ingress.filter_map(|ip| Some((ip.value.0, ip.place?)))).collect()
 }

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use levee_api::program::Vip;
+use levee_api::program::{Delta, Program, Vip};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,6 +12,15 @@ use super::*;
 fn program(vips: &[u8]) -> Program {
     let vips = vips.iter().map(|last| Vip { address: IpAddr::from([192, 0, 2, *last]), announce: true });
     Program { vips: vips.collect(), generation: 1, ..Program::default() }.canonical()
+}
+
+/// Has this program be wanted, by what it changes.
+fn want(sync: &mut Sync, program: Program) -> bool {
+    let plan = Plan::from(program);
+    let change = sync.wanted().unwrap_or(&Plan::default()).to(&plan);
+    let is_new = sync.want(change);
+    assert_eq!(sync.wanted(), Some(&plan));
+    is_new
 }
 
 /// A dataplane as the protocol says it is.
@@ -80,11 +89,11 @@ fn first_everything_then_changes() {
     settle(&mut sync, &mut dataplane, now);
     assert_eq!(dataplane.seen, ["status"], "nothing is wanted yet");
     assert_eq!((sync.is_in_step(), sync.link()), (false, &Link::Reached));
-    assert!(sync.want(program(&[1])));
+    assert!(want(&mut sync, program(&[1])));
     settle(&mut sync, &mut dataplane, now);
-    assert!(sync.want(program(&[1, 2])));
+    assert!(want(&mut sync, program(&[1, 2])));
     assert_eq!((sync.is_in_step(), sync.link()), (false, &Link::Reached));
-    assert!(!sync.want(program(&[1, 2])), "the same again is nothing new");
+    assert!(!want(&mut sync, program(&[1, 2])), "the same again is nothing new");
     settle(&mut sync, &mut dataplane, now);
     assert_eq!(dataplane.seen, ["status", "full", "delta"]);
     assert_eq!(dataplane.program.vips, program(&[1, 2]).vips);
@@ -97,7 +106,7 @@ fn a_new_control_process_goes_on_above_the_dataplanes_generation() {
     let (now, mut dataplane) = (Instant::now(), Dataplane::new(1));
     dataplane.program.generation = 41;
     let mut sync = Sync::new(Settings::default());
-    sync.want(program(&[1]));
+    want(&mut sync, program(&[1]));
     settle(&mut sync, &mut dataplane, now);
     assert_eq!((dataplane.program.generation, dataplane.seen.as_slice()), (42, &["status", "full"][..]));
 }
@@ -105,7 +114,7 @@ fn a_new_control_process_goes_on_above_the_dataplanes_generation() {
 #[test]
 fn a_new_dataplane_gets_everything_within_one_check() {
     let (now, mut sync, mut dataplane) = (Instant::now(), Sync::new(Settings::default()), Dataplane::new(1));
-    sync.want(program(&[1]));
+    want(&mut sync, program(&[1]));
     settle(&mut sync, &mut dataplane, now);
     let mut restarted = Dataplane::new(2);
     settle(&mut sync, &mut restarted, now + seconds(1));
@@ -120,11 +129,11 @@ fn a_new_dataplane_gets_everything_within_one_check() {
 #[test]
 fn a_dataplane_that_changed_unseen_is_told_everything() {
     let (now, mut sync, mut dataplane) = (Instant::now(), Sync::new(Settings::default()), Dataplane::new(1));
-    sync.want(program(&[1]));
+    want(&mut sync, program(&[1]));
     settle(&mut sync, &mut dataplane, now);
     // Somebody else programs it between two checks; our delta meets 409.
     dataplane.program = Program { generation: 100, ..program(&[9]) };
-    sync.want(program(&[1, 2]));
+    want(&mut sync, program(&[1, 2]));
     settle(&mut sync, &mut dataplane, now);
     assert_eq!(dataplane.seen, ["status", "full", "delta", "full"]);
     assert_eq!((dataplane.program.generation, &dataplane.program.vips), (101, &program(&[1, 2]).vips));
@@ -137,7 +146,7 @@ fn a_dataplane_that_changed_unseen_is_told_everything() {
 #[test]
 fn conflicts_that_repeat_themselves_are_met_with_pauses() {
     let (now, mut sync) = (Instant::now(), Sync::new(Settings::default()));
-    sync.want(program(&[1]));
+    want(&mut sync, program(&[1]));
     let mut requests = 0;
     loop {
         match sync.step(now) {
@@ -157,7 +166,7 @@ fn conflicts_that_repeat_themselves_are_met_with_pauses() {
 #[test]
 fn a_refused_program_is_not_said_again_and_again() {
     let (now, mut sync) = (Instant::now(), Sync::new(Settings::default()));
-    sync.want(program(&[1]));
+    want(&mut sync, program(&[1]));
     let mut programs = 0;
     let mut now = now;
     let end = now + seconds(65);
@@ -176,7 +185,7 @@ fn a_refused_program_is_not_said_again_and_again() {
     assert_eq!(sync.link(), &Link::Refused("no room".to_owned()));
     // Another one is tried at once, and the record is clean when it is taken.
     let mut dataplane = Dataplane::new(1);
-    sync.want(program(&[2]));
+    want(&mut sync, program(&[2]));
     settle(&mut sync, &mut dataplane, now);
     assert_eq!((sync.link(), dataplane.program.vips), (&Link::InStep, program(&[2]).vips));
 }
@@ -184,7 +193,7 @@ fn a_refused_program_is_not_said_again_and_again() {
 #[test]
 fn an_absent_dataplane_is_asked_with_growing_pauses() {
     let (start, mut sync) = (Instant::now(), Sync::new(Settings::default()));
-    sync.want(program(&[1]));
+    want(&mut sync, program(&[1]));
     let mut now = start;
     let mut pauses = Vec::new();
     while pauses.len() < 10 {
@@ -207,18 +216,18 @@ fn an_absent_dataplane_is_asked_with_growing_pauses() {
 #[test]
 fn a_lost_answer_to_a_program_leads_to_everything_again_a_lost_status_does_not() {
     let (now, mut sync, mut dataplane) = (Instant::now(), Sync::new(Settings::default()), Dataplane::new(1));
-    sync.want(program(&[1]));
+    want(&mut sync, program(&[1]));
     settle(&mut sync, &mut dataplane, now);
     // The check is lost: a delta goes out afterwards.
     let now = now + seconds(1);
     assert_eq!(sync.step(now), Step::Send(Request::Status));
     sync.finished(now, Outcome::Unreachable("slow".to_owned()));
-    sync.want(program(&[1, 2]));
+    want(&mut sync, program(&[1, 2]));
     let now = now + seconds(1);
     settle(&mut sync, &mut dataplane, now);
     assert_eq!(dataplane.seen, ["status", "full", "status", "delta"]);
     // The delta is taken, but its answer is lost.
-    sync.want(program(&[1, 2, 3]));
+    want(&mut sync, program(&[1, 2, 3]));
     let Step::Send(request) = sync.step(now) else { panic!("a delta") };
     assert!(matches!(dataplane.answer(request), Outcome::Applied { .. }));
     sync.finished(now, Outcome::Unreachable("slow".to_owned()));
@@ -230,13 +239,13 @@ fn a_lost_answer_to_a_program_leads_to_everything_again_a_lost_status_does_not()
 #[test]
 fn what_is_wanted_while_something_is_under_way_follows_it() {
     let (now, mut sync, mut dataplane) = (Instant::now(), Sync::new(Settings::default()), Dataplane::new(1));
-    sync.want(program(&[1]));
+    want(&mut sync, program(&[1]));
     let Step::Send(status) = sync.step(now) else { panic!("status") };
     let outcome = dataplane.answer(status);
     sync.finished(now, outcome);
     let Step::Send(full) = sync.step(now) else { panic!("full") };
-    sync.want(program(&[2]));
-    sync.want(program(&[3]));
+    want(&mut sync, program(&[2]));
+    want(&mut sync, program(&[3]));
     assert_eq!(sync.step(now), Step::WaitForAnswer);
     let outcome = dataplane.answer(full);
     sync.finished(now, outcome);
@@ -255,6 +264,7 @@ enum Happening {
     Meddle(u8),
     LoseAnswer,
     LoseRequest,
+    Refuse,
     Answer,
 }
 
@@ -266,6 +276,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..9u8).prop_map(Happening::Meddle),
         1 => Just(Happening::LoseAnswer),
         1 => Just(Happening::LoseRequest),
+        1 => Just(Happening::Refuse),
         8 => Just(Happening::Answer),
     ]
 }
@@ -277,13 +288,13 @@ proptest! {
         let mut sync = Sync::new(Settings::default());
         let mut dataplane = Dataplane::new(1);
         let mut wanted = program(&[7]);
-        sync.want(wanted.clone());
+        want(&mut sync, wanted.clone());
         let mut highest = 0;
         for happening in happenings {
             match happening {
                 Happening::Want(vips) => {
                     wanted = program(&vips);
-                    sync.want(wanted.clone());
+                    want(&mut sync, wanted.clone());
                 }
                 Happening::Pass(milliseconds) => now += Duration::from_millis(milliseconds.into()),
                 Happening::Restart => dataplane = Dataplane::new(dataplane.pid + 1),
@@ -294,7 +305,7 @@ proptest! {
                         dataplane.program.generation += 1;
                     }
                 }
-                Happening::LoseAnswer | Happening::LoseRequest | Happening::Answer => {
+                Happening::LoseAnswer | Happening::LoseRequest | Happening::Refuse | Happening::Answer => {
                     if let Step::Send(request) = sync.step(now) {
                         if let Request::Full(Program { generation, .. }) | Request::Delta(Delta { generation, .. }) = request {
                             prop_assert!(generation > highest, "generations only grow");
@@ -302,6 +313,7 @@ proptest! {
                         }
                         let outcome = match happening {
                             Happening::LoseRequest => Outcome::Unreachable("lost".to_owned()),
+                            Happening::Refuse if request != Request::Status => Outcome::Refused("no room".to_owned()),
                             Happening::LoseAnswer => {
                                 let _ = dataplane.answer(request);
                                 Outcome::Unreachable("lost".to_owned())
@@ -313,8 +325,8 @@ proptest! {
                 }
             }
         }
-        // Left in peace, it is in step after the longest pause and one check.
-        for _ in 0..6 {
+        // Left in peace, it is in step after the longest pause and one check; after half a minute, if it was refused.
+        for _ in 0..12 {
             now += seconds(3);
             settle(&mut sync, &mut dataplane, now);
         }
