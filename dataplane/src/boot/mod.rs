@@ -188,7 +188,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         }
         let take = match (port.config.take, port.config.role) {
             (Take::Owned, _) => steer::Take::Owned,
-            (Take::All, Role::Uplink) => steer::Take::Ipv4,
+            (Take::All, Role::Uplink) => steer::Take::Ip,
             (Take::All, Role::Pods | Role::Host) => steer::Take::All,
         };
         port.tell(steering.set_take(take))?;

@@ -120,10 +120,10 @@ families! {
     STEERED = Family::counter(
         "levee_steered_frames_total",
         "Frames by what the interface's XDP program saw in them: taken for levee (all, address4, address6, shared_port, arp_target, \
-         arp_sender, neighbour_target) or left to the kernel (the others). A frame that was to be taken and found no socket is under \
+         arp_sender, neighbour_target, neighbour_source) or left to the kernel (the others). A frame that was to be taken and found no socket is under \
          no_socket besides.",
     )
-    .by(&["port", "class"], "14 a port");
+    .by(&["port", "class"], "15 a port");
 
     NEIGHBOURS = Family::gauge("levee_neighbours", "Neighbours by the kernel's word for their state.")
         .by(&["port", "state"], "1 a port and state that is there, at most 10 a port");

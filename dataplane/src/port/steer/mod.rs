@@ -5,8 +5,8 @@
 //! | what | comes to levee |
 //! |---|---|
 //! | [`Take::All`] | everything |
-//! | [`Take::Ipv4`] | all of IPv4, and ARP as below |
-//! | addresses and prefixes that levee owns | what is sent to them; ARP and neighbour discovery about them; ARP that claims them |
+//! | [`Take::Ip`] | all of IPv4, and of IPv6 what is neither to a group nor link-local; ARP and neighbour discovery as below |
+//! | addresses and prefixes that levee owns | what is sent to them; ARP and neighbour discovery about them, or that claims them |
 //! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports |
 //! | everything else | nothing: `XDP_PASS`, as if levee were not there |
 //!
@@ -48,7 +48,7 @@ const PREFIXES: u32 = 1 << 14;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i32)]
 pub enum Class {
-    /// Taken: the port takes everything, or all of IPv4.
+    /// Taken: the port takes everything, or all IP.
     All,
     /// Taken: IPv4 to an owned address.
     Address4,
@@ -62,6 +62,8 @@ pub enum Class {
     ArpSender,
     /// Taken: neighbour discovery about an owned address.
     NeighbourTarget,
+    /// Taken: neighbour discovery from somebody who claims an owned address.
+    NeighbourSource,
     /// Passed although taken: no socket for its queue.
     NoSocket,
     /// Passed: IP to an address that is not levee's.
@@ -80,7 +82,7 @@ pub enum Class {
 
 impl Class {
     /// All of them, by number.
-    pub const ALL: [Class; 14] = [
+    pub const ALL: [Class; 15] = [
         Class::All,
         Class::Address4,
         Class::Address6,
@@ -88,6 +90,7 @@ impl Class {
         Class::ArpTarget,
         Class::ArpSender,
         Class::NeighbourTarget,
+        Class::NeighbourSource,
         Class::NoSocket,
         Class::OtherAddress,
         Class::SharedOther,
@@ -114,6 +117,7 @@ impl Class {
             Class::ArpTarget => "arp_target",
             Class::ArpSender => "arp_sender",
             Class::NeighbourTarget => "neighbour_target",
+            Class::NeighbourSource => "neighbour_source",
             Class::NoSocket => "no_socket",
             Class::OtherAddress => "other_address",
             Class::SharedOther => "shared_other",
@@ -181,10 +185,10 @@ pub enum Take {
     /// Nothing.
     #[default]
     Owned = 0,
-    /// All of IPv4: an uplink that levee has to itself. ARP about others stays the kernel's, for its own questions are
-    /// answered on this interface and an answer by way of a TAP device would teach it nothing about this one; and so
-    /// does IPv6, with its neighbour discovery.
-    Ipv4 = 1,
+    /// All IP that can be forwarded: an uplink that levee has to itself. ARP and neighbour discovery about others stay the kernel's,
+    /// for its own questions are answered on this interface and an answer by way of a TAP device would teach it nothing about
+    /// this one; and so does what is link-local in IPv6, groups among it.
+    Ip = 1,
     /// Everything: the pods' side, where levee answers for the world.
     All = 2,
 }

@@ -8,8 +8,11 @@
 //!    |         destination  ours? --------------------------------------------> take
 //!    |                      shared with the kernel? -- first fragment,
 //!    |                                                 port among ours? ------> take
-//!    |- IPv6   destination  ours? --------------------------------------------> take
-//!    |                      ICMPv6 neighbour discovery: is the target ours? --> take
+//!    |- IPv6   take all of it? -- not neighbour discovery, and not to a group
+//!    |                            or a link-local address? --------------------> take
+//!    |         destination  ours? --------------------------------------------> take
+//!    |                      neighbour discovery: is the target ours, or else
+//!    |                                           the source? -----------------> take
 //!    |                      shared with the kernel? -- port among ours? ------> take
 //!    `- else -----------------------------------------------------------------> pass
 //!
@@ -232,6 +235,11 @@ impl Builder<'_> {
         let (bad, owned, shared, discovery) = (self.asm.label(), self.asm.label(), self.asm.label(), self.asm.label());
         self.need(40, bad);
         self.expect_version(6, bad);
+        let some = self.asm.label();
+        self.asm.load(Size::Word, Reg::R1, Reg::R10, TAKE);
+        self.asm.jump_if(Condition::Equal, Reg::R1, Take::Owned as i32, some);
+        self.all_of_ipv6(discovery);
+        self.asm.bind(some);
         self.key6(24);
         self.whose6(owned, shared);
         self.asm.load(Size::Byte, Reg::R1, AT, 6);
@@ -249,22 +257,54 @@ impl Builder<'_> {
         // to.
         self.asm.bind(discovery);
         let (solicited, ours, not_ours) = (self.asm.label(), self.asm.label(), self.asm.label());
+        let (source, claimed) = (self.asm.label(), self.asm.label());
         self.need(64, not_ours);
         self.asm.load(Size::Byte, Reg::R1, AT, 40);
         self.asm.jump_if(Condition::Equal, Reg::R1, 135, solicited);
         self.asm.jump_if(Condition::NotEqual, Reg::R1, 136, not_ours);
         self.asm.bind(solicited);
         self.key6(48);
-        self.whose6(ours, not_ours);
+        self.whose6(ours, source);
+        self.asm.bind(source);
+        // As in ARP: who asks from one of our addresses claims it.
+        self.key6(8);
+        self.whose6(claimed, not_ours);
         self.asm.bind(not_ours);
         self.pass(Class::OtherAddress);
         self.asm.bind(ours);
         self.take(Class::NeighbourTarget);
+        self.asm.bind(claimed);
+        self.take(Class::NeighbourSource);
 
         self.asm.bind(bad);
         self.pass(Class::Malformed);
         self.asm.bind(owned);
         self.take(Class::Address6);
+    }
+
+    /// Takes all but what only the kernel has a use for: groups, link-local addresses (RFC 4291, 2.4), and neighbour discovery
+    /// about others, for which it goes on at `discovery`.
+    fn all_of_ipv6(&mut self, discovery: Label) {
+        let (address, kernels) = (self.asm.label(), self.asm.label());
+        self.asm.load(Size::Byte, Reg::R1, AT, 6);
+        self.asm.jump_if(Condition::NotEqual, Reg::R1, ICMPV6, address);
+        self.need(41, address);
+        self.asm.load(Size::Byte, Reg::R1, AT, 40);
+        // RFC 4861, 4.
+        for kind in 133..=137 {
+            self.asm.jump_if(Condition::Equal, Reg::R1, kind, discovery);
+        }
+        self.asm.bind(address);
+        self.asm.load(Size::Half, Reg::R1, AT, 24);
+        self.asm.big_endian_16(Reg::R1);
+        self.asm.mov(Reg::R2, Reg::R1);
+        self.asm.and(Reg::R2, 0xff00);
+        self.asm.jump_if(Condition::Equal, Reg::R2, 0xff00, kernels);
+        self.asm.and(Reg::R1, 0xffc0);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0xfe80, kernels);
+        self.take(Class::All);
+        self.asm.bind(kernels);
+        self.pass(Class::OtherAddress);
     }
 
     /// TCP, UDP and SCTP have the destination port at the same place (RFC 9293, 768, 9260). SCRATCH is the protocol's
