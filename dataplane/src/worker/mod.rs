@@ -419,12 +419,19 @@ impl<P: Port> Worker<P> {
 /// is announced in a term is then neither answered for nor defended.
 #[inline]
 fn in_term(class: Class, headers: &Headers, tables: &Tables, ingress: PortId, now: Millis) -> Class {
-    if matches!(class, Class::ArpAnswer | Class::Ends(Reason::ArpConflict))
-        && let Network::Arp(arp) = &headers.network
-        && (tables.has_lapsed(arp.target, now) || tables.has_lapsed(arp.sender, now))
+    let (about, ignored) = match (&class, &headers.network) {
+        (Class::IsAt { .. } | Class::Ends(Reason::ArpConflict), Network::Arp(arp)) => {
+            ([arp.target, arp.sender], Reason::ArpIgnored)
+        }
+        (Class::IsAt { .. } | Class::Ends(Reason::NdpConflict), Network::Discovery(said)) => {
+            ([said.target, said.source], Reason::NdpIgnored)
+        }
+        _ => return class,
+    };
+    if about.iter().any(|address| tables.has_lapsed(*address, now))
         && tables.port(ingress).is_some_and(|port| port.role == Role::Uplink)
     {
-        return Class::Ends(Reason::ArpIgnored);
+        return Class::Ends(ignored);
     }
     class
 }

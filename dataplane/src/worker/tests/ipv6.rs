@@ -54,6 +54,7 @@ fn program(mode: Mode, backends: &[Ipv6Addr]) -> Program {
         service_ranges: vec!["2001:db8:96::/112".parse().unwrap()],
         vips: vec![Vip { address: VIP.into(), announce: true }],
         services: [Protocol::Tcp, Protocol::Udp].map(service).into(),
+        ..Program::default()
     }
 }
 
