@@ -81,6 +81,7 @@ impl Rig {
             notices,
             idle: Idle::spin(Waker::new().expect("descriptors")),
             epoch: Instant::now(),
+            key: HASH_KEY,
         });
         let mut rig = Rig { worker, handle, master, publisher, now: 1000 };
         rig.turn();

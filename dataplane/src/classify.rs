@@ -47,6 +47,8 @@ pub enum Class {
         /// The worker whose port it is.
         worker: usize,
     },
+    /// A fragment of a packet to or from a service: it follows the first one of its datagram, or is that.
+    Fragment,
     /// An ICMP error: a flow's, if the packet that it quotes is one of a flow, and otherwise this.
     Error(Plain),
     /// From a backend of a service: a reply, if a flow knows it, and plain otherwise.
@@ -74,6 +76,17 @@ pub enum Plain {
 #[inline]
 #[must_use]
 pub fn classify(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
+    as_it_is::<true>(headers, tables, ingress)
+}
+
+/// Says what the packet is that a first fragment begins: what [`classify`] would say of it if it were whole.
+#[must_use]
+pub fn classify_first(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
+    as_it_is::<false>(headers, tables, ingress)
+}
+
+#[inline(always)]
+fn as_it_is<const FRAGMENTS: bool>(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
     let Some(port) = tables.port(ingress) else { return Class::Ends(Reason::NotOwned) };
     if !headers.source.is_station() {
         return Class::Ends(Reason::SourceMacInvalid);
@@ -85,7 +98,7 @@ pub fn classify(headers: &Headers, tables: &Tables, ingress: PortId) -> Class {
             {
                 return class;
             }
-            self::ip(headers, ip, tables, port)
+            self::ip::<FRAGMENTS>(headers, ip, tables, port)
         }
         Network::Arp(arp) => resolution::arp(arp, tables, port),
         Network::Discovery(discovery) => resolution::discovery(headers, discovery, tables, port),
@@ -120,7 +133,7 @@ fn ipv6(headers: &Headers, ip: &Ip, port: &Port) -> Option<Class> {
 }
 
 /// A packet of either family.
-fn ip(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
+fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
     if headers.destination.is_multicast() {
         return group(headers, ip, tables, port);
     }
@@ -142,16 +155,12 @@ fn ip(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
             Role::Uplink | Role::Pods => {}
         }
     }
+    if FRAGMENTS && ip.fragment != Fragment::Whole && is_services(ip, owner, tables) {
+        return Class::Fragment;
+    }
     if owner.vip || owner.shared {
-        if ip.fragment != Fragment::Whole && owner.vip {
-            return Class::Ends(Reason::ServiceFragment);
-        }
         if let Some(frontend) = frontend(ip, tables, port.role) {
-            return if ip.fragment == Fragment::Whole {
-                Class::Service(*frontend)
-            } else {
-                Class::Ends(Reason::ServiceFragment)
-            };
+            return Class::Service(*frontend);
         }
         if owner.vip {
             return vip(ip);
@@ -162,7 +171,6 @@ fn ip(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
         && let Some(range) = tables.snat_range(ip.destination, ports.destination)
     {
         return match range.worker(ports.destination, tables.workers) {
-            Some(_) if ip.fragment != Fragment::Whole => Class::Ends(Reason::ServiceFragment),
             Some(worker) => Class::SnatReply { worker },
             None => Class::Ends(Reason::NoSnatFlow),
         };
@@ -206,6 +214,12 @@ fn vip(ip: &Ip) -> Class {
         Transport::Tcp(_) | Transport::Udp(_) | Transport::Sctp(_) => Class::ClosedPort,
         Transport::Other => Class::Ends(Reason::VipProtocol),
     }
+}
+
+/// Whether a fragment may be of a packet to or from a service, which its ports, if it has any, do not tell of the others.
+fn is_services(ip: &Ip, owner: Owner, tables: &Tables) -> bool {
+    let from_backend = || tables.backends.get(&BackendKey::address(ip.source, ip.protocol)).is_some();
+    owner.vip || owner.shared || owner.snat || owner.inward || from_backend()
 }
 
 fn is_backend(ip: &Ip, ports: Ports, tables: &Tables) -> bool {

@@ -125,6 +125,14 @@ fn asked_too_often(headers: &Headers, sender: Address, scene: &Scene<'_>, memory
     !memory.arp.take(u64::from_be_bytes(mac_word(headers.source)) ^ low, scene.now)
 }
 
+/// The worker that keeps the fragments of a datagram together, and knows them by their addresses alone: the client's, so that
+/// with `dnat` it has the flow as well.
+#[must_use]
+pub fn keeper(ip: &Ip, tables: &Tables) -> usize {
+    let to = tables.owner(ip.destination);
+    owner(if to.vip || to.shared || to.snat || to.inward { ip.source } else { ip.destination }, tables)
+}
+
 fn mac_word(mac: Mac) -> [u8; 8] {
     let [a, b, c, d, e, f] = mac.0;
     [0, 0, a, b, c, d, e, f]
@@ -413,9 +421,6 @@ fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
     let flow = memory.flows.get_mut(id)?;
     if ip.ttl <= 1 {
         return Some(dropped(Reason::TtlExceeded));
-    }
-    if ip.fragment != crate::headers::Fragment::Whole {
-        return Some(dropped(Reason::ServiceFragment));
     }
     if let Transport::Tcp(tcp) = ip.transport {
         flow.state = flow.state.after(tcp.flags, Direction::Reverse);

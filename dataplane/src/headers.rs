@@ -241,6 +241,21 @@ pub struct Quote {
     pub mtu: Option<u32>,
 }
 
+/// Where in its datagram a fragment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Which datagram, of those between two hosts; 16 bits of IPv4, 32 of IPv6.
+    pub identification: u32,
+    /// Where it begins, in bytes from the start of the fragmented part: a multiple of 8.
+    pub offset: u32,
+    /// Its length in bytes; a multiple of 8 if there are more.
+    pub length: u32,
+    /// Whether there are more behind it.
+    pub more: bool,
+    /// Where the header that says all this starts in the frame: IPv4's, or IPv6's fragment header.
+    pub header: u16,
+}
+
 impl Ip {
     /// Whether it is an ICMP error about another packet that may concern a flow: unreachable, too big, time exceeded,
     /// parameter problem. Redirects and source quench are not among them: nobody may follow the ones (RFC 1812, 5.2.7.2,

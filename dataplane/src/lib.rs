@@ -11,6 +11,7 @@ pub mod director;
 pub mod events;
 pub mod explain;
 pub mod flows;
+pub mod fragments;
 pub mod hash;
 pub mod headers;
 pub mod intake;

@@ -135,8 +135,18 @@ reasons! {
     SourceNotAllowed = "source_not_allowed",
     /// The service's policy allows only backends of this node, and there is none; other nodes have some.
     NoLocalBackend = "no_local_backend",
-    /// A fragment of a packet to or from a service: without a transport header it cannot be balanced.
+    /// A fragment of an SCTP packet whose port would change: its checksum spans fragments that are not here.
     ServiceFragment = "service_fragment",
+    /// A fragment without data, that ends past 65,535 bytes, or that is not the last and has a length that is no multiple of 8.
+    FragmentMalformed = "fragment_malformed",
+    /// A fragment that came twice.
+    FragmentDuplicate = "fragment_duplicate",
+    /// A fragment that overlaps others of its datagram, or leaves too many holes; the datagram ends with it (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment of a service's packet whose first fragment did not come in time.
+    FragmentOrphan = "fragment_orphan",
+    /// Too many fragments were waiting for their first ones.
+    FragmentQueueFull = "fragment_queue_full",
     /// No SNAT address of the right family is configured: set `snat`.
     NoSnatAddress = "no_snat_address",
     /// Every SNAT port towards this backend is taken: give `snat` more addresses or ports.

@@ -84,6 +84,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let shared = Shared::new(booted.workers.len(), &booted.umem)?;
     let senders = senders(config.ports.len(), &booted.workers);
 
+    let key = random_key()?;
     let mut handles = Vec::new();
     let mut worker_threads = Vec::new();
     let workers = booted.workers.into_iter().zip(readers).zip(&config.workers).enumerate();
@@ -104,6 +105,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
             notices: notice_sender.clone(),
             idle,
             epoch: started,
+            key,
         });
         handles.push(handle);
         let name = format!("worker-{index}");

@@ -93,6 +93,7 @@ impl Lab {
             shared,
             notices: notices.clone(),
             epoch,
+            key: MAGLEV_KEY,
         });
         let (told, shares, events) = (Told::default(), Arc::new(Shares::default()), Events::default());
         let (asking, asked) = neighbours::asking();

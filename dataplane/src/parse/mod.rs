@@ -19,9 +19,11 @@
 mod ipv4;
 mod ipv6;
 mod ndp;
+mod piece;
 mod quote;
 mod transport;
 
+pub use piece::piece;
 pub use quote::quote;
 
 use levee_api::net::Mac;

@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | [`fn@forward`] | MACs, addresses, ports, TTL, and every checksum over them (RFC 1624), in place |
+//! | [`fn@identify`] | another identification for what may be fragmented, where addresses are shared |
 //! | [`fn@error`] | the same in an ICMP error, and the other way round in the packet that it quotes |
 //! | [`fn@reply`] | the frame becomes its own answer: ARP, echo, RST, unreachable |
 //! | [`fn@complete`] | finishes the checksum of a frame whose sender left it to hardware |
@@ -21,6 +22,7 @@ mod complete;
 mod contract;
 mod error;
 mod forward;
+mod identify;
 mod packet_buf;
 mod reply;
 
@@ -28,6 +30,7 @@ pub use complete::complete;
 pub use contract::{Groups, contract};
 pub use error::error;
 pub use forward::forward;
+pub use identify::identify;
 pub use packet_buf::PacketBuf;
 pub use reply::reply;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::net::{Mac, PortRange, Protocol, Role};
-use levee_api::program::{self, Delta, Generation, Local, Program, ServiceKey, Vip};
+use levee_api::program::{self, Delta, Generation, Local, Mode, Program, ServiceKey, Vip};
 
 use super::service::{BackendKey, Frontend, FrontendKey, Service, clients, roles};
 use super::snat::SnatRange;
@@ -349,8 +349,7 @@ impl Master {
                 self.tables.frontends.insert(frontend_key(frontend, protocol, *from), value);
             }
         }
-        for backend in &service.backends {
-            let key = BackendKey { endpoint: backend.endpoint, protocol: protocol.number() };
+        for key in backend_keys(&entry.program, &service) {
             let users = self.tables.backends.get(&key).copied().unwrap_or(0);
             self.tables.backends.insert(key, users + 1);
         }
@@ -373,8 +372,7 @@ impl Master {
             }
         }
         if let Some(service) = self.tables.services.get(entry.slot).cloned() {
-            for backend in &service.backends {
-                let key = BackendKey { endpoint: backend.endpoint, protocol: protocol.number() };
+            for key in backend_keys(&entry.program, &service) {
                 match self.tables.backends.get(&key).copied() {
                     Some(users) if users > 1 => {
                         self.tables.backends.insert(key, users - 1);
@@ -569,6 +567,17 @@ impl Master {
 /// Stamps skip 0, which flows use for "nothing remembered".
 fn next_stamp(stamp: u32) -> u32 {
     stamp.wrapping_add(1).max(1)
+}
+
+/// What packets of a service's backends are recognised by: their endpoints; and where replies are translated on their way
+/// to the client's own address, their addresses too, for fragments that have no ports.
+fn backend_keys(program: &program::Service, service: &Service) -> impl Iterator<Item = BackendKey> {
+    let protocol = program.protocol.number();
+    let kept = program.frontends.iter().any(|frontend| frontend.mode == Mode::Dnat);
+    service.backends.iter().flat_map(move |backend| {
+        let any_port = kept.then(|| BackendKey::address(backend.endpoint.address, protocol));
+        std::iter::once(BackendKey { endpoint: backend.endpoint, protocol }).chain(any_port)
+    })
 }
 
 fn frontend_key(frontend: &program::Frontend, protocol: Protocol, from: Role) -> FrontendKey {

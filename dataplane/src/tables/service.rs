@@ -234,6 +234,14 @@ pub struct BackendKey {
     pub protocol: u8,
 }
 
+impl BackendKey {
+    /// Some backend at an address, whatever its port: of a fragment that has none. No backend has port 0 of its own.
+    #[must_use]
+    pub fn address(address: Address, protocol: u8) -> Self {
+        BackendKey { endpoint: Endpoint { address, port: 0 }, protocol }
+    }
+}
+
 impl Key for BackendKey {
     #[inline]
     fn hash(&self) -> u64 {

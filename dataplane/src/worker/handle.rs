@@ -101,6 +101,8 @@ pub enum Message {
     /// Received on this port: an ICMP error about a flow that may be anybody's. So many workers after you have not been
     /// asked.
     Seek(PortId, Frame, usize),
+    /// Received on this port: a fragment, of whose datagram you keep what belongs together, or own the flow.
+    Fragment(PortId, Frame),
     /// Decided and rewritten; send it out of this port, whose queue is yours, and count it so.
     Transmit(PortId, Frame, Counter),
     /// Received on this port, whose queue is yours, and the kernel's: pass it.

@@ -20,6 +20,7 @@
 
 mod handle;
 mod idle;
+mod special;
 mod waiting;
 
 #[cfg(test)]
@@ -37,21 +38,24 @@ pub use self::handle::{
     Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse, Waker,
 };
 pub use self::idle::Idle;
-use self::waiting::{Wait, Waiting};
+use self::special::Kind;
+use self::waiting::{Patience, Wait, Waiting};
 use crate::address::Address;
-use crate::classify::{Class, Plain, classify};
+use crate::classify::{Class, classify};
 use crate::counters::{Counter, Counters};
-use crate::decide::{Decision, Memory, Scene, Search, decide, decide_error};
+use crate::decide::{Decision, Memory, Scene, decide};
 use crate::flows::{Millis, Tuple};
-use crate::headers::{DiscoveryKind, Headers, Network, Quote};
+use crate::fragments::{Datagram, Fragments, Identifications};
+use crate::hash::Key;
+use crate::headers::{DiscoveryKind, Headers, Network};
 use crate::mem::prefetch;
 use crate::mem::publication::Reader;
-use crate::parse::{self, parse};
+use crate::parse::parse;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::rewrite::{self, Groups, PacketBuf};
-use crate::tables::Tables;
-use crate::verdict::{Endpoint, PortId, Reply, Verdict};
+use crate::tables::{NeighbourKey, Tables};
+use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
 use levee_api::net::{Mac, Role};
 
 /// Frames taken from a port at once. Large enough that the costs of a batch (time, snapshot, system call) are shared by
@@ -84,13 +88,6 @@ enum Egress {
     Worker(usize),
     /// The port has no queue.
     None,
-}
-
-/// How many workers have been asked for the flow that an ICMP error is about, and how many are left.
-#[derive(Clone, Copy)]
-struct Asked {
-    before: usize,
-    left: usize,
 }
 
 /// What several workers share. All of it is lock-free.
@@ -151,6 +148,8 @@ pub struct Parts<P> {
     pub idle: Idle,
     /// Zero of its clock, the same for all workers.
     pub epoch: Instant,
+    /// For tables that nobody outside may aim at; random, and the same for all workers.
+    pub key: Key,
 }
 
 /// See the module's documentation.
@@ -175,7 +174,13 @@ struct Bench {
     umem: Arc<Umem>,
     pool: FramePool,
     memory: Memory,
-    waiting: Waiting,
+    waiting: Waiting<NeighbourKey>,
+    fragments: Fragments,
+    /// Fragments that came before the first one of their datagram.
+    orphans: Waiting<Datagram>,
+    /// Those that have found it, on their way.
+    found: Vec<(PortId, Frame)>,
+    identifications: Identifications,
     counters: Arc<Counters>,
     shared: Shared,
     notices: Sender<Notice>,
@@ -200,6 +205,7 @@ impl<P: Port> Worker<P> {
                 None => sender.filter(|sender| *sender != parts.worker).map_or(Egress::None, Egress::Worker),
             })
             .collect();
+        let workers = parts.shared.inboxes.len();
         let waker = parts.shared.wakers.get(parts.worker).cloned();
         let handle = Handle {
             worker: parts.worker,
@@ -226,7 +232,11 @@ impl<P: Port> Worker<P> {
                 umem: Arc::clone(parts.pool.umem()),
                 pool: parts.pool,
                 memory: parts.memory,
-                waiting: Waiting::new(),
+                waiting: Waiting::new(Patience::NEXT_HOP),
+                fragments: Fragments::new(parts.key),
+                orphans: Waiting::new(Patience::FIRST_FRAGMENT),
+                found: Vec::with_capacity(BATCH),
+                identifications: Identifications::new(parts.worker, workers, parts.key),
                 counters,
                 shared: parts.shared,
                 notices: parts.notices,
@@ -248,7 +258,8 @@ impl<P: Port> Worker<P> {
                 let quiet = self.commands.is_empty()
                     && self.bench.inbox().is_none_or(|inbox| inbox.is_empty())
                     && lanes.iter().all(|lane| lane.backlog.is_empty());
-                let patient = self.bench.waiting.len() == 0 && lanes.iter().all(|lane| !lane.port.sending());
+                let waiting = self.bench.waiting.len() + self.bench.orphans.len();
+                let patient = waiting == 0 && lanes.iter().all(|lane| !lane.port.sending());
                 self.idle.nothing_to_do(quiet, patient, lanes.iter().filter_map(|lane| lane.port.readiness()));
             }
         }
@@ -269,6 +280,7 @@ impl<P: Port> Worker<P> {
             match message {
                 Message::Process(ingress, frame) => bench.process(frame, ingress, tables, now, lanes),
                 Message::Seek(ingress, frame, left) => bench.seek(frame, ingress, left, tables, now, lanes),
+                Message::Fragment(ingress, frame) => bench.keep(frame, ingress, tables, now, lanes),
                 // A port that this worker has no queue of either was dealt out wrongly: dropped, not sent round in a ring.
                 Message::Transmit(port, frame, counter) if lanes.iter().any(|lane| lane.id == port) => {
                     bench.send(port, frame, counter, lanes);
@@ -296,6 +308,12 @@ impl<P: Port> Worker<P> {
             }
         }
         self.hops_stamp = tables.hops_stamp;
+        if bench.orphans.len() > 0 {
+            bench.orphans.expire(now, ripe);
+            for (_, frame) in ripe.drain(..) {
+                bench.drop(frame, Reason::FragmentOrphan);
+            }
+        }
 
         // Frames from the wire.
         for index in 0..lanes.len() {
@@ -384,6 +402,7 @@ impl<P: Port> Worker<P> {
             bench.pool.give_all(&mut lane.backlog);
         }
         bench.waiting.release(|_| true, ripe);
+        bench.orphans.release(|_| true, ripe);
         for (_, frame) in ripe.drain(..) {
             bench.drop(frame, Reason::Shutdown);
         }
@@ -405,7 +424,7 @@ impl<P: Port> Worker<P> {
     #[must_use]
     pub fn pending(&self) -> usize {
         let backlog: usize = self.lanes.iter().map(|lane| lane.backlog.len()).sum();
-        self.bench.waiting.len() + backlog
+        self.bench.waiting.len() + self.bench.orphans.len() + backlog
     }
 
     /// The flows, for tests.
@@ -500,74 +519,27 @@ impl Bench {
     ) {
         let class = in_term(classify(headers, tables, ingress), headers, tables, ingress, now);
         let scene = Scene { tables, ingress, worker: self.worker, now };
-        if let Class::Error(plain) = &class {
-            let others = self.shared.inboxes.len().saturating_sub(1);
-            return self.error(frame, headers, plain, &scene, Asked { before: 0, left: others }, lanes);
+        if let Class::Error(_) | Class::Fragment = class {
+            return self.special(frame, headers, &class, &scene, lanes);
         }
         let decision = decide(&class, headers, &scene, &mut self.memory);
-        self.follow(decision, frame, headers, None, &scene, lanes);
+        self.follow(decision, frame, headers, Kind::Ordinary, &scene, lanes);
     }
 
-    /// An ICMP error whose flow another worker has not had.
-    fn seek<P: Port>(
-        &mut self,
-        frame: Frame,
-        ingress: PortId,
-        left: usize,
-        tables: &Tables,
-        now: Millis,
-        lanes: &mut [Lane<P>],
-    ) {
-        let scene = Scene { tables, ingress, worker: self.worker, now };
-        match parse(self.umem.bytes(&frame)) {
-            Ok(headers) => match classify(&headers, tables, ingress) {
-                Class::Error(plain) => self.error(frame, &headers, &plain, &scene, Asked { before: 1, left }, lanes),
-                // The tables have changed since.
-                _ => self.conclude(frame, &headers, ingress, tables, now, lanes),
-            },
-            Err(reason) => self.drop(frame, reason),
-        }
-    }
-
-    /// An ICMP error: what it is about stands in the packet that it quotes.
-    #[cold]
-    fn error<P: Port>(
-        &mut self,
-        frame: Frame,
-        headers: &Headers,
-        plain: &Plain,
-        scene: &Scene<'_>,
-        asked: Asked,
-        lanes: &mut [Lane<P>],
-    ) {
-        let quote = match parse::quote(headers, self.umem.bytes(&frame)) {
-            Ok(quote) => quote,
-            Err(reason) => return self.drop(frame, reason),
-        };
-        let search = Search { first: asked.before == 0, last: asked.left == 0 };
-        match decide_error(plain, &quote, headers, scene, &mut self.memory, search) {
-            Decision::Seek => {
-                let next = (self.worker + 1) % self.shared.inboxes.len().max(1);
-                self.hand_over(next, Message::Seek(scene.ingress, frame, asked.left.saturating_sub(1)));
-            }
-            decision => self.follow(decision, frame, headers, Some(&quote), scene, lanes),
-        }
-    }
-
-    /// From a decision to the end. `quote`: of an ICMP error.
+    /// From a decision to the end.
     #[inline]
     fn follow<P: Port>(
         &mut self,
         decision: Decision,
         frame: Frame,
         headers: &Headers,
-        quote: Option<&Quote>,
+        kind: Kind<'_>,
         scene: &Scene<'_>,
         lanes: &mut [Lane<P>],
     ) {
         let Scene { ingress, now, .. } = *scene;
         match decision {
-            Decision::Ends(verdict) => self.carry_out(&verdict, frame, headers, quote, scene, lanes),
+            Decision::Ends(verdict) => self.carry_out(&verdict, frame, headers, kind, scene, lanes),
             Decision::Awaits(key) => match self.waiting.add(frame, ingress, key, now) {
                 Wait::First => {
                     // Full: the slow side has enough to do; the frame waits for somebody else's question.
@@ -589,7 +561,7 @@ impl Bench {
         verdict: &Verdict,
         mut frame: Frame,
         headers: &Headers,
-        quote: Option<&Quote>,
+        kind: Kind<'_>,
         scene: &Scene<'_>,
         lanes: &mut [Lane<P>],
     ) {
@@ -605,9 +577,18 @@ impl Bench {
                 // A sender on this host, a pod behind a bridge or a node in a container, may have left its checksum to
                 // hardware that the frame never meets; what is sent by AF_XDP must have it.
                 let done = rewrite::complete(headers, bytes)
-                    .and_then(|_| match quote {
-                        None => rewrite::forward(headers, rewrite, bytes),
-                        Some(quote) => rewrite::error(headers, quote, rewrite, bytes),
+                    .and_then(|_| match kind {
+                        Kind::Error(quote) => rewrite::error(headers, quote, rewrite, bytes),
+                        _ => rewrite::forward(headers, rewrite, bytes),
+                    })
+                    .and_then(|()| match (rewrite.source, kind) {
+                        (None, _) => Ok(()),
+                        (_, Kind::Fragment(piece, as_decided)) => {
+                            rewrite::identify(headers, Some(piece), bytes, || as_decided)
+                        }
+                        _ => rewrite::identify(headers, None, bytes, || {
+                            self.identifications.next(recipient(headers, rewrite))
+                        }),
                     })
                     .and_then(|()| look_again(bytes, *port, scene.tables, groups));
                 match done {
@@ -725,7 +706,7 @@ impl Bench {
 
     /// What is done once a turn, not once a packet.
     fn settle(&mut self, now: Millis) {
-        self.counters.set(Counter::Waiting, self.waiting.len() as u64);
+        self.counters.set(Counter::Waiting, (self.waiting.len() + self.orphans.len()) as u64);
         let expired = self.memory.flows.expire(now, EXPIRY_LOOKS);
         if expired > 0 {
             self.counters.add(Counter::FlowsExpired, expired as u64);
@@ -765,8 +746,18 @@ fn frame_of(message: Message) -> Frame {
     match message {
         Message::Process(_, frame)
         | Message::Seek(_, frame, _)
+        | Message::Fragment(_, frame)
         | Message::Transmit(_, frame, _)
         | Message::Pass(_, frame) => frame,
+    }
+}
+
+/// Whom a packet is for once it is rewritten.
+fn recipient(headers: &Headers, rewrite: &Rewrite) -> Address {
+    match (rewrite.destination, &headers.network) {
+        (Some(to), _) => to.address,
+        (None, Network::Ip(ip)) => ip.destination,
+        _ => Address::UNSPECIFIED_V4,
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod errors;
+mod fragments;
 mod ipv6;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -145,6 +146,7 @@ impl Lab {
                     notices: notice.clone(),
                     idle: Idle::spin(Waker::new().unwrap()),
                     epoch: Instant::now(),
+                    key: MAGLEV_KEY,
                 });
                 worker.turn(0);
                 (worker, handle)

@@ -6,12 +6,13 @@
 //! | `fixtures` | the named frames of `tests/fixtures/frames`, and what `parse` says to each |
 //! | `oracle` | what etherparse reads in a frame; whether its checksums are right |
 //! | `parsing` | `parse` against the oracle: fixtures, their truncations and mutations, frames made at random |
-//! | `erring`, `forwarding`, `replying`, `sending` | `rewrite`: each result read and summed up again by the oracle |
+//! | `erring`, `forwarding`, `fragmenting`, `replying`, `sending` | `rewrite`: each result read and summed up again by the oracle |
 
 mod build;
 mod erring;
 mod fixtures;
 mod forwarding;
+mod fragmenting;
 mod oracle;
 mod parsing;
 mod replying;

@@ -109,6 +109,7 @@ impl Stage {
                 notices: notice.clone(),
                 idle: Idle::spin(waker),
                 epoch: Instant::now(),
+                key: MAGLEV_KEY,
             }));
         }
         let mut stage = Stage {

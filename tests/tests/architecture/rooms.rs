@@ -87,6 +87,7 @@ const DATAPLANE: &[Room] = &[
     Room { name: "rewrite", uses: &["address", "headers", "reason", "verdict", "wire"], never: PURE },
     Room { name: "tables", uses: &["address", "hash", "maglev", "reason", "verdict"], never: PURE },
     Room { name: "flows", uses: &["address", "hash", "headers", "mem", "tables", "verdict"], never: PURE },
+    Room { name: "fragments", uses: &["address", "flows", "hash", "headers", "reason", "verdict"], never: PURE },
     Room { name: "limits", uses: &["flows", "hash"], never: PURE },
     Room { name: "counters", uses: &["reason"], never: PURE },
     // Frames, and nothing of what they mean.
@@ -95,8 +96,24 @@ const DATAPLANE: &[Room] = &[
     Room {
         name: "worker",
         uses: &[
-            "address", "classify", "config", "counters", "decide", "flows", "hash", "headers", "limits", "mem",
-            "parse", "port", "reason", "rewrite", "tables", "verdict", "wire",
+            "address",
+            "classify",
+            "config",
+            "counters",
+            "decide",
+            "flows",
+            "fragments",
+            "hash",
+            "headers",
+            "limits",
+            "mem",
+            "parse",
+            "port",
+            "reason",
+            "rewrite",
+            "tables",
+            "verdict",
+            "wire",
         ],
         never: &[LOCKS, LOGS, CHANCE],
     },
@@ -169,7 +186,7 @@ const CONTROL: &[Room] = &[
 ];
 
 /// Rooms whose every file holds the packet path's lints.
-const PACKET_PATH: &[&str] = &["wire", "parse", "classify", "decide", "rewrite", "flows", "tables"];
+const PACKET_PATH: &[&str] = &["wire", "parse", "classify", "decide", "rewrite", "flows", "fragments", "tables"];
 
 /// Lints without which one bad byte could end a worker.
 const PACKET_PATH_LINTS: &[&str] = &["unwrap_used", "expect_used", "panic", "indexing_slicing"];

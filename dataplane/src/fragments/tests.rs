@@ -1,0 +1,145 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::hash::MAGLEV_KEY;
+
+fn datagram(identification: u32) -> Datagram {
+    Datagram { source: Address::v4(1), destination: Address::v4(2), identification, protocol: 17 }
+}
+
+fn piece(offset: u32, length: u32, more: bool) -> Piece {
+    Piece { identification: 7, offset, length, more, header: 14 }
+}
+
+fn begun() -> Fragments {
+    let mut table = Fragments::new(MAGLEV_KEY);
+    table.begin(datagram(7), &piece(0, 1480, true), Course::Pass, 1_000);
+    table
+}
+
+#[test]
+fn later_fragments_follow_their_first_and_nobody_elses() {
+    let mut table = begun();
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_000), Follows::Course(Course::Pass));
+    assert_eq!(table.follow(&datagram(8), &piece(1480, 1480, true), 1_000), Follows::Unknown);
+    let other = Datagram { protocol: 6, ..datagram(7) };
+    assert_eq!(table.follow(&other, &piece(1480, 1480, true), 1_000), Follows::Unknown);
+}
+
+#[test]
+fn a_complete_datagram_is_forgotten_and_an_incomplete_one_after_its_time() {
+    let mut table = begun();
+    // The last one overtakes the one in the middle.
+    assert_eq!(table.follow(&datagram(7), &piece(2960, 5, false), 1_000), Follows::Course(Course::Pass));
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_000), Follows::Course(Course::Pass));
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_000), Follows::Unknown);
+    let mut table = begun();
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 2_999), Follows::Course(Course::Pass));
+    assert_eq!(table.follow(&datagram(7), &piece(2960, 1480, true), 4_999), Follows::Unknown);
+}
+
+#[test]
+fn duplicates_end_and_overlaps_end_their_datagram() {
+    let mut table = begun();
+    let follow = |table: &mut Fragments, piece| table.follow(&datagram(7), &piece, 1_000);
+    assert_eq!(follow(&mut table, piece(1480, 1480, true)), Follows::Course(Course::Pass));
+    assert_eq!(follow(&mut table, piece(1480, 1480, true)), Follows::Drop(Reason::FragmentDuplicate));
+    assert_eq!(follow(&mut table, piece(1488, 8, true)), Follows::Drop(Reason::FragmentDuplicate));
+    // The ports of the first, rewritten by another: RFC 1858.
+    assert_eq!(follow(&mut table, piece(8, 16, true)), Follows::Drop(Reason::FragmentDuplicate));
+    assert_eq!(follow(&mut table, piece(2952, 16, true)), Follows::Drop(Reason::FragmentOverlap));
+    let ended = Follows::Course(Course::Drop(Reason::FragmentOverlap));
+    assert_eq!(follow(&mut table, piece(2960, 8, false)), ended);
+    for (what, pieces) in [
+        ("a second end", [piece(1480, 80, false), piece(2000, 80, false)]),
+        ("data behind the end", [piece(1480, 80, false), piece(1560, 80, true)]),
+        ("an end before data", [piece(2960, 80, true), piece(1480, 80, false)]),
+    ] {
+        let mut table = begun();
+        // Not complete: a hole is left.
+        table.begin(datagram(7), &piece(0, 1472, true), Course::Pass, 1_000);
+        assert_eq!(follow(&mut table, pieces[0]), Follows::Course(Course::Pass), "{what}");
+        assert_eq!(follow(&mut table, pieces[1]), Follows::Drop(Reason::FragmentOverlap), "{what}");
+    }
+}
+
+#[test]
+fn a_datagram_of_nothing_but_holes_ends() {
+    let mut table = begun();
+    let mut follow = |at: u32| table.follow(&datagram(7), &piece(1480 + at * 16, 8, true), 1_000);
+    for at in 1..SPANS as u32 {
+        assert_eq!(follow(at), Follows::Course(Course::Pass), "{at}");
+    }
+    assert_eq!(follow(SPANS as u32), Follows::Drop(Reason::FragmentOverlap));
+}
+
+#[test]
+fn a_first_fragment_that_comes_again_begins_anew() {
+    let mut table = begun();
+    table.follow(&datagram(7), &piece(1480, 1480, true), 1_000);
+    let course = Course::Drop(Reason::NoRoute);
+    table.begin(datagram(7), &piece(0, 1480, true), course, 1_001);
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_001), Follows::Course(course));
+}
+
+#[test]
+fn a_flood_of_first_fragments_takes_the_places_of_the_oldest() {
+    let mut table = begun();
+    for identification in 100..100_000 {
+        table.begin(datagram(identification), &piece(0, 8, true), Course::Pass, 1_001);
+    }
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_001), Follows::Unknown);
+    table.begin(datagram(7), &piece(0, 1480, true), Course::Pass, 1_002);
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_002), Follows::Course(Course::Pass));
+}
+
+#[test]
+fn identifications_of_workers_are_apart_and_come_again_late() {
+    for workers in [1, 2, 3, 16] {
+        let mut seen = BTreeSet::new();
+        let mut all: Vec<_> = (0..workers).map(|worker| Identifications::new(worker, workers, MAGLEV_KEY)).collect();
+        for _ in 0..65_536 / workers {
+            for one in &mut all {
+                assert!(seen.insert(one.next(Address::v4(9)) as u16), "{workers} workers");
+            }
+        }
+    }
+}
+
+proptest! {
+    /// However they are cut and in whatever order they come: each fragment goes once, and then the datagram is forgotten;
+    /// unless they are in more pieces at a time than are kept apart, and then it ends as a whole.
+    #[test]
+    fn fragments_in_any_order_pass_once(
+        cuts in prop::collection::btree_set(1u32..1000, 1..24), tail in 1u32..9, order in any::<u64>(),
+    ) {
+        let mut bounds: Vec<u32> = std::iter::once(0).chain(cuts).map(|cut| cut * 8).collect();
+        let last = *bounds.last().unwrap();
+        bounds.push(last + tail);
+        let mut pieces: Vec<_> =
+            bounds.windows(2).map(|ends| piece(ends[0], ends[1] - ends[0], ends[1] != last + tail)).collect();
+        let first = pieces.remove(0);
+        let mut key = order;
+        pieces.sort_by_cached_key(|piece| { key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1); key ^ u64::from(piece.offset) << 20 });
+        let mut table = Fragments::new(MAGLEV_KEY);
+        table.begin(datagram(7), &first, Course::Pass, 0);
+        let mut ended = false;
+        for piece in &pieces {
+            match table.follow(&datagram(7), piece, 0) {
+                Follows::Course(Course::Pass) => prop_assert!(!ended),
+                Follows::Drop(Reason::FragmentOverlap) | Follows::Course(Course::Drop(Reason::FragmentOverlap)) => {
+                    prop_assert!(pieces.len() > SPANS);
+                    ended = true;
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+        if !ended {
+            prop_assert_eq!(table.follow(&datagram(7), &pieces[0], 0), Follows::Unknown);
+        }
+    }
+}
