@@ -117,6 +117,17 @@ pub(crate) enum Command {
     /// With `--cluster`, offline: what a node's or balancer's dataplane would do, were these objects its cluster. Without,
     /// the running dataplane is asked, whose flows count as well.
     Explain(Explain),
+    /// Whether this host is fit for levee: kernel, drivers, memory, cores, settings. Changes nothing
+    ///
+    /// Each finding is OK, WARN or FAIL, with what to do. Run it as root, which sees most. Exit status 1 if anything failed.
+    Doctor {
+        /// The dataplane's configuration, for its interfaces and cores
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+        /// An interface that levee is to have; may be repeated [default: those with a device]
+        #[arg(long, value_name = "NAME", conflicts_with = "config")]
+        interface: Vec<String>,
+    },
     /// Wait until the control process has ended, and with it what it announces
     ///
     /// For whoever is about to stop a dataplane, such as the preStop hook of its container: until then the dataplane is needed. Exit

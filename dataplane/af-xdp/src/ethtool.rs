@@ -16,6 +16,8 @@ const SIOCETHTOOL: libc::c_ulong = 0x8946;
 
 // include/uapi/linux/ethtool.h
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETH_FLAG_LRO: u32 = 1 << 15;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// A setting that is on or off.
@@ -52,7 +54,7 @@ struct Value {
     command: u32,
     data: u32,
 }
-// SAFETY: the kernel's structure for all commands of `Feature`.
+// SAFETY: the kernel's structure for all commands of `Feature`, and for ETHTOOL_GFLAGS.
 unsafe impl Argument for Value {}
 
 /// `struct ethtool_channels`
@@ -118,6 +120,16 @@ pub fn set_feature(name: &str, which: Feature, on: bool) -> Result<bool, Error> 
         return Err(Error::from_io("ioctl(SIOCETHTOOL)", format!("{name}: {which:?} is fixed by the driver"), source));
     }
     Ok(before)
+}
+
+/// Whether the device joins segments before anybody sees them: with that, frames are longer than any buffer.
+///
+/// # Errors
+/// As [`feature`].
+pub fn large_receive_offload(name: &str) -> Result<bool, Error> {
+    let mut value = Value { command: ETHTOOL_GFLAGS, data: 0 };
+    call(name, &mut value)?;
+    Ok(value.data & ETH_FLAG_LRO != 0)
 }
 
 /// Number of receive queues in use, where the driver says.

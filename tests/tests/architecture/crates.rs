@@ -29,8 +29,12 @@ const CRATES: &[Crate] = &[
     Crate { name: "levee-dataplane", uses: &["af-xdp", "levee-api"], never: KUBERNETES },
     // Never sees a packet.
     Crate { name: "levee-control", uses: &["levee-api"], never: &["af-xdp", "levee-dataplane"] },
-    // Explains offline with the very code of the live path, so it may know both.
-    Crate { name: "levee", uses: &["levee-api", "levee-control", "levee-dataplane"], never: &["levee-tests"] },
+    // Explains offline with the very code of the live path, so it may know both; asks a host's drivers as the dataplane does.
+    Crate {
+        name: "levee",
+        uses: &["af-xdp", "levee-api", "levee-control", "levee-dataplane"],
+        never: &["levee-tests"],
+    },
     // The packet's way over memory; the same source under loom's types.
     Crate { name: "levee-fuzz", uses: &["af-xdp", "levee-api", "levee-dataplane"], never: &[] },
     Crate { name: "levee-loom", uses: &[], never: ASYNC },

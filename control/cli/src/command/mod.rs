@@ -2,6 +2,7 @@
 
 mod check;
 mod counters;
+mod doctor;
 mod documents;
 mod drain;
 mod events;
@@ -36,6 +37,9 @@ pub(crate) fn run(Arguments { common, command }: Arguments) -> Result<(), Failur
         Command::Program(command) => program::run(dataplane, format, command),
         Command::Check { files, here } => check::run(format, &files, here),
         Command::Explain(question) => explain::run(dataplane, format, question),
+        Command::Doctor { config, interface } => {
+            doctor::run(&dataplane()?, format, &doctor::Scope { config, interfaces: interface })
+        }
         Command::Drain { at_most } => drain::run(&common.control_socket, at_most),
         Command::Completions { shell } => documents::completions(shell),
         Command::Man { out } => documents::man(out.as_deref()),
