@@ -86,14 +86,14 @@ fn it_finds_what_is_wrong_with_a_host() {
     namespace.ip("link set eth0 master br-ex");
     host.expect("FAIL", "interface", "a member of the bridge br-ex");
     namespace.ip("link set eth0 nomaster");
-    namespace.ip("link add kube-ipvs0 type dummy");
+    namespace.ip("link add kube-ipvs0 type bridge");
     host.expect("FAIL", "sysctl", "answers ARP for them");
     namespace.sysctl("net.ipv4.conf.all.arp_ignore", "1");
     host.expect("OK", "sysctl", "is not answered");
     namespace.ip("link set levee0 down");
     host.expect("WARN", "interface", "levee0: veth, down");
     namespace.ip("link del levee0");
-    host.expect("FAIL", "config", "doctor.yaml:11:16: this machine has no interface `levee0`");
+    host.expect("FAIL", "config", "doctor.yaml:10:16: this machine has no interface `levee0`");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn it_changes_nothing() {
         // What the kernel counts or draws by itself.
         let settings: Vec<_> =
             settings.lines().filter(|line| !line.contains("random") && !line.contains("nf_conntrack_count")).collect();
-        (of("ip -d link"), of("ip addr"), of("ip route"), of("ethtool -k eth0"), settings.join("\n"))
+        (of("ip link"), of("ip addr"), of("ip route"), of("ethtool -k eth0"), settings.join("\n"))
     };
     let before = look();
     let (status, findings) = host.doctor();
