@@ -32,7 +32,7 @@ use crate::intake::{FlowCursor, FlowPage, Measures, Pending, Programming, Refusa
 use crate::port::steer;
 use crate::port::xdp::Traffic;
 use crate::reason::Reason;
-use crate::tables::{Hop, Tables};
+use crate::tables::{Hop, Size, Tables};
 use crate::verdict::{Endpoint, PortId};
 use crate::worker::{Command, FlowsQuery, FlushQuery, Handle};
 
@@ -216,9 +216,7 @@ impl Subject for Running {
     fn status(&self) -> Status {
         let tables = self.shares.tables();
         let workers: Vec<WorkerStatus> = self.handles.iter().map(|handle| self.worker_status(handle)).collect();
-        let services = tables.services.iter();
-        let (services, backends) =
-            services.fold((0, 0), |(count, sum), (_, service)| (count + 1, sum + service.backends.len()));
+        let Size { services, vips, backends } = tables.size;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -226,7 +224,7 @@ impl Subject for Running {
             generation: self.generation(),
             health: self.health(),
             services,
-            vips: tables.owners.iter().filter(|(_, owner)| owner.vip).count(),
+            vips,
             backends,
             flows: workers.iter().map(|worker| worker.flows).sum(),
             flow_capacity: workers.iter().map(|worker| worker.flow_capacity).sum(),

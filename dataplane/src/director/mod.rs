@@ -68,8 +68,10 @@ pub type TermAnswer = oneshot::Sender<Result<(), Refusal>>;
 /// Messages taken between two publications. More wait: under a storm of changes, workers get one snapshot for many.
 const AT_ONCE: usize = 256;
 
-/// How often the director looks whether workers have taken a snapshot that somebody waits for. They take it with their next
+/// How often the director looks whether workers have taken a snapshot that somebody waits for: as often as it has waited so
+/// far, which makes the answer at most twice as late as the workers were, but within these bounds. Workers take a snapshot with their next
 /// batch, some 10 µs under load, and are woken for it when they sleep.
+const FIRST_LOOK: Duration = Duration::from_micros(20);
 const WATCH: Duration = Duration::from_millis(1);
 
 /// A programmer waits this long for the workers, less than the control socket waits for the director.
@@ -130,8 +132,8 @@ pub struct Director {
 #[derive(Default)]
 struct Changed {
     tables: bool,
-    /// Pods, VIPs, services, routes, addresses: what is wanted, steered or announced may be another.
-    around: bool,
+    /// A link: what is announced, and where, may be something else.
+    links: bool,
     answers: Vec<(Answer, Generation)>,
 }
 
@@ -159,7 +161,7 @@ impl Director {
             shares: parts.shares,
             events: parts.events,
             // What was given at the start is published, steered and wanted too.
-            changed: Changed { tables: true, around: true, answers: Vec::new() },
+            changed: Changed { tables: true, links: true, answers: Vec::new() },
             waiting: None,
             felt: now,
             conflicts: Vec::new(),
@@ -205,7 +207,11 @@ impl Director {
         let now = Instant::now();
         let due = self.announcer.next().min(self.felt + PULSE).saturating_duration_since(now);
         let due = self.terms.next(boot_millis()).map_or(due, |lapse| lapse.min(due));
-        if self.waiting.is_some() || self.publisher.version() > self.publisher.seen() { due.min(WATCH) } else { due }
+        if self.waiting.is_none() && self.publisher.version() <= self.publisher.seen() {
+            return due;
+        }
+        let waited = self.waiting.as_ref().map_or(WATCH, |waiting| now.saturating_duration_since(waiting.since));
+        due.min(waited.clamp(FIRST_LOOK, WATCH))
     }
 
     fn take(&mut self, message: Message) {
@@ -249,7 +255,6 @@ impl Director {
         let addresses = self.terms.addresses().cloned().unwrap_or_default();
         if self.master.set_term(&addresses) {
             self.changed.tables = true;
-            self.changed.around = true;
             let announced = match addresses.len() {
                 0 => "no address is announced".to_owned(),
                 1..=4 => {
@@ -266,7 +271,6 @@ impl Director {
         let refusal = match outcome {
             Ok(()) => {
                 self.changed.tables = true;
-                self.changed.around = true;
                 self.changed.answers.push((answer, generation));
                 return;
             }
@@ -286,13 +290,11 @@ impl Director {
             Update::Routes(routes) => {
                 self.master.set_routes(routes);
                 self.changed.tables = true;
-                self.changed.around = true;
             }
             Update::Addresses(addresses) => {
                 self.master.set_kernel_addresses(addresses.iter().map(|own| own.address));
                 self.addresses = addresses;
                 self.changed.tables = true;
-                self.changed.around = true;
             }
             Update::Neighbour { key, mac, state } => {
                 self.changed.tables |= self.master.set_neighbour(key.0, key.1, mac);
@@ -310,7 +312,7 @@ impl Director {
                     self.events.record(Kind::LinkChanged, format!("{name} has another MAC now: {mac}"));
                     self.changed.tables = true;
                 }
-                self.changed.around = true;
+                self.changed.links = true;
             }
             Update::Resynchronised => {
                 self.events.record(Kind::KernelResync, "the kernel's routes and neighbours were read anew");
@@ -351,11 +353,16 @@ impl Director {
             self.name_what_the_term_names(str::to_owned);
         }
         let changed = std::mem::take(&mut self.changed);
-        if changed.around {
+        let around = self.master.take_around();
+        if around.steered {
             self.steering.aim(self.master.steered());
             // What is lost is no longer steered before the tables lose it.
             self.report_steering(Steering::narrow);
+        }
+        if around.wanted {
             self.asking.standing(self.master.wanted_neighbours());
+        }
+        if around.announced || changed.links {
             self.shares.term(self.master.needs_term(), self.master.announced().len(), self.terms.facts.clone());
             self.announcer.set(self.ours(), now);
         }

@@ -447,7 +447,12 @@ async fn json<T: DeserializeOwned + Send + 'static>(request: Request, limit: usi
             return Err(refuse(StatusCode::REQUEST_TIMEOUT, format!("the body took longer than {seconds} s")));
         }
     };
-    let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice(&body)).await;
+    // A small one, one changed service for instance, is read sooner than another thread would wake up.
+    let parsed = if body.len() <= limits::SMALL_BODY {
+        Ok(serde_json::from_slice(&body))
+    } else {
+        tokio::task::spawn_blocking(move || serde_json::from_slice(&body)).await
+    };
     match parsed {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {

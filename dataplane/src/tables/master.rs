@@ -17,6 +17,11 @@ use super::{NeighbourKey, Owner, Port, Route, Tables, validate};
 use crate::address::Address;
 use crate::verdict::PortId;
 
+mod around;
+
+pub use around::Around;
+use around::{Wanted, is_steered_alike};
+
 /// What does not change while the dataplane runs.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
@@ -81,6 +86,8 @@ pub struct Master {
     free_slots: Vec<u32>,
     next_slot: u32,
     next_id: u32,
+    wanted: Wanted,
+    around: Around,
     tables: Tables,
 }
 
@@ -120,6 +127,8 @@ impl Master {
             free_slots: Vec::new(),
             next_slot: 0,
             next_id: 1,
+            wanted: Wanted::default(),
+            around: Around::ALL,
             tables,
         }
     }
@@ -271,16 +280,22 @@ impl Master {
             addresses.extend(self.local.pods.iter().chain(&local.pods).map(|pod| pod.address));
             self.tables.local = local.prefixes.iter().map(|net| (*net, ())).collect();
             self.local = local;
-            self.touch_hops();
+            self.move_hops();
+            self.around = Around::ALL;
         }
         if let Some(ranges) = delta.service_ranges {
             self.tables.service_ranges = ranges.iter().map(|net| (*net, ())).collect();
+            self.around.steered |= ranges != self.service_ranges;
             self.service_ranges = ranges;
         }
         if let Some(in_term) = delta.announce_in_term.filter(|in_term| *in_term != self.in_term) {
             self.in_term = in_term;
+            self.around.announced = true;
             addresses.extend(self.vips.keys());
         }
+        let other_vips = !delta.remove_vips.is_empty() || !delta.upsert_vips.is_empty();
+        self.around.steered |= other_vips;
+        self.around.announced |= other_vips;
         for address in delta.remove_vips {
             self.vips.remove(&address);
             addresses.insert(address);
@@ -292,6 +307,7 @@ impl Master {
         let services_change = !delta.remove_services.is_empty() || !delta.upsert_services.is_empty();
         for key in delta.remove_services {
             if let Some(entry) = self.services.remove(&key) {
+                self.around.steered = true;
                 self.withdraw(&entry, &mut addresses);
                 self.tables.services.set(entry.slot, None);
                 self.free_slots.push(entry.slot);
@@ -302,10 +318,14 @@ impl Master {
         for service in &delta.upsert_services {
             let identity = match self.services.remove(&service.key()) {
                 Some(entry) => {
+                    self.around.steered |= !is_steered_alike(&entry.program, service);
                     self.withdraw(&entry, &mut addresses);
                     (entry.id, entry.slot)
                 }
-                None => self.identity(),
+                None => {
+                    self.around.steered = true;
+                    self.identity()
+                }
             };
             identities.push(identity);
         }
@@ -320,6 +340,8 @@ impl Master {
         }
         self.generation = delta.generation;
         self.tables.generation = delta.generation;
+        self.tables.size.services = self.services.len();
+        self.tables.size.vips = self.vips.len();
     }
 
     fn identity(&mut self) -> (u32, u32) {
@@ -352,7 +374,11 @@ impl Master {
         for key in backend_keys(&entry.program, &service) {
             let users = self.tables.backends.get(&key).copied().unwrap_or(0);
             self.tables.backends.insert(key, users + 1);
+            if users == 0 {
+                self.wanted.touch(&self.tables, &key, true);
+            }
         }
+        self.tables.size.backends += service.backends.len();
         self.tables.services.set(entry.slot, Some(Arc::new(service)));
         self.services.insert(entry.program.key(), entry);
     }
@@ -372,12 +398,14 @@ impl Master {
             }
         }
         if let Some(service) = self.tables.services.get(entry.slot).cloned() {
+            self.tables.size.backends -= service.backends.len();
             for key in backend_keys(&entry.program, &service) {
                 match self.tables.backends.get(&key).copied() {
                     Some(users) if users > 1 => {
                         self.tables.backends.insert(key, users - 1);
                     }
                     _ => {
+                        self.wanted.touch(&self.tables, &key, false);
                         self.tables.backends.remove(&key);
                     }
                 }
@@ -407,8 +435,10 @@ impl Master {
             self.tables.owners.insert(address, owner)
         };
         // What an address is decides how it is reached: an address inside the pods' prefix is a pod until it is a VIP.
-        if before.unwrap_or_default() != owner {
+        let before = before.unwrap_or_default();
+        if before != owner {
             self.touch_hops();
+            self.wanted.doubt(address);
         }
     }
 
@@ -421,7 +451,7 @@ impl Master {
             (net, Route { port: port.into(), via: via.map(Address::from) })
         };
         self.tables.routes = routes.into_iter().map(route).collect();
-        self.touch_hops();
+        self.move_hops();
     }
 
     /// Sets or forgets a neighbour's MAC. Returns whether that changed anything.
@@ -447,7 +477,8 @@ impl Master {
         for address in changed {
             self.refresh_owner(address);
         }
-        self.touch_hops();
+        self.move_hops();
+        self.around = Around::ALL;
     }
 
     /// Replaces a port's MAC, as the kernel reports it.
@@ -457,39 +488,6 @@ impl Master {
             self.tables.ports = self.setup.ports.clone().into();
             self.touch_hops();
         }
-    }
-
-    /// Neighbours worth knowing before the first packet: gateways of routes, and backends that are neighbours
-    /// themselves.
-    #[must_use]
-    pub fn wanted_neighbours(&self) -> BTreeSet<(PortId, IpAddr)> {
-        let mut wanted = BTreeSet::new();
-        for route in self.tables.routes.values() {
-            if let Route { port: Some(port), via: Some(via) } = route {
-                wanted.insert((*port, (*via).into()));
-            }
-        }
-        for (key, _) in self.tables.backends.iter() {
-            match self.tables.hop(key.endpoint.address) {
-                super::Hop::Unresolved(key) => {
-                    wanted.insert((key.port, key.address.into()));
-                }
-                super::Hop::To(port, _) => {
-                    let owner = self.tables.owner(key.endpoint.address);
-                    if owner.kernel {
-                        // Its MAC is the port's own.
-                    } else if self.tables.is_local_pod(key.endpoint.address, owner) {
-                        if owner.mac == Mac::ZERO {
-                            wanted.insert((port, key.endpoint.address.into()));
-                        }
-                    } else if let Some(Route { port: Some(port), via }) = self.tables.routes.get(key.endpoint.address) {
-                        wanted.insert((*port, via.unwrap_or(key.endpoint.address).into()));
-                    }
-                }
-                super::Hop::Kernel | super::Hop::NoRoute => {}
-            }
-        }
-        wanted
     }
 
     /// Addresses that this dataplane answers for on the fabric and announces there: its VIPs.
@@ -508,6 +506,7 @@ impl Master {
     pub fn set_term(&mut self, addresses: &BTreeSet<IpAddr>) -> bool {
         let changed: Vec<IpAddr> = self.term.symmetric_difference(addresses).copied().collect();
         self.term.clone_from(addresses);
+        self.around.announced |= !changed.is_empty();
         let mut announced = false;
         for address in changed {
             announced |= self.vips.get(&address).is_some_and(|vip| vip.announce) && self.in_term;
@@ -525,38 +524,11 @@ impl Master {
         self.local.pods.iter().map(|pod| pod.address)
     }
 
-    /// What the XDP program of an uplink must take.
-    #[must_use]
-    pub fn steered(&self) -> Steered {
-        let mut steered = Steered::default();
-        let vips = self.vips.keys().copied();
-        let pods = self.local.pods.iter().map(|pod| pod.address);
-        let snat = self.setup.snat.iter().map(|range| IpAddr::from(range.address));
-        let alone = vips.chain(pods).chain(snat).filter(|address| !self.kernel.contains(address));
-        steered.owned.extend(alone.map(IpNet::from));
-        steered.owned.extend(self.local.prefixes.iter().copied());
-        // Only who gets them can drop what is sent to a service address that nobody has; the kernel would route it back out.
-        steered.owned.extend(self.service_ranges.iter().copied());
-        let inside = |address: &IpAddr| steered.owned.iter().any(|net| net.contains(address));
-        steered.kernel = self.kernel.iter().filter(|address| inside(address)).copied().collect();
-        for range in &self.setup.snat {
-            let address = IpAddr::from(range.address);
-            if self.kernel.contains(&address) {
-                steered.shared.insert(address);
-                steered.ports.insert((Protocol::Tcp, range.ports));
-                steered.ports.insert((Protocol::Udp, range.ports));
-            }
-        }
-        for entry in self.services.values() {
-            for frontend in &entry.program.frontends {
-                if !self.vips.contains_key(&frontend.address) {
-                    steered.shared.insert(frontend.address);
-                    let ports = PortRange { first: frontend.port, last: frontend.port };
-                    steered.ports.insert((entry.program.protocol, ports));
-                }
-            }
-        }
-        steered
+    /// How addresses are reached is something else: what flows remember of it, and who is wanted for it.
+    fn move_hops(&mut self) {
+        self.touch_hops();
+        self.wanted.move_all();
+        self.around.wanted = true;
     }
 
     fn touch_hops(&mut self) {

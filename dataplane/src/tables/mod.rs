@@ -74,6 +74,19 @@ pub struct Tables {
     pub host_snat: Option<SnatRange>,
     /// Number of workers, among which SNAT ports and clients are divided.
     pub workers: usize,
+    /// How much there is, for reports.
+    pub size: Size,
+}
+
+/// How much a program has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Services.
+    pub services: usize,
+    /// VIPs.
+    pub vips: usize,
+    /// Backends, over all services.
+    pub backends: usize,
 }
 
 /// A port.

@@ -190,3 +190,107 @@ proptest! {
         }
     }
 }
+
+/// What may happen to what is around the tables.
+#[derive(Debug, Clone)]
+enum Happening {
+    Programmed(Vec<program::Service>, Vec<u8>, Vec<u8>),
+    Routed(Vec<u8>),
+    Addressed(Vec<u8>),
+    InTerm(bool, Vec<u8>),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let few = || proptest::collection::btree_set(1..6u8, 0..4).prop_map(|few| few.into_iter().collect::<Vec<_>>());
+    prop_oneof![
+        4 => (services(), few(), few()).prop_map(|(services, vips, pods)| Happening::Programmed(services, vips, pods)),
+        1 => few().prop_map(Happening::Routed),
+        1 => few().prop_map(Happening::Addressed),
+        1 => (any::<bool>(), few()).prop_map(|(in_term, few)| Happening::InTerm(in_term, few)),
+    ]
+}
+
+proptest! {
+    /// What is steered, wanted and announced follows every change; and what says that it is as before, is.
+    #[test]
+    fn what_is_around_the_tables_is_looked_at_again_when_it_may_have_changed(
+        happenings in proptest::collection::vec((happening(), any::<bool>()), 1..12),
+    ) {
+        let mut master = Master::new(setup());
+        let mut program = Program { generation: 0, ..Program::default() };
+        let mut known: Option<(Steered, BTreeSet<_>, Vec<IpAddr>)> = None;
+        for (happening, look) in happenings {
+            // Backends, VIPs and addresses of the host come from the same few, so that they meet.
+            let address = |last: &u8| IpAddr::from([10, 244, 0, *last]);
+            match happening {
+                Happening::Programmed(services, vips, pods) => {
+                    let next = Program {
+                        generation: program.generation + 1,
+                        vips: vips.iter().map(|last| Vip { address: address(last), announce: last % 2 == 0 }).collect(),
+                        local: Local { pods: pods.iter().map(|last| Pod { address: address(last), mac: None }).collect(), ..Local::default() },
+                        services,
+                        ..program.clone()
+                    }
+                    .canonical();
+                    if program.generation == 0 {
+                        master.load(next.clone()).unwrap();
+                    } else {
+                        master.amend(Delta::between(&program, &next)).unwrap();
+                    }
+                    program = next;
+                }
+                Happening::Routed(gateways) => master.set_routes(gateways.iter().map(|last| {
+                    let net: IpNet = format!("10.244.0.{}/31", last & !1).parse().unwrap();
+                    (net, PortId(0), last.is_multiple_of(3).then(|| IpAddr::from([192, 0, 2, *last])))
+                })),
+                Happening::Addressed(addresses) => master.set_kernel_addresses(addresses.iter().map(address)),
+                Happening::InTerm(in_term, addresses) => {
+                    let next = Program { generation: program.generation + 1, announce_in_term: in_term, ..program.clone() };
+                    if program.generation > 0 {
+                        master.amend(Delta::between(&program, &next)).unwrap();
+                        program = next;
+                    }
+                    master.set_term(&addresses.iter().map(address).collect());
+                }
+            }
+            if !look {
+                continue;
+            }
+            let around = master.take_around();
+            let announced = master.announced().into_iter().chain(master.pods()).collect();
+            let now = (master.steered(), master.wanted_neighbours(), announced);
+            if let Some(known) = &known {
+                prop_assert!(around.steered || known.0 == now.0);
+                prop_assert!(around.wanted || known.1 == now.1);
+                prop_assert!(around.announced || known.2 == now.2);
+            }
+            // Counted from the beginning, the same neighbours are wanted.
+            master.wanted.move_all();
+            master.take_around();
+            prop_assert_eq!(&master.wanted_neighbours(), &now.1);
+            known = Some(now);
+            prop_assert_eq!(master.take_around(), Around::default());
+            let size = &master.tables.size;
+            let backends: usize = program.services.iter().map(|service| service.backends.len()).sum();
+            prop_assert_eq!((size.services, size.vips, size.backends), (program.services.len(), program.vips.len(), backends));
+        }
+    }
+}
+
+#[test]
+fn a_backend_more_or_less_is_nobodys_business_but_its_services() {
+    let mut master = Master::new(setup());
+    let gateway = IpAddr::from([192, 0, 2, 9]);
+    master.set_routes([("10.244.0.0/16".parse().unwrap(), PortId(0), Some(gateway))]);
+    let before = program(1, (1..5).map(|last| service(&format!("s{last}"), last, 80, &[1, 2])).collect());
+    master.load(before.clone()).unwrap();
+    assert_eq!(master.take_around(), Around::ALL);
+    let after = Program {
+        generation: 2,
+        services: [&before.services[1..], &[service("s1", 1, 80, &[1, 3])]].concat(),
+        ..before.clone()
+    };
+    master.amend(Delta::between(&before, &after.canonical())).unwrap();
+    assert_eq!(master.take_around(), Around::default());
+    assert_eq!(master.wanted_neighbours(), BTreeSet::from([(PortId(0), gateway)]));
+}

@@ -1,0 +1,169 @@
+//! What follows from a program outside of the tables: what XDP programs take, whose MACs are wanted, what is announced.
+//!
+//! Each is a set over all services, and few changes of a program change any of them: a backend that comes or goes changes none
+//! but where it is a neighbour itself. So a change says what it may have changed ([`Around`]), and only that is looked at
+//! again. Wanted neighbours are counted by who wants them, since every change of backends could change those.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use levee_api::net::{Mac, PortRange, Protocol};
+use levee_api::program;
+
+use super::{Master, Steered};
+use crate::address::Address;
+use crate::tables::service::BackendKey;
+use crate::tables::{Route, Tables};
+use crate::verdict::PortId;
+
+/// What may be something else than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Around {
+    /// [`Master::steered`].
+    pub steered: bool,
+    /// [`Master::wanted_neighbours`].
+    pub wanted: bool,
+    /// [`Master::announced`], [`Master::pods`] and [`Master::needs_term`].
+    pub announced: bool,
+}
+
+impl Around {
+    /// Everything.
+    pub const ALL: Around = Around { steered: true, wanted: true, announced: true };
+}
+
+/// Neighbours that backends are reached by, with the number of backends of each.
+#[derive(Default)]
+pub(super) struct Wanted {
+    counts: BTreeMap<(PortId, IpAddr), usize>,
+    /// How addresses are reached is something else: everything is to be counted anew.
+    moved: bool,
+    /// Addresses that are something else than before. Few of them are backends'.
+    doubtful: BTreeSet<Address>,
+    /// Neighbours that backends have come to or gone from, and whether each was wanted before.
+    touched: BTreeMap<(PortId, IpAddr), bool>,
+}
+
+impl Wanted {
+    /// Addresses are reached in another way than before, some of them.
+    pub(super) fn move_all(&mut self) {
+        self.moved = true;
+    }
+
+    /// An address is something else than before.
+    pub(super) fn doubt(&mut self, address: Address) {
+        if !self.moved {
+            self.doubtful.insert(address);
+        }
+    }
+
+    /// A backend comes, or goes.
+    pub(super) fn touch(&mut self, tables: &Tables, key: &BackendKey, comes: bool) {
+        if self.moved {
+            return;
+        }
+        let Some(neighbour) = neighbour(tables, key.endpoint.address) else { return };
+        let count = self.counts.get(&neighbour).copied().unwrap_or(0);
+        self.touched.entry(neighbour).or_insert(count > 0);
+        match if comes { count + 1 } else { count.saturating_sub(1) } {
+            0 => self.counts.remove(&neighbour),
+            count => self.counts.insert(neighbour, count),
+        };
+    }
+
+    /// Brings the counts up to date. Returns whether other neighbours are wanted than the last time.
+    fn settle(&mut self, tables: &Tables) -> bool {
+        let (touched, doubtful) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.doubtful));
+        let moved = std::mem::take(&mut self.moved)
+            || !doubtful.is_empty() && tables.backends.iter().any(|(key, _)| doubtful.contains(&key.endpoint.address));
+        if !moved {
+            return touched.into_iter().any(|(key, before)| self.counts.contains_key(&key) != before);
+        }
+        self.counts.clear();
+        for (key, _) in tables.backends.iter() {
+            if let Some(neighbour) = neighbour(tables, key.endpoint.address) {
+                *self.counts.entry(neighbour).or_default() += 1;
+            }
+        }
+        true
+    }
+}
+
+/// The neighbour whose MAC an address is sent to, unless the kernel or the program has it: the address itself, or a gateway.
+fn neighbour(tables: &Tables, address: Address) -> Option<(PortId, IpAddr)> {
+    let owner = tables.owner(address);
+    if owner.kernel {
+        return None;
+    }
+    if tables.is_local_pod(address, owner) {
+        let pods = tables.port_with(levee_api::net::Role::Pods).filter(|_| owner.mac == Mac::ZERO)?;
+        return Some((pods, address.into()));
+    }
+    match tables.routes.get(address) {
+        Some(Route { port: Some(port), via }) => Some((*port, via.unwrap_or(address).into())),
+        _ => None,
+    }
+}
+
+impl Master {
+    /// What may have changed since this was asked last.
+    pub fn take_around(&mut self) -> Around {
+        let wanted = self.wanted.settle(&self.tables);
+        let around = std::mem::take(&mut self.around);
+        Around { wanted: around.wanted | wanted, ..around }
+    }
+
+    /// Neighbours worth knowing before the first packet: gateways of routes, and backends that are neighbours
+    /// themselves. As they were when [`Master::take_around`] was asked last.
+    #[must_use]
+    pub fn wanted_neighbours(&self) -> BTreeSet<(PortId, IpAddr)> {
+        let gateways = self.tables.routes.values().filter_map(|route| match route {
+            Route { port: Some(port), via: Some(via) } => Some((*port, (*via).into())),
+            _ => None,
+        });
+        gateways.chain(self.wanted.counts.keys().copied()).collect()
+    }
+
+    /// What the XDP program of an uplink must take.
+    #[must_use]
+    pub fn steered(&self) -> Steered {
+        let mut steered = Steered::default();
+        let vips = self.vips.keys().copied();
+        let pods = self.local.pods.iter().map(|pod| pod.address);
+        let snat = self.setup.snat.iter().map(|range| IpAddr::from(range.address));
+        let alone = vips.chain(pods).chain(snat).filter(|address| !self.kernel.contains(address));
+        steered.owned.extend(alone.map(IpNet::from));
+        steered.owned.extend(self.local.prefixes.iter().copied());
+        // Only who gets them can drop what is sent to a service address that nobody has; the kernel would route it back out.
+        steered.owned.extend(self.service_ranges.iter().copied());
+        let inside = |address: &IpAddr| steered.owned.iter().any(|net| net.contains(address));
+        steered.kernel = self.kernel.iter().filter(|address| inside(address)).copied().collect();
+        for range in &self.setup.snat {
+            let address = IpAddr::from(range.address);
+            if self.kernel.contains(&address) {
+                steered.shared.insert(address);
+                steered.ports.insert((Protocol::Tcp, range.ports));
+                steered.ports.insert((Protocol::Udp, range.ports));
+            }
+        }
+        for entry in self.services.values() {
+            for frontend in &entry.program.frontends {
+                if !self.vips.contains_key(&frontend.address) {
+                    steered.shared.insert(frontend.address);
+                    let ports = PortRange { first: frontend.port, last: frontend.port };
+                    steered.ports.insert((entry.program.protocol, ports));
+                }
+            }
+        }
+        steered
+    }
+}
+
+/// Whether two states of a service are steered alike: all that steering reads is where they are reached.
+pub(super) fn is_steered_alike(one: &program::Service, other: &program::Service) -> bool {
+    let at = |service: &program::Service| -> Vec<(IpAddr, u16)> {
+        service.frontends.iter().map(|frontend| (frontend.address, frontend.port)).collect()
+    };
+    one.protocol == other.protocol && at(one) == at(other)
+}
