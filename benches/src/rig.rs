@@ -172,12 +172,14 @@ pub fn memory(flows: usize) -> Memory {
 /// If the program is refused.
 #[must_use]
 pub fn director(mode: Mode, backends: u16) -> Master {
-    let port = |name: &str, role, mac| levee_dataplane::tables::Port { name: name.into(), role, mac, passes: true };
+    let port =
+        |name: &str, role, mac| levee_dataplane::tables::Port { name: name.into(), role, mac, passes: true, mtu: 1500 };
     let ports = PortRange { first: 1024, last: 65535 };
     let mut master = Master::new(Setup {
         ports: vec![port("eth0", Role::Uplink, NODE_MAC), port("levee0", Role::Pods, INSIDE_MAC)],
         snat: (0..4).map(|last| SnatRange { address: Ipv4Addr::new(192, 0, 2, 240 + last).into(), ports }).collect(),
         host_snat: None,
+        tunnel_ends: Vec::new(),
         multicast: Vec::new(),
         workers: 1,
     });
@@ -196,6 +198,7 @@ pub fn director(mode: Mode, backends: u16) -> Master {
                 vips: vec![Vip { address: VIP.into(), announce: false }],
                 announce_in_term: false,
                 services: vec![service("default/web:http", VIP, 80, mode, backends)],
+                tunnels: Vec::new(),
             }
             .canonical(),
         )
@@ -208,7 +211,7 @@ pub fn director(mode: Mode, backends: u16) -> Master {
 pub fn service(name: &str, vip: Ipv4Addr, port: u16, mode: Mode, backends: u16) -> Service {
     let backend = |number: u16| {
         let [high, low] = number.to_be_bytes();
-        Backend { address: [10, 245, high, low].into(), port: 8080, pools: vec![Pool::Cluster] }
+        Backend { address: [10, 245, high, low].into(), port: 8080, pools: vec![Pool::Cluster], via: None }
     };
     Service {
         name: name.into(),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::program::{Delta, Generation, Local, Program, Service, ServiceKey, Vip};
+use levee_api::tunnel::Tunnel;
 
 /// A whole program, without a generation. In canonical order by what it is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,6 +24,8 @@ pub struct Plan {
     pub service_ranges: Arc<Vec<IpNet>>,
     /// See [`Program::announce_in_term`].
     pub announce_in_term: bool,
+    /// See [`Program::tunnels`].
+    pub tunnels: Arc<Vec<Tunnel>>,
     /// VIPs, and whether each is announced.
     pub vips: BTreeMap<IpAddr, bool>,
     /// Services.
@@ -38,6 +41,8 @@ pub struct Change {
     pub service_ranges: Option<Arc<Vec<IpNet>>>,
     /// The new [`Plan::announce_in_term`], if it is another.
     pub announce_in_term: Option<bool>,
+    /// The new [`Plan::tunnels`], if they are others.
+    pub tunnels: Option<Arc<Vec<Tunnel>>>,
     /// VIPs.
     pub vips: BTreeMap<IpAddr, Option<bool>>,
     /// Services.
@@ -47,7 +52,7 @@ pub struct Change {
 impl Plan {
     /// Makes a change. Returns the way back, which names only what really is another now.
     pub fn apply(&mut self, change: Change) -> Change {
-        let Change { local, service_ranges, announce_in_term, vips, services } = change;
+        let Change { local, service_ranges, announce_in_term, tunnels, vips, services } = change;
         Change {
             local: local.filter(|local| *local != self.local).map(|local| std::mem::replace(&mut self.local, local)),
             service_ranges: service_ranges
@@ -56,6 +61,9 @@ impl Plan {
             announce_in_term: announce_in_term
                 .filter(|in_term| *in_term != self.announce_in_term)
                 .map(|in_term| std::mem::replace(&mut self.announce_in_term, in_term)),
+            tunnels: tunnels
+                .filter(|tunnels| *tunnels != self.tunnels)
+                .map(|tunnels| std::mem::replace(&mut self.tunnels, tunnels)),
             vips: replace(&mut self.vips, vips),
             services: replace(&mut self.services, services),
         }
@@ -68,6 +76,7 @@ impl Plan {
             local: (self.local != other.local).then(|| Arc::clone(&other.local)),
             service_ranges: (self.service_ranges != other.service_ranges).then(|| Arc::clone(&other.service_ranges)),
             announce_in_term: (self.announce_in_term != other.announce_in_term).then_some(other.announce_in_term),
+            tunnels: (self.tunnels != other.tunnels).then(|| Arc::clone(&other.tunnels)),
             vips: difference(&self.vips, &other.vips),
             services: difference(&self.services, &other.services),
         }
@@ -83,6 +92,7 @@ impl Plan {
             announce_in_term: self.announce_in_term,
             vips: self.vips.iter().map(|(address, announce)| Vip { address: *address, announce: *announce }).collect(),
             services: self.services.values().map(|service| Service::clone(service)).collect(),
+            tunnels: self.tunnels.to_vec(),
         }
     }
 
@@ -95,6 +105,7 @@ impl Plan {
             local: back.local.is_some().then(|| Local::clone(&self.local)),
             service_ranges: back.service_ranges.is_some().then(|| self.service_ranges.to_vec()),
             announce_in_term: back.announce_in_term.is_some().then_some(self.announce_in_term),
+            tunnels: back.tunnels.is_some().then(|| self.tunnels.to_vec()),
             ..Delta::default()
         };
         for address in back.vips.keys() {
@@ -116,11 +127,13 @@ impl Plan {
 impl From<Program> for Plan {
     /// The generation is of no account.
     fn from(program: Program) -> Self {
-        let Program { generation: _, local, service_ranges, announce_in_term, vips, services } = program.canonical();
+        let Program { generation: _, local, service_ranges, announce_in_term, vips, services, tunnels } =
+            program.canonical();
         Plan {
             local: Arc::new(local),
             service_ranges: Arc::new(service_ranges),
             announce_in_term,
+            tunnels: Arc::new(tunnels),
             vips: vips.into_iter().map(|vip| (vip.address, vip.announce)).collect(),
             services: services.into_iter().map(|service| (service.key(), Arc::new(service))).collect(),
         }
@@ -143,6 +156,7 @@ impl Change {
             local: next.local.or(self.local),
             service_ranges: next.service_ranges.or(self.service_ranges),
             announce_in_term: next.announce_in_term.or(self.announce_in_term),
+            tunnels: next.tunnels.or(self.tunnels),
             vips: self.vips,
             services: self.services,
         }
@@ -157,6 +171,7 @@ impl Change {
             local: self.local.filter(|local| *local != plan.local),
             service_ranges: self.service_ranges.filter(|ranges| *ranges != plan.service_ranges),
             announce_in_term: self.announce_in_term.filter(|in_term| *in_term != plan.announce_in_term),
+            tunnels: self.tunnels.filter(|tunnels| *tunnels != plan.tunnels),
             vips: self.vips,
             services: self.services,
         }
@@ -202,7 +217,8 @@ mod tests {
         let ranges = proptest::option::of(0..2u8);
         let vips = proptest::collection::btree_map(0..5u8, any::<bool>(), 0..4);
         let services = proptest::collection::btree_map(0..5u8, proptest::option::of(1..3u32), 0..4);
-        (ranges, any::<bool>(), vips, services).prop_map(|(ranges, announce_in_term, vips, services)| {
+        let networks = proptest::option::of(1..3u32);
+        (ranges, any::<bool>(), networks, vips, services).prop_map(|(ranges, announce_in_term, vni, vips, services)| {
             let service = |name: u8, timeout: Option<u32>| Service {
                 name: format!("default/{name}"),
                 protocol: Protocol::Tcp,
@@ -213,6 +229,7 @@ mod tests {
             };
             let program = Program {
                 announce_in_term,
+                tunnels: vni.map(|vni| Tunnel { vni: Some(vni), ..Tunnel::default() }).into_iter().collect(),
                 service_ranges: ranges.map(|last| IpNet::from(IpAddr::from([10, 96, last, 0]))).into_iter().collect(),
                 vips: vips
                     .into_iter()

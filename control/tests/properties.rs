@@ -374,6 +374,7 @@ proptest! {
                     prop_assert_eq!(Family::of(frontend.address), service.family);
                     let sides: &[Side] = match frontend.from {
                         Side::Any => &[Side::Pods, Side::Uplink],
+                        Side::Tunnel => &[Side::Tunnel],
                         Side::Pods => &[Side::Pods],
                         Side::Uplink => &[Side::Uplink],
                     };

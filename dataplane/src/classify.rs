@@ -21,6 +21,7 @@ use crate::address::Address;
 use crate::headers::{Fragment, Headers, Ip, Network, Ports, Transport};
 use crate::reason::Reason;
 use crate::tables::service::{BackendKey, Frontend, FrontendKey};
+use crate::tables::tunnel::Tunnel;
 use crate::tables::{Owner, Port, Tables};
 use crate::verdict::{Endpoint, PortId};
 
@@ -51,6 +52,8 @@ pub enum Class {
     Fragment,
     /// An ICMP error: a flow's, if the packet that it quotes is one of a flow, and otherwise this.
     Error(Plain),
+    /// To an end of this tunnel, from one of its peers: to be unwrapped.
+    Tunnelled(u8),
     /// From a backend of a service: a reply, if a flow knows it, and plain otherwise.
     Reply(Plain),
     /// To be sent on as it is but for its MACs.
@@ -116,6 +119,7 @@ fn as_it_is<const FRAGMENTS: bool>(headers: &Headers, tables: &Tables, ingress: 
 fn not_ours(port: &Port, from_pods: Reason) -> Class {
     match (port.role, port.passes) {
         (Role::Pods, _) => Class::Ends(from_pods),
+        (Role::Tunnel, _) => Class::Ends(Reason::TunnelNotService),
         // The kernel's to begin with; it must not get it twice.
         (Role::Host, _) => Class::Ends(Reason::NotOwned),
         (Role::Uplink, true) => Class::Kernel,
@@ -143,6 +147,9 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
     }
     let owner = tables.owner(ip.destination);
     let local = tables.is_local_pod(ip.destination, owner);
+    if port.role == Role::Tunnel {
+        return unwrapped::<FRAGMENTS>(ip, tables, owner);
+    }
     if headers.destination != port.mac {
         // Peers that still have a pod's own MAC are helped until they have learnt the node's; anything else is a copy
         // of a flood. On the pods' side, a bridge floods what it has not learnt: for pods of this node it delivers the
@@ -152,8 +159,17 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
             Role::Pods if local => return Class::Ends(Reason::PodToPod),
             Role::Pods if owner.kernel => return Class::Ends(Reason::OtherStation),
             Role::Host => return Class::Ends(Reason::OtherStation),
-            Role::Uplink | Role::Pods => {}
+            Role::Uplink | Role::Pods | Role::Tunnel => {}
         }
+    }
+    if owner.tunnel
+        && port.role == Role::Uplink
+        && let Some(tunnel) = tunnel_of(ip, tables)
+    {
+        return match tables.tunnels.get(usize::from(tunnel)) {
+            Some(end) if end.admits(ip.source) => Class::Tunnelled(tunnel),
+            _ => Class::Ends(Reason::TunnelStranger),
+        };
     }
     if FRAGMENTS && ip.fragment != Fragment::Whole && is_services(ip, owner, tables) {
         return Class::Fragment;
@@ -186,10 +202,38 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
     }
 }
 
+/// The tunnel that a packet to one of its ends is of, by form; whoever sent it.
+fn tunnel_of(ip: &Ip, tables: &Tables) -> Option<u8> {
+    let port = match ip.transport {
+        Transport::Udp(udp) => udp.ports.destination,
+        Transport::Other if ip.is_ip_in_ip() => 0,
+        _ => return None,
+    };
+    let is_end = |tunnel: &Tunnel| tunnel.port == port && tunnel.end(ip.destination.is_v4()) == Some(ip.destination);
+    // There are eight at most.
+    tables.tunnels.iter().zip(0..).find(|(tunnel, _)| is_end(tunnel)).map(|(_, index)| index)
+}
+
+/// What a peer has wrapped: for a service, and nothing else. It is not forwarded anywhere, not answered for anybody, and no
+/// way into the kernel.
+fn unwrapped<const FRAGMENTS: bool>(ip: &Ip, tables: &Tables, owner: Owner) -> Class {
+    if ip.is_ip_in_ip() || owner.tunnel && tunnel_of(ip, tables).is_some() {
+        return Class::Ends(Reason::TunnelNested);
+    }
+    if FRAGMENTS && ip.fragment != Fragment::Whole && owner.vip {
+        return Class::Fragment;
+    }
+    match frontend(ip, tables, Role::Tunnel) {
+        Some(frontend) => Class::Service(*frontend),
+        None if owner.vip && ip.is_error() => Class::Error(Plain::Nowhere(Reason::IcmpNoFlow)),
+        None => Class::Ends(Reason::TunnelNotService),
+    }
+}
+
 /// Broadcast and multicast. From pods, only what `multicast` names leaves.
 fn group(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
     match port.role {
-        Role::Uplink | Role::Host => not_ours(port, Reason::NotOwned),
+        Role::Uplink | Role::Host | Role::Tunnel => not_ours(port, Reason::NotOwned),
         Role::Pods if headers.destination.is_broadcast() => Class::Ends(Reason::PodBroadcast),
         Role::Pods => match tables.port_with(Role::Uplink) {
             Some(uplink) if ip.destination.is_multicast() && tables.multicast.contains(ip.destination) => {
@@ -244,6 +288,6 @@ fn plain(ip: &Ip, tables: &Tables, port: &Port, owner: Owner, local: bool) -> Pl
         Role::Pods => Plain::Route(ip.destination),
         Role::Uplink if port.passes => Plain::Kernel,
         // The kernel sends here what is levee's, and finds its other ways itself.
-        Role::Uplink | Role::Host => Plain::Nowhere(Reason::NotOwned),
+        Role::Uplink | Role::Host | Role::Tunnel => Plain::Nowhere(Reason::NotOwned),
     }
 }

@@ -63,6 +63,12 @@ counters! {
     ResetsSent = "resets_sent",
     /// ICMP port unreachable sent.
     UnreachablesSent = "unreachables_sent",
+    /// ICMP "fragmentation needed" and ICMPv6 "packet too big" sent.
+    TooBigsSent = "too_bigs_sent",
+    /// Packets wrapped for a tunnel; among those forwarded.
+    Wrapped = "wrapped",
+    /// Packets unwrapped that a tunnel's peer had sent; each ends as what it carried does.
+    Unwrapped = "unwrapped",
     /// Frames of levee's own sent: gratuitous ARP and unsolicited neighbour advertisements.
     Announced = "announced",
     /// Frames of levee's own that found no room on their way out. Announcements are repeated.

@@ -5,6 +5,7 @@
 mod error;
 
 pub use error::{Search, decide_error};
+mod wrap;
 
 use levee_api::net::{Mac, Role};
 use levee_api::program::{Mode, WhenEmpty};
@@ -68,6 +69,8 @@ pub enum Decision {
     HandOver(usize),
     /// It is about a flow that any worker may have, and this one has not.
     Seek,
+    /// It is the packet that it carries, by this tunnel.
+    Unwrap(u8),
 }
 
 const fn dropped(reason: Reason) -> Decision {
@@ -94,7 +97,14 @@ pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut 
         (Class::Plain(plain), _) => forward_plain(plain, headers, scene),
         (Class::Ping, Network::Ip(ip)) => limited(ip, scene, memory, |mac| Reply::Echo { mac }),
         (Class::ClosedPort, Network::Ip(ip)) => reject(ip, scene, memory),
-        (Class::Service(frontend), Network::Ip(ip)) => service(frontend, ip, scene, memory),
+        (Class::Service(frontend), Network::Ip(ip)) => {
+            let decision = service(frontend, ip, scene, memory);
+            if let Decision::Ends(Verdict::Wrap(..)) = decision {
+                return wrap::fits(decision, headers, ip, scene, memory);
+            }
+            decision
+        }
+        (Class::Tunnelled(tunnel), _) => Decision::Unwrap(*tunnel),
         (Class::SnatReply { worker }, Network::Ip(ip)) => {
             if *worker != scene.worker {
                 return Decision::HandOver(*worker);
@@ -247,9 +257,8 @@ enum Known {
 fn known(id: FlowId, service: &Service, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Known {
     let Some(flow) = memory.flows.get_mut(id) else { return Known::Over };
     if flow.services_stamp != scene.tables.services_stamp {
-        let there = flow.service_id == service.id && service.backend(flow.backend()).is_some();
         flow.services_stamp = scene.tables.services_stamp;
-        if !there {
+        if flow.service_id != service.id || !still_there(flow, service) {
             flow.state = State::Dead;
             flow.touch(scene.now);
         }
@@ -266,12 +275,23 @@ fn known(id: FlowId, service: &Service, ip: &Ip, scene: &Scene<'_>, memory: &mut
         return Known::Over;
     }
     flow.touch(scene.now);
-    Known::Goes(to_backend(flow, scene))
+    Known::Goes(to_backend(flow, service, scene))
+}
+
+/// Whether the service still has a flow's backend; if it does, by which tunnel. In mode `tunnel` the backend is its node's to choose, and
+/// the flow's own only counts there: here it lives as long as the node has any.
+fn still_there(flow: &mut Flow, service: &Service) -> bool {
+    let via = match flow.far_end() {
+        Some(far_end) => service.via_to(far_end),
+        None => service.backend(flow.backend()).map(|backend| backend.via),
+    };
+    flow.via = via.unwrap_or(0);
+    via.is_some()
 }
 
 /// The next hop of one direction of a flow: what the flow remembers, or what the tables say and the flow remembers from
-/// now on. An error is how the packet ends that has none.
-fn cached_hop(cached: &mut CachedHop, to: Address, scene: &Scene<'_>) -> Result<(PortId, Mac), Decision> {
+/// now on. An error is why there is none.
+fn cached_hop(cached: &mut CachedHop, to: Address, scene: &Scene<'_>) -> Result<(PortId, Mac), Lost> {
     let stamp = scene.tables.hops_stamp;
     if let Some(hop) = cached.get(stamp) {
         return Ok(hop);
@@ -281,25 +301,46 @@ fn cached_hop(cached: &mut CachedHop, to: Address, scene: &Scene<'_>) -> Result<
             *cached = CachedHop::new(stamp, port, mac);
             Ok((port, mac))
         }
-        Hop::Unresolved(key) => Err(Decision::Awaits(key)),
-        Hop::Kernel => Err(dropped(Reason::HostNetwork)),
-        Hop::NoRoute => Err(dropped(Reason::NoRoute)),
+        Hop::Unresolved(key) => Err(Lost::Unresolved(key)),
+        Hop::Kernel => Err(Lost::Nowhere(Reason::HostNetwork)),
+        Hop::NoRoute => Err(Lost::Nowhere(Reason::NoRoute)),
+    }
+}
+
+/// Why a packet of a flow has no next hop: a word for it that is smaller than a decision.
+enum Lost {
+    Unresolved(NeighbourKey),
+    Nowhere(Reason),
+}
+
+impl From<Lost> for Decision {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Unresolved(key) => Decision::Awaits(key),
+            Lost::Nowhere(reason) => dropped(reason),
+        }
     }
 }
 
 /// Sends a packet of a flow to its backend.
-fn to_backend(flow: &mut Flow, scene: &Scene<'_>) -> Decision {
-    let backend = flow.backend().address;
-    let (port, mac) = match cached_hop(&mut flow.forward_hop, backend, scene) {
+fn to_backend(flow: &mut Flow, service: &Service, scene: &Scene<'_>) -> Decision {
+    let remote = service.via(flow.via);
+    let towards = remote.map_or(flow.backend().address, |remote| remote.address);
+    let (port, mac) = match cached_hop(&mut flow.forward_hop, towards, scene) {
         Ok(hop) => hop,
-        Err(decision) => return decision,
+        Err(lost) => return lost.into(),
     };
     let rewritten = match flow.mode() {
         Mode::Nat => Rewritten { source: Some(flow.source()), destination: Some(flow.backend()), routed: true },
         Mode::Dnat => Rewritten { source: None, destination: Some(flow.backend()), routed: true },
-        Mode::Dsr => Rewritten { routed: true, ..Rewritten::default() },
+        Mode::Dsr | Mode::Tunnel => Rewritten { routed: true, ..Rewritten::default() },
     };
-    send(port, mac, scene, rewritten)
+    match (remote, send(port, mac, scene, rewritten)) {
+        (Some(remote), Decision::Ends(Verdict::Forward(port, rewrite))) => {
+            wrap::wrap(remote, wrap::entropy(flow.client(), flow.frontend(), flow.protocol()), port, rewrite, scene)
+        }
+        (_, decision) => decision,
+    }
 }
 
 /// The first packet of a flow, or one that the table has forgotten.
@@ -347,10 +388,16 @@ fn begin(
             Ok(source) => source,
             Err(reason) => return dropped(reason),
         }
+    } else if mode == Mode::Tunnel {
+        match service.via(backend.via) {
+            Some(remote) => Endpoint { address: remote.address, port: 0 },
+            None => return dropped(Reason::NoTunnel),
+        }
     } else {
         tuple.source
     };
     let mut flow = Flow::new(tuple, backend.endpoint, source, mode, state, scene.now);
+    flow.via = backend.via;
     flow.service_slot = service.slot;
     flow.service_id = service.id;
     flow.services_stamp = scene.tables.services_stamp;
@@ -358,14 +405,14 @@ fn begin(
         Some(id) => {
             memory.created += 1;
             match memory.flows.get_mut(id) {
-                Some(flow) => to_backend(flow, scene),
+                Some(flow) => to_backend(flow, service, scene),
                 None => dropped(Reason::FlowTableFull),
             }
         }
         None if mode == Mode::Nat => dropped(Reason::FlowTableFull),
         None => {
             memory.untracked += 1;
-            to_backend(&mut flow, scene)
+            to_backend(&mut flow, service, scene)
         }
     }
 }
@@ -436,7 +483,7 @@ fn to_client(flow: &mut Flow, scene: &Scene<'_>) -> Decision {
     let client = flow.client().address;
     let (port, mac) = match cached_hop(&mut flow.reverse_hop, client, scene) {
         Ok(hop) => hop,
-        Err(decision) => return decision,
+        Err(lost) => return lost.into(),
     };
     let destination = (flow.mode() == Mode::Nat).then(|| flow.client());
     send(port, mac, scene, Rewritten { source: Some(flow.frontend()), destination, routed: true })

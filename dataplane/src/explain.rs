@@ -110,14 +110,17 @@ pub fn with_flow(explanation: &mut Explanation, flow: &Flow) {
 
 fn fate(decision: &Decision, class: &Class) -> (Fate, &'static str) {
     match decision {
-        Decision::Ends(Verdict::Forward(..)) | Decision::Awaits(_) | Decision::HandOver(_) | Decision::Seek => {
-            (Fate::Forward, forward_reason(class))
-        }
+        Decision::Ends(Verdict::Forward(..) | Verdict::Wrap(..))
+        | Decision::Awaits(_)
+        | Decision::HandOver(_)
+        | Decision::Seek => (Fate::Forward, forward_reason(class)),
         Decision::Ends(Verdict::Hairpin(Reply::TcpReset { .. } | Reply::PortUnreachable { .. })) => match class {
             Class::Service(_) => (Fate::Reject, "no_endpoints"),
             _ => (Fate::Reject, "closed_port"),
         },
         Decision::Ends(Verdict::Hairpin(Reply::Echo { .. })) => (Fate::Hairpin, "ping"),
+        Decision::Ends(Verdict::Hairpin(Reply::TooBig { .. })) => (Fate::Reject, "too_big"),
+        Decision::Unwrap(_) => (Fate::Forward, "tunnelled"),
         Decision::Ends(Verdict::Hairpin(Reply::ArpIsAt { .. })) => (Fate::Hairpin, "arp"),
         Decision::Ends(Verdict::Hairpin(Reply::NeighbourIsAt { .. })) => (Fate::Hairpin, "ndp"),
         Decision::Ends(Verdict::Pass) => (Fate::Pass, "kernel"),
@@ -198,7 +201,13 @@ mod tests {
 
     fn tables(backends: &[&str]) -> Tables {
         let mut master = Master::new(Setup {
-            ports: vec![Port { name: "eth0".into(), role: Role::Uplink, mac: Mac([2, 0, 0, 0, 0, 9]), passes: false }],
+            ports: vec![Port {
+                name: "eth0".into(),
+                role: Role::Uplink,
+                mac: Mac([2, 0, 0, 0, 0, 9]),
+                passes: false,
+                mtu: 1500,
+            }],
             workers: 2,
             ..Setup::default()
         });
@@ -226,6 +235,7 @@ mod tests {
                             address: backend.parse().expect("an address"),
                             port: 8080,
                             pools: vec![Pool::Cluster],
+                            via: None,
                         })
                         .collect(),
                     affinity: None,

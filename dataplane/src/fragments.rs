@@ -26,7 +26,7 @@ use crate::flows::Millis;
 use crate::hash::Key;
 use crate::headers::{Ip, Piece};
 use crate::reason::Reason;
-use crate::verdict::{PortId, Rewrite};
+use crate::verdict::{Outer, PortId, Rewrite};
 
 const WAYS: usize = 4;
 /// Datagrams in flight that a worker knows. At 100,000 fragmented datagrams a second each has 40 ms: a path that takes longer
@@ -67,6 +67,8 @@ impl Datagram {
 pub enum Course {
     /// Out of this port, so rewritten, under this identification if the source is.
     Forward(PortId, Rewrite, u32),
+    /// The same, wrapped.
+    Wrap(PortId, Rewrite, Outer, u32),
     /// To the kernel.
     Pass,
     /// To the worker that owns the flow.

@@ -269,6 +269,26 @@ impl Ip {
             _ => false,
         }
     }
+
+    /// Whether it is an IP packet in an IP packet (RFC 2003, RFC 2473, RFC 4213), by protocol.
+    #[inline]
+    #[must_use]
+    pub const fn is_ip_in_ip(&self) -> bool {
+        matches!(self.protocol, 4 | 41)
+    }
+}
+
+/// The packet inside of a tunnel's packet: see [`tunnelled`](crate::parse::tunnelled).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tunnelled {
+    /// Where the inner IP header starts, in bytes from the start of the frame.
+    pub l3: u16,
+    /// Where what was carried ends.
+    pub end: u16,
+    /// EtherType of the inner packet: IPv4 or IPv6.
+    pub ethertype: u16,
+    /// The outer packet's type of service or traffic class.
+    pub tos: u8,
 }
 
 impl Icmp {

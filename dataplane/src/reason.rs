@@ -159,6 +159,22 @@ reasons! {
     ReplyRateLimited = "reply_rate_limited",
     /// A RST, or an ICMP error, in answer to which nothing may be sent (RFC 9293, 3.5.2; RFC 1122, 3.2.2).
     NoReplyAllowed = "no_reply_allowed",
+    /// A tunnel's packet from an address that is not among its peers: check `tunnels.peers`.
+    TunnelStranger = "tunnel_stranger",
+    /// A tunnel's packet with a header that is broken or of another version, with a wrong checksum, or without a packet in it.
+    TunnelMalformed = "tunnel_malformed",
+    /// A tunnel's packet of another virtual network than the tunnel's: check `vni` on both ends.
+    TunnelNetwork = "tunnel_network",
+    /// A fragment of a tunnel's packet: the way between the ends carries less than `tunnels.mtu` says.
+    TunnelFragment = "tunnel_fragment",
+    /// A tunnel inside of a tunnel.
+    TunnelNested = "tunnel_nested",
+    /// Congestion was marked on a tunnel's packet whose ends do not know of such marks (RFC 6040, 4.2).
+    TunnelCongestion = "tunnel_congestion",
+    /// What was in a tunnel's packet is for no service's address.
+    TunnelNotService = "tunnel_not_service",
+    /// No tunnel, or no address of this end, for a backend that is reached through one: give the dataplane `tunnels`.
+    NoTunnel = "no_tunnel",
     /// The rewritten frame broke the contract of the uplink: source MAC not the node's, in Ethernet, ARP or neighbour discovery. A bug; report it.
     UplinkContract = "uplink_contract",
     /// The destination MAC of a frame to an uplink is a group address without leave, or all zero. A bug; report it.

@@ -76,6 +76,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         ports: booted.ports,
         snat: booted.snat,
         host_snat: booted.host_snat,
+        tunnel_ends: booted.tunnel_ends,
         multicast,
         workers: config.workers.len(),
     };

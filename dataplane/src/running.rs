@@ -423,6 +423,7 @@ fn vip_entries(tables: &Tables) -> Vec<VipEntry> {
             from: match key.from {
                 Role::Uplink => Side::Uplink,
                 Role::Pods | Role::Host => Side::Pods,
+                Role::Tunnel => Side::Tunnel,
             },
             service: service.name.to_string(),
             mode: frontend.mode,

@@ -3,6 +3,7 @@
 //! A verdict carries values only: whatever `rewrite` needs stands in it, so that rewriting never looks into a table.
 
 use levee_api::net::Mac;
+use levee_api::tunnel::Encapsulation;
 
 use crate::address::Address;
 use crate::reason::Reason;
@@ -11,11 +12,18 @@ use crate::reason::Reason;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub u8);
 
+impl PortId {
+    /// No interface: where packets come in that were unwrapped.
+    pub const TUNNEL: PortId = PortId(u8::MAX);
+}
+
 /// The one way in which a frame ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Rewritten and sent out of a port (possibly the one it came in on).
     Forward(PortId, Rewrite),
+    /// Rewritten, wrapped into another packet, and sent out of a port.
+    Wrap(PortId, Rewrite, Outer),
     /// Turned into its own answer, out of the port it came in on.
     Hairpin(Reply),
     /// Left to the kernel.
@@ -37,6 +45,23 @@ pub struct Rewrite {
     pub destination: Option<Endpoint>,
     /// Whether levee is a router for this packet (RFC 1812, 5.3.1); MAC rewriting alone is bridging and leaves the TTL.
     pub decrement_ttl: bool,
+}
+
+/// What is put in front of a packet that is wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outer {
+    /// The encapsulation.
+    pub kind: Encapsulation,
+    /// This end. The port is the flow's entropy (RFC 7348, 5; RFC 8926, 3.3), of the dynamic ports.
+    pub source: Endpoint,
+    /// The far end, of the same family.
+    pub destination: Endpoint,
+    /// Virtual network identifier; 0 for kinds without.
+    pub network: u32,
+    /// Source MAC of the inner frame, for kinds that have one.
+    pub inner_source: Mac,
+    /// Its destination MAC.
+    pub inner_destination: Mac,
 }
 
 /// An address and port.
@@ -72,6 +97,13 @@ pub enum Reply {
     TcpReset {
         /// The node's MAC.
         mac: Mac,
+    },
+    /// ICMP fragmentation needed (RFC 1191, 4) or ICMPv6 packet too big (RFC 4443, 3.2), from the address that the packet was sent to.
+    TooBig {
+        /// The node's MAC.
+        mac: Mac,
+        /// The longest packet in bytes that would have passed.
+        mtu: u16,
     },
     /// ICMP destination unreachable, code port (RFC 792, RFC 1812 4.3.2: with as much of the packet as 576 bytes hold),
     /// from the address that the packet was sent to.

@@ -17,7 +17,8 @@ const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const EVERY_POOL: [Pool; 2] = [Pool::Cluster, Pool::Local];
 
 fn service(name: &str, frontends: Vec<Frontend>, backends: &[SocketAddr]) -> Service {
-    let backend = |at: &SocketAddr| Backend { address: at.ip(), port: at.port(), pools: EVERY_POOL.to_vec() };
+    let backend =
+        |at: &SocketAddr| Backend { address: at.ip(), port: at.port(), pools: EVERY_POOL.to_vec(), via: None };
     Service {
         name: format!("default/{name}:main"),
         protocol: Protocol::Tcp,
@@ -321,6 +322,7 @@ fn pods_reach_services_through_their_own_node_and_themselves_through_one() {
         local: local(node),
         service_ranges: vec!["10.96.0.0/16".parse().expect("a prefix")],
         vips: vec![Vip { address: CLUSTER_IP.into(), announce: false }],
+        tunnels: Vec::new(),
         services,
         ..Program::default()
     });

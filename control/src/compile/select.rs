@@ -89,7 +89,7 @@ pub(super) fn select(
         if stopped && protocol == Protocol::Udp && serving_elsewhere {
             continue;
         }
-        backends.push(Backend { address: key.ip(), port: key.port(), pools });
+        backends.push(Backend { address: key.ip(), port: key.port(), pools, via: None });
     }
     Selection { backends, any: !usable(endpoints, |_| true, |_| true).is_empty(), no_local: local.is_empty() }
 }

@@ -30,4 +30,5 @@ pub mod net;
 pub mod program;
 pub mod report;
 pub mod term;
+pub mod tunnel;
 pub mod yaml;

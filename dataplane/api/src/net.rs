@@ -243,6 +243,8 @@ pub enum Role {
     Pods,
     /// This node's own IP stack: its processes, and pods on its network. The dataplane makes this port itself.
     Host,
+    /// No interface: where packets come in that were unwrapped. Each dataplane has one, made by itself.
+    Tunnel,
 }
 
 impl fmt::Display for Role {
@@ -251,6 +253,7 @@ impl fmt::Display for Role {
             Role::Uplink => "uplink",
             Role::Pods => "pods",
             Role::Host => "host",
+            Role::Tunnel => "tunnel",
         })
     }
 }

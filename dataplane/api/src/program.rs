@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::net::{Family, Mac, Protocol};
+use crate::tunnel::Tunnel;
 
 /// Counts programs. 0 is "nothing was ever programmed".
 pub type Generation = u64;
@@ -38,6 +39,10 @@ pub struct Program {
     /// Services, each by itself.
     #[serde(default)]
     pub services: Vec<Service>,
+    /// Tunnels that end here, each kind and port once. Packets are wrapped for the first, and unwrapped from all: so a
+    /// cluster moves from one kind to another without a gap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<Tunnel>,
 }
 
 /// The pods of this node.
@@ -149,13 +154,15 @@ pub struct Frontend {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// Packets from either side.
+    /// Packets from an uplink or from pods.
     #[default]
     Any,
     /// Packets that came in on an uplink.
     Uplink,
     /// Packets that came in from this node: from its pods, and from its own processes where there is a way for them.
     Pods,
+    /// Packets that a peer of one of the tunnels sent, unwrapped.
+    Tunnel,
 }
 
 /// How a packet reaches its backend.
@@ -170,6 +177,9 @@ pub enum Mode {
     Dnat,
     /// Only the destination MAC changes; the backend holds the VIP itself and answers the client directly.
     Dsr,
+    /// Nothing changes; the packet is wrapped and sent to the backend's node ([`Backend::via`]), whose levee unwraps it,
+    /// chooses among its own backends, and sends replies straight to the client.
+    Tunnel,
 }
 
 impl std::fmt::Display for Mode {
@@ -178,6 +188,7 @@ impl std::fmt::Display for Mode {
             Mode::Nat => "nat",
             Mode::Dnat => "dnat",
             Mode::Dsr => "dsr",
+            Mode::Tunnel => "tunnel",
         })
     }
 }
@@ -220,6 +231,25 @@ pub struct Backend {
     /// not listed at all is deleted: its flows end.
     #[serde(default)]
     pub pools: Vec<Pool>,
+    /// The far end of the tunnel through which it is reached. Mode `tunnel` needs one for each backend. With `nat` and `dnat`
+    /// the translated packet is wrapped, which is how pods on an overlay of VXLAN (flannel's) are reached without one's own
+    /// node in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
+}
+
+/// The far end of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Via {
+    /// Where wrapped packets are sent, of either family.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: IpAddr,
+    /// The inner frame's destination MAC (`vxlan`, `geneve`): a kernel takes no frame for another's. levee does not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub mac: Option<Mac>,
 }
 
 /// Flows of one client address go to one backend.
@@ -263,6 +293,9 @@ pub struct Delta {
     /// Services that are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_services: Vec<ServiceKey>,
+    /// The new [`Program::tunnels`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnels: Option<Vec<Tunnel>>,
 }
 
 impl Service {
@@ -304,6 +337,12 @@ impl Program {
         self.vips.sort();
         self.vips.dedup();
         self.services = self.services.into_iter().map(Service::canonical).collect();
+        for tunnel in &mut self.tunnels {
+            tunnel.addresses.sort();
+            tunnel.addresses.dedup();
+            tunnel.peers.sort();
+            tunnel.peers.dedup();
+        }
         self.services.sort_by(|a, b| (&a.name, a.protocol, a.family).cmp(&(&b.name, b.protocol, b.family)));
         self
     }
@@ -341,6 +380,7 @@ impl Delta {
                 .filter(|(key, _)| !new_services.contains_key(*key))
                 .map(|(_, service)| service.key())
                 .collect(),
+            tunnels: (old.tunnels != new.tunnels).then(|| new.tunnels.clone()),
         }
     }
 
@@ -354,6 +394,7 @@ impl Delta {
             && self.remove_vips.is_empty()
             && self.upsert_services.is_empty()
             && self.remove_services.is_empty()
+            && self.tunnels.is_none()
     }
 
     /// The program after the change, in canonical order. The caller has compared `base` with the program's generation.
@@ -382,6 +423,7 @@ impl Delta {
             announce_in_term: self.announce_in_term.unwrap_or(program.announce_in_term),
             vips: vips.into_values().collect(),
             services: services.into_values().collect(),
+            tunnels: self.tunnels.clone().unwrap_or_else(|| program.tunnels.clone()),
         }
         .canonical()
     }

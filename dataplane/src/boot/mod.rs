@@ -21,6 +21,7 @@ use af_xdp::xdp::{self, LinkMode};
 use af_xdp::{FramePool, FrameSize, HugePages, RingSizes, Socket, SocketConfig, Umem, UmemConfig};
 use levee_api::net::{Family, Mac, PortRange, Role};
 
+use crate::address::Address;
 use crate::config::{self, Attach, Config, Interface, Machine, Mode, Take};
 use crate::director::{Steer, Steering};
 use crate::intake::{self, Listening};
@@ -96,6 +97,8 @@ pub struct Booted {
     pub links: Vec<xdp::Link>,
     /// Source addresses for `nat`.
     pub snat: Vec<SnatRange>,
+    /// The first uplink's own addresses, where tunnels end that do not say where.
+    pub tunnel_ends: Vec<Address>,
     /// The one towards this host's own IP stack.
     pub host_snat: Option<SnatRange>,
     /// The control socket.
@@ -132,6 +135,7 @@ impl Steer for PortSteering {
             // On an address of the kernel's inside an owned prefix, too, only levee's ports are taken.
             share: wanted.shared.union(&wanted.kernel).copied().collect(),
             ports: wanted.ports.clone(),
+            ip_in_ip: wanted.ip_in_ip,
         };
         self.steering.apply(&set).map_err(|error| format!("{}: steering: {error}", self.interface))
     }
@@ -189,7 +193,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         let take = match (port.config.take, port.config.role) {
             (Take::Owned, _) => steer::Take::Owned,
             (Take::All, Role::Uplink) => steer::Take::Ip,
-            (Take::All, Role::Pods | Role::Host) => steer::Take::All,
+            (Take::All, Role::Pods | Role::Host | Role::Tunnel) => steer::Take::All,
         };
         port.tell(steering.set_take(take))?;
         offloads.finish_checksums_towards(port.interface, machine);
@@ -220,6 +224,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         steering: Steering::new(booted.steering),
         links: booted.links,
         snat: snat(config, machine),
+        tunnel_ends: uplink_addresses(config, machine).map(Address::from).collect(),
         host_snat: None,
         listening,
         metrics,
@@ -255,6 +260,7 @@ impl Assembled {
             role: port.config.role,
             mac: port.interface.mac.unwrap_or(Mac::ZERO),
             passes,
+            mtu: u16::try_from(port.interface.mtu).unwrap_or(u16::MAX),
         });
         self.links.push(link);
         self.steering.push(Box::new(steering));
@@ -381,16 +387,18 @@ fn tap(port: &PlannedPort<'_>) -> Result<TapDevice, BootError> {
     Ok(tap)
 }
 
+/// The uplinks' addresses that others can answer to, in order.
+fn uplink_addresses<'a>(config: &'a Config, machine: &'a Machine) -> impl Iterator<Item = IpAddr> + 'a {
+    let uplinks = config.ports.iter().filter(|port| port.role == Role::Uplink);
+    let interfaces = uplinks.filter_map(|port| machine.interface(&port.interface.value));
+    interfaces.flat_map(|interface| &interface.addresses).copied().filter(|address| can_be_answered(*address))
+}
+
 /// What `snat` says; of a family that it does not name, the first uplink's first address that others can answer to.
 fn snat(config: &Config, machine: &Machine) -> Vec<SnatRange> {
     let mut ranges: Vec<SnatRange> =
         config.snat.iter().map(|snat| SnatRange { address: snat.address.into(), ports: snat.ports }).collect();
-    let own = |family: Family| {
-        let uplinks = config.ports.iter().filter(|port| port.role == Role::Uplink);
-        let interfaces = uplinks.filter_map(|port| machine.interface(&port.interface.value));
-        let mut addresses = interfaces.flat_map(|interface| &interface.addresses).copied();
-        addresses.find(|address| Family::of(*address) == family && can_be_answered(*address))
-    };
+    let own = |family: Family| uplink_addresses(config, machine).find(|address| Family::of(*address) == family);
     for family in [Family::Ipv4, Family::Ipv6] {
         if config.snat.iter().any(|snat| Family::of(snat.address) == family) {
             continue;

@@ -79,7 +79,7 @@ fn router(port: &Port, from_pods: Reason) -> Class {
     match port.role {
         Role::Pods => Class::Ends(from_pods),
         Role::Uplink if port.passes => Class::Kernel,
-        Role::Uplink | Role::Host => Class::Ends(Reason::NdpIgnored),
+        Role::Uplink | Role::Host | Role::Tunnel => Class::Ends(Reason::NdpIgnored),
     }
 }
 
@@ -88,8 +88,8 @@ impl Resolution {
         match port.role {
             Role::Uplink => self.on_fabric(tables, port),
             Role::Pods => self.among_pods(tables),
-            // That link has no use for either.
-            Role::Host => Class::Ends(self.ignored),
+            // Those links have no use for either.
+            Role::Host | Role::Tunnel => Class::Ends(self.ignored),
         }
     }
 

@@ -108,6 +108,13 @@ impl Checker<'_> {
             let message = format!("interface `{}` already is a port, on line {line}", interface.value);
             self.refuse(&interface, message, "remove one of the two, and list all of its queues in the other");
         }
+        if raw.role == Role::Tunnel {
+            self.refuse(
+                &interface,
+                "no interface has the role `tunnel`",
+                "remove it here: tunnels end where the program's `tunnels` say",
+            );
+        }
         if raw.role == Role::Host {
             self.refuse(
                 &interface,
@@ -129,7 +136,7 @@ impl Checker<'_> {
         }
         let default_take = match raw.role {
             Role::Uplink => Take::Owned,
-            Role::Pods | Role::Host => Take::All,
+            Role::Pods | Role::Host | Role::Tunnel => Take::All,
         };
         Port {
             interface,

@@ -21,7 +21,9 @@
 use levee_api::net::Role;
 use levee_api::program::Mode;
 
-use super::{Decision, Memory, Rewritten, Scene, dropped, forward_plain, owner, send, to_backend, to_client};
+use super::{
+    Decision, Memory, Rewritten, Scene, dropped, forward_plain, owner, send, still_there, to_backend, to_client, wrap,
+};
 use crate::classify::Plain;
 use crate::flows::state::State;
 use crate::flows::{Direction, Tuple};
@@ -29,7 +31,7 @@ use crate::headers::{Headers, Ip, Network, Quote};
 use crate::reason::Reason;
 use crate::tables::service::{BackendKey, Frontend, FrontendKey};
 use crate::tables::{Hop, Tables};
-use crate::verdict::Endpoint;
+use crate::verdict::{Endpoint, Verdict};
 
 /// Smallest MTU that is believed: what Linux believes (`net.ipv4.route.min_pmtu`). IPv4 allows 68, and an attacker who can
 /// forge errors would ask for that.
@@ -83,7 +85,12 @@ pub fn decide_error(
             return dropped(Reason::IcmpRateLimited);
         }
         return match memory.flows.get_mut(id) {
-            Some(flow) if direction == Direction::Forward => to_backend(flow, scene),
+            Some(flow) if direction == Direction::Forward => match tables.services.get(flow.service_slot) {
+                Some(service) if flow.service_id == service.id && still_there(flow, service) => {
+                    to_backend(flow, service, scene)
+                }
+                _ => dropped(Reason::IcmpNoFlow),
+            },
             Some(flow) => to_client(flow, scene),
             None => dropped(Reason::IcmpNoFlow),
         };
@@ -186,8 +193,18 @@ fn by_hash(frontend: &Frontend, answer: &Tuple, scene: &Scene<'_>, memory: &Memo
         return dropped(Reason::IcmpNoFlow);
     };
     let destination = (frontend.mode == Mode::Dnat).then_some(backend.endpoint);
-    match scene.tables.hop(backend.endpoint.address) {
-        Hop::To(port, mac) => send(port, mac, scene, Rewritten { source: None, destination, routed: true }),
+    let remote = service.via(backend.via);
+    match scene.tables.hop(remote.map_or(backend.endpoint.address, |remote| remote.address)) {
+        Hop::To(port, mac) => {
+            let sent = send(port, mac, scene, Rewritten { source: None, destination, routed: true });
+            let entropy = || wrap::entropy(answer.source, answer.destination, answer.protocol);
+            match (remote, sent) {
+                (Some(remote), Decision::Ends(Verdict::Forward(port, rewrite))) => {
+                    wrap::wrap(remote, entropy(), port, rewrite, scene)
+                }
+                (_, sent) => sent,
+            }
+        }
         Hop::Unresolved(key) => Decision::Awaits(key),
         Hop::Kernel => dropped(Reason::HostNetwork),
         Hop::NoRoute => dropped(Reason::NoRoute),

@@ -49,6 +49,7 @@ impl Steering {
             owned: self.now.owned.intersection(&self.aim.owned).copied().collect(),
             shared: self.now.shared.intersection(&self.aim.shared).copied().collect(),
             ports: self.now.ports.intersection(&self.aim.ports).copied().collect(),
+            ip_in_ip: self.now.ip_in_ip && self.aim.ip_in_ip,
             // These are exceptions from what is taken: more of them is less taken.
             kernel: self.now.kernel.union(&self.aim.kernel).copied().collect(),
         };

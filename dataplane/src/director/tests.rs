@@ -58,12 +58,13 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let mut master = Master::new(Setup {
-            ports: vec![Port { name: "eth0".into(), role: Role::Uplink, mac: NODE, passes: false }],
+            ports: vec![Port { name: "eth0".into(), role: Role::Uplink, mac: NODE, passes: false, mtu: 1500 }],
             snat: vec![SnatRange {
                 address: Ipv4Addr::new(192, 0, 2, 10).into(),
                 ports: PortRange { first: 61000, last: 61999 },
             }],
             host_snat: None,
+            tunnel_ends: Vec::new(),
             multicast: Vec::new(),
             workers: 1,
         });

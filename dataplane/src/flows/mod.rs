@@ -114,12 +114,15 @@ pub struct Flow {
     /// Where it is in its life.
     pub state: State,
     unused: u8,
+    /// Which of its service's tunnels leads to its backend, as of [`services_stamp`](Self::services_stamp); 0 if none does.
+    pub via: u16,
 }
 
 const _: () = assert!(size_of::<Flow>() == 128);
 
 impl Flow {
-    /// A new flow. `source` is what the backend sees as the sender: the client itself, except with `nat`.
+    /// A new flow. `source` is what the backend sees as the sender: the client itself, except with `nat`; and with `tunnel`,
+    /// where the tunnel ends.
     #[must_use]
     pub fn new(tuple: &Tuple, backend: Endpoint, source: Endpoint, mode: Mode, state: State, now: Millis) -> Self {
         Flow {
@@ -137,6 +140,7 @@ impl Flow {
                 Mode::Nat => 0,
                 Mode::Dnat => 1,
                 Mode::Dsr => 2,
+                Mode::Tunnel => 3,
             },
             state,
             ..bytemuck::Zeroable::zeroed()
@@ -168,7 +172,24 @@ impl Flow {
     #[inline]
     #[must_use]
     pub fn source(&self) -> Endpoint {
+        if self.mode() == Mode::Tunnel {
+            return self.client();
+        }
         Endpoint { address: self.source, port: self.source_port }
+    }
+
+    /// The far end of the tunnel, with `tunnel`: whatever its service's backends are now.
+    #[inline]
+    #[must_use]
+    pub fn far_end(&self) -> Option<Address> {
+        (self.mode() == Mode::Tunnel).then_some(self.source)
+    }
+
+    /// Whether replies come by here on their way to the client.
+    #[inline]
+    #[must_use]
+    pub fn replies_pass(&self) -> bool {
+        matches!(self.mode(), Mode::Nat | Mode::Dnat)
     }
 
     /// How the backend is reached.
@@ -178,7 +199,8 @@ impl Flow {
         match self.mode {
             0 => Mode::Nat,
             1 => Mode::Dnat,
-            _ => Mode::Dsr,
+            2 => Mode::Dsr,
+            _ => Mode::Tunnel,
         }
     }
 
@@ -218,7 +240,7 @@ impl Flow {
             && self.source_port == tuple.destination.port
             && self.backend == tuple.source.address
             && self.source == tuple.destination.address
-            && self.mode() != Mode::Dsr
+            && self.replies_pass()
     }
 
     fn forward(&self) -> Tuple {
@@ -227,7 +249,7 @@ impl Flow {
 
     /// The reply's tuple; none where replies do not pass.
     fn reverse(&self) -> Option<Tuple> {
-        (self.mode() != Mode::Dsr).then(|| Tuple {
+        self.replies_pass().then(|| Tuple {
             source: self.backend(),
             destination: self.source(),
             protocol: self.protocol,

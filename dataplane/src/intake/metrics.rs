@@ -52,6 +52,9 @@ families! {
     ECHO_ANSWERED = Family::counter("levee_echo_answered_total", Counter::EchoAnswered.meaning());
     RESETS_SENT = Family::counter("levee_resets_sent_total", Counter::ResetsSent.meaning());
     UNREACHABLES_SENT = Family::counter("levee_unreachables_sent_total", Counter::UnreachablesSent.meaning());
+    TOO_BIGS_SENT = Family::counter("levee_too_bigs_sent_total", Counter::TooBigsSent.meaning());
+    WRAPPED = Family::counter("levee_wrapped_packets_total", Counter::Wrapped.meaning());
+    UNWRAPPED = Family::counter("levee_unwrapped_packets_total", Counter::Unwrapped.meaning());
     ANNOUNCED = Family::counter("levee_announced_total", Counter::Announced.meaning());
     NOT_ANNOUNCED = Family::counter("levee_not_announced_total", Counter::NotAnnounced.meaning());
     FLOWS_CREATED = Family::counter("levee_flows_created_total", Counter::FlowsCreated.meaning());
@@ -153,6 +156,9 @@ fn place(counter: Counter) -> Place {
         Counter::EchoAnswered => &ECHO_ANSWERED,
         Counter::ResetsSent => &RESETS_SENT,
         Counter::UnreachablesSent => &UNREACHABLES_SENT,
+        Counter::TooBigsSent => &TOO_BIGS_SENT,
+        Counter::Wrapped => &WRAPPED,
+        Counter::Unwrapped => &UNWRAPPED,
         Counter::Announced => &ANNOUNCED,
         Counter::NotAnnounced => &NOT_ANNOUNCED,
         Counter::FlowsCreated => &FLOWS_CREATED,
@@ -233,6 +239,7 @@ fn frontends(page: &mut Exposition, mut vips: Vec<VipEntry>) {
                 Side::Any => "any",
                 Side::Uplink => "uplink",
                 Side::Pods => "pods",
+                Side::Tunnel => "tunnel",
             };
             let (address, port) = (vip.address.to_string(), vip.port.to_string());
             samples.sample(&[&address, &port, &vip.protocol.to_string(), from, &vip.service], value(vip));

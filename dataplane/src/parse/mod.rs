@@ -22,6 +22,9 @@ mod ndp;
 mod piece;
 mod quote;
 mod transport;
+mod tunnelled;
+
+pub use tunnelled::tunnelled;
 
 pub use piece::piece;
 pub use quote::quote;

@@ -7,6 +7,7 @@
 //! | [`fn@error`] | the same in an ICMP error, and the other way round in the packet that it quotes |
 //! | [`fn@reply`] | the frame becomes its own answer: ARP, echo, RST, unreachable |
 //! | [`fn@complete`] | finishes the checksum of a frame whose sender left it to hardware |
+//! | [`fn@wrap`], [`fn@unwrap`] | the frame's packet becomes the payload of another; and the other way round |
 //! | [`announce`] | a gratuitous ARP or an unsolicited neighbour advertisement, from nothing |
 //! | [`fn@contract`] | the last look before an uplink: does the frame show no MAC but the node's? |
 //!
@@ -25,6 +26,8 @@ mod forward;
 mod identify;
 mod packet_buf;
 mod reply;
+mod unwrap;
+mod wrap;
 
 pub use complete::complete;
 pub use contract::{Groups, contract};
@@ -33,9 +36,26 @@ pub use forward::forward;
 pub use identify::identify;
 pub use packet_buf::PacketBuf;
 pub use reply::reply;
+pub use unwrap::unwrap;
+pub use wrap::wrap;
+
+use levee_api::net::Mac;
 
 use crate::headers::Ip;
+use crate::reason::Reason;
 use crate::wire::checksum::Sum;
+use crate::wire::ethernet::EthernetHeader;
+
+/// Gives a frame other MACs.
+///
+/// # Errors
+/// [`Runt`](Reason::Runt): it is shorter than an Ethernet header.
+pub fn address(frame: &mut [u8], destination: Mac, source: Mac) -> Result<(), Reason> {
+    let mut link = EthernetHeader::new_checked_mut(frame).ok_or(Reason::Runt)?;
+    link.set_destination(destination.0);
+    link.set_source(source.0);
+    Ok(())
+}
 
 impl Ip {
     /// The sum of the pseudo header for a payload of `length` bytes, going either way: it is the same with the addresses

@@ -1,4 +1,5 @@
-//! A frame inside its chunk, so that an answer may be longer or shorter than what it answers.
+//! A frame inside its chunk, so that an answer may be longer or shorter than what it answers, and a packet wrapped
+//! or unwrapped where it lies.
 
 use crate::reason::Reason;
 
@@ -56,6 +57,28 @@ impl<'a> PacketBuf<'a> {
     #[must_use]
     pub fn frame_mut(&mut self) -> &mut [u8] {
         self.room.get_mut(self.start..self.start + self.len).unwrap_or_default()
+    }
+
+    /// Lets the frame grow by `more` bytes in front, into the headroom. They hold whatever was there.
+    ///
+    /// # Errors
+    ///
+    /// [`Giant`](Reason::Giant) if there is less headroom.
+    pub fn grow_front(&mut self, more: usize) -> Result<(), Reason> {
+        self.start = self.start.checked_sub(more).ok_or(Reason::Giant)?;
+        self.len += more;
+        Ok(())
+    }
+
+    /// Cuts `less` bytes off the frame's front.
+    ///
+    /// # Errors
+    ///
+    /// [`Runt`](Reason::Runt) if it has not so many.
+    pub fn cut_front(&mut self, less: usize) -> Result<(), Reason> {
+        self.len = self.len.checked_sub(less).ok_or(Reason::Runt)?;
+        self.start += less;
+        Ok(())
     }
 
     /// Cuts the frame's end off, or lets it grow into the tailroom by zeros.

@@ -5,7 +5,7 @@
 //!  solicitation    |link| IPv6 options | ICMPv6 | ►  |link| IPv6 | advertisement |
 //!  echo request    |link| IP options | ICMP | ►  |link| IP | ICMP |
 //!  TCP segment     |link| IP options | TCP … | ► |link| IP | TCP: RST |zeros|
-//!  anything else   |link| IP packet … |      ►  |link| IP | ICMP: unreachable | start of the IP packet |
+//!  anything else   |link| IP packet … |      ►  |link| IP | ICMP: error | start of the IP packet |
 //! ```
 //!
 //! The answer goes to the frame's Ethernet source, from the given MAC, with the frame's VLAN tags. Its IP header is new and
@@ -70,7 +70,22 @@ pub fn reply(headers: &Headers, reply: &Reply, packet: &mut PacketBuf<'_>) -> Re
         }
         (Reply::PortUnreachable { mac }, Network::Ip(ip)) => {
             answerable(headers, ip)?;
-            unreachable(headers, ip, packet)?;
+            let (kind, code) = if ip.source.is_v4() {
+                (icmp::v4::UNREACHABLE, icmp::v4::UNREACHABLE_PORT)
+            } else {
+                (icmp::v6::UNREACHABLE, icmp::v6::UNREACHABLE_PORT)
+            };
+            error(headers, ip, (kind, code, 0), packet)?;
+            mac
+        }
+        (Reply::TooBig { mac, mtu }, Network::Ip(ip)) => {
+            answerable(headers, ip)?;
+            let (kind, code) = if ip.source.is_v4() {
+                (icmp::v4::UNREACHABLE, icmp::v4::FRAGMENTATION_NEEDED)
+            } else {
+                (icmp::v6::TOO_BIG, 0)
+            };
+            error(headers, ip, (kind, code, u32::from(*mtu)), packet)?;
             mac
         }
         _ => return Err(Reason::NoReplyAllowed),
@@ -202,18 +217,20 @@ fn segment_length(segment: &Tcp) -> u32 {
     u32::from(segment.payload) + flag(tcp_flags::SYN) + flag(tcp_flags::FIN)
 }
 
-fn unreachable(headers: &Headers, ip: &Ip, packet: &mut PacketBuf<'_>) -> Result<(), Reason> {
+/// An ICMP error about the packet: its type, its code, and what stands behind the checksum.
+fn error(
+    headers: &Headers,
+    ip: &Ip,
+    (kind, code, rest): (u8, u8, u32),
+    packet: &mut PacketBuf<'_>,
+) -> Result<(), Reason> {
     let v4 = ip.source.is_v4();
     if let Transport::Icmp(message) = ip.transport
         && (if v4 { icmp::v4::is_error(message.kind) } else { icmp::v6::is_error(message.kind) })
     {
         return Err(Reason::NoReplyAllowed);
     }
-    let (kind, code, protocol, longest) = if v4 {
-        (icmp::v4::UNREACHABLE, icmp::v4::UNREACHABLE_PORT, icmp::PROTOCOL, ERROR_MAX_V4)
-    } else {
-        (icmp::v6::UNREACHABLE, icmp::v6::UNREACHABLE_PORT, icmp::PROTOCOL_V6, ERROR_MAX_V6)
-    };
+    let (protocol, longest) = if v4 { (icmp::PROTOCOL, ERROR_MAX_V4) } else { (icmp::PROTOCOL_V6, ERROR_MAX_V6) };
     // The packet moves back behind a header of ours, as much of it as may be quoted.
     let l3 = usize::from(headers.l3);
     let start = l3 + header_len(ip);
@@ -230,7 +247,7 @@ fn unreachable(headers: &Headers, ip: &Ip, packet: &mut PacketBuf<'_>) -> Result
     header.set_kind(kind);
     header.set_code(code);
     header.set_checksum(0);
-    header.set_rest(0);
+    header.set_rest(rest);
     let pseudo = if v4 { Sum::default() } else { ip.pseudo(protocol, length) };
     let checksum = pseudo.and(Sum::of(message)).checksum();
     IcmpHeader::new_checked_mut(message).ok_or(Reason::Runt)?.set_checksum(checksum);

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use levee_api::net::{Mac, PortRange, Protocol, Role};
 use levee_api::program::{self, Delta, Generation, Local, Mode, Program, ServiceKey, Vip};
+use levee_api::tunnel;
 
 use super::service::{BackendKey, Frontend, FrontendKey, Service, clients, roles};
 use super::snat::SnatRange;
+use super::tunnel::Tunnel;
 use super::{NeighbourKey, Owner, Port, Route, Tables, validate};
 use crate::address::Address;
 use crate::verdict::PortId;
@@ -31,6 +33,8 @@ pub struct Setup {
     pub snat: Vec<SnatRange>,
     /// The source for `nat` towards this host's own IP stack, if there is a port to it.
     pub host_snat: Option<SnatRange>,
+    /// Where tunnels end whose program does not say: this host's addresses on its first uplink.
+    pub tunnel_ends: Vec<Address>,
     /// Groups that pods may send to the fabric.
     pub multicast: Vec<IpNet>,
     /// Number of workers, at least 1.
@@ -58,6 +62,8 @@ pub struct Steered {
     pub shared: BTreeSet<IpAddr>,
     /// Those ports.
     pub ports: BTreeSet<(Protocol, PortRange)>,
+    /// Whether IP packets inside of IP packets to those addresses are levee's.
+    pub ip_in_ip: bool,
     /// Addresses of the kernel's inside what is owned (a bridge's address in the pods' prefix): they stay the kernel's.
     pub kernel: BTreeSet<IpAddr>,
 }
@@ -74,6 +80,7 @@ pub struct Master {
     generation: Generation,
     local: Local,
     service_ranges: Vec<IpNet>,
+    tunnels: Vec<tunnel::Tunnel>,
     vips: BTreeMap<IpAddr, Vip>,
     /// VIPs are announced only in a term.
     in_term: bool,
@@ -118,6 +125,7 @@ impl Master {
             generation: 0,
             local: Local::default(),
             service_ranges: Vec::new(),
+            tunnels: Vec::new(),
             vips: BTreeMap::new(),
             in_term: false,
             term: BTreeSet::new(),
@@ -149,6 +157,7 @@ impl Master {
             vips: self.vips.values().cloned().collect(),
             announce_in_term: self.in_term,
             services: self.services.values().map(|entry| entry.program.clone()).collect(),
+            tunnels: self.tunnels.clone(),
         }
         .canonical()
     }
@@ -192,6 +201,7 @@ impl Master {
             local: Some(program.local),
             service_ranges: Some(program.service_ranges),
             announce_in_term: Some(program.announce_in_term),
+            tunnels: Some(program.tunnels),
             upsert_vips: program.vips,
             upsert_services: program
                 .services
@@ -237,6 +247,9 @@ impl Master {
         };
         if let Some(local) = &delta.local {
             note(validate::local(local));
+        }
+        if let Some(tunnels) = &delta.tunnels {
+            note(validate::tunnels(tunnels));
         }
         for vip in &delta.upsert_vips {
             note(validate::vip(vip));
@@ -296,6 +309,17 @@ impl Master {
         let other_vips = !delta.remove_vips.is_empty() || !delta.upsert_vips.is_empty();
         self.around.steered |= other_vips;
         self.around.announced |= other_vips;
+        if let Some(tunnels) = delta.tunnels.filter(|tunnels| *tunnels != self.tunnels) {
+            let ends = |tables: &Tables| -> Vec<IpAddr> {
+                tables.tunnels.iter().flat_map(Tunnel::ends).map(IpAddr::from).collect()
+            };
+            addresses.extend(ends(&self.tables));
+            self.tables.tunnels = tunnels.iter().map(|tunnel| Tunnel::new(tunnel, &self.setup.tunnel_ends)).collect();
+            self.tables.inside = (!tunnels.is_empty()).then(Tunnel::inside);
+            addresses.extend(ends(&self.tables));
+            self.tunnels = tunnels;
+            self.around.steered = true;
+        }
         for address in delta.remove_vips {
             self.vips.remove(&address);
             addresses.insert(address);
@@ -375,8 +399,11 @@ impl Master {
             let users = self.tables.backends.get(&key).copied().unwrap_or(0);
             self.tables.backends.insert(key, users + 1);
             if users == 0 {
-                self.wanted.touch(&self.tables, &key, true);
+                self.wanted.touch(&self.tables, key.endpoint.address, true);
             }
+        }
+        for via in service.vias() {
+            self.wanted.touch(&self.tables, via, true);
         }
         self.tables.size.backends += service.backends.len();
         self.tables.services.set(entry.slot, Some(Arc::new(service)));
@@ -399,13 +426,16 @@ impl Master {
         }
         if let Some(service) = self.tables.services.get(entry.slot).cloned() {
             self.tables.size.backends -= service.backends.len();
+            for via in service.vias() {
+                self.wanted.touch(&self.tables, via, false);
+            }
             for key in backend_keys(&entry.program, &service) {
                 match self.tables.backends.get(&key).copied() {
                     Some(users) if users > 1 => {
                         self.tables.backends.insert(key, users - 1);
                     }
                     _ => {
-                        self.wanted.touch(&self.tables, &key, false);
+                        self.wanted.touch(&self.tables, key.endpoint.address, false);
                         self.tables.backends.remove(&key);
                     }
                 }
@@ -426,6 +456,7 @@ impl Master {
             shared: vip.is_none() && self.fronted.contains_key(&ip),
             pod: pod.is_some(),
             snat: self.setup.snat.iter().any(|range| range.address == address),
+            tunnel: self.tables.tunnels.iter().any(|tunnel| tunnel.end(ip.is_ipv4()) == Some(address)),
             inward: self.setup.host_snat.is_some_and(|range| range.address == address),
             mac: pod.and_then(|pod| pod.mac).unwrap_or(Mac::ZERO),
         };

@@ -19,6 +19,7 @@ pub mod master;
 pub mod service;
 pub mod slots;
 pub mod snat;
+pub mod tunnel;
 mod validate;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use self::map::{Key, Map};
 use self::service::{BackendKey, Frontend, FrontendKey, Service};
 use self::slots::Slots;
 use self::snat::SnatRange;
+use self::tunnel::Tunnel;
 use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
 use crate::verdict::PortId;
@@ -72,6 +74,10 @@ pub struct Tables {
     /// The source for `nat` towards this host's own IP stack, which leads the answers back here; `None` where there is
     /// no port of role `host`.
     pub host_snat: Option<SnatRange>,
+    /// Tunnels that end here; packets are wrapped for the first.
+    pub tunnels: Arc<[Tunnel]>,
+    /// The port of [`PortId::TUNNEL`]; `None` while no tunnel ends here.
+    pub inside: Option<Port>,
     /// Number of workers, among which SNAT ports and clients are divided.
     pub workers: usize,
     /// How much there is, for reports.
@@ -100,6 +106,8 @@ pub struct Port {
     pub mac: Mac,
     /// Whether frames that are nobody's here go to the kernel (`take: all` with a TAP device).
     pub passes: bool,
+    /// The longest IP packet in bytes that leaves by it.
+    pub mtu: u16,
 }
 
 /// What an address is. Several can be true: a node's own address has NodePorts and SNAT ports.
@@ -119,6 +127,8 @@ pub struct Owner {
     pub pod: bool,
     /// A source address of translated flows.
     pub snat: bool,
+    /// An end of a tunnel.
+    pub tunnel: bool,
     /// Levee's address towards this host's own IP stack, on no wire.
     pub inward: bool,
     /// The pod's MAC, if the program gave it; zero otherwise.
@@ -176,7 +186,10 @@ impl Tables {
     #[inline]
     #[must_use]
     pub fn port(&self, id: PortId) -> Option<&Port> {
-        self.ports.get(usize::from(id.0))
+        match self.ports.get(usize::from(id.0)) {
+            None if id == PortId::TUNNEL => self.inside.as_ref(),
+            port => port,
+        }
     }
 
     /// The first port of a role.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::net::{Protocol, Role};
-use levee_api::program::{self, Mode, Pool, Side, WhenEmpty};
+use levee_api::program::{self, Mode, Pool, Side, Via, WhenEmpty};
 
 use super::lpm::Lpm;
 use super::map::Key;
+use super::tunnel::Remote;
 use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
 use crate::maglev::Maglev;
@@ -30,6 +31,8 @@ pub struct Service {
     pub affinity_ms: Option<u64>,
     /// Sorted by endpoint.
     pub backends: Box<[Backend]>,
+    /// Far ends of tunnels to its backends, each once.
+    vias: Box<[Remote]>,
     cluster: Option<Maglev>,
     local: Option<Maglev>,
     /// What [`Clients`] name: each list of ranges once.
@@ -54,6 +57,8 @@ pub struct Backend {
     pub in_cluster: bool,
     /// New flows of [`Pool::Local`] may choose it.
     pub in_local: bool,
+    /// Names the far end of the tunnel to it, for [`Service::via`]; 0 if it is reached without.
+    pub via: u16,
 }
 
 impl Backend {
@@ -71,6 +76,8 @@ impl Service {
     /// Compiles a service. The program has been validated: families agree, and there are at most 65,535 backends.
     #[must_use]
     pub fn new(id: u32, slot: u32, service: &program::Service) -> Self {
+        let vias: BTreeSet<Via> = service.backends.iter().filter_map(|backend| backend.via).collect();
+        let vias: Vec<Via> = vias.into_iter().collect();
         let mut backends: Vec<Backend> = service
             .backends
             .iter()
@@ -78,6 +85,8 @@ impl Service {
                 endpoint: Endpoint { address: backend.address.into(), port: backend.port },
                 in_cluster: backend.pools.contains(&Pool::Cluster),
                 in_local: backend.pools.contains(&Pool::Local),
+                // There are no more far ends than backends, which are fewer than 65,535.
+                via: backend.via.and_then(|via| vias.binary_search(&via).ok()).map_or(0, |index| index as u16 + 1),
             })
             .collect();
         backends.sort_unstable_by_key(|backend| order(backend.endpoint));
@@ -98,6 +107,7 @@ impl Service {
             name: service.name.as_str().into(),
             protocol: service.protocol,
             affinity_ms: service.affinity.map(|affinity| u64::from(affinity.timeout_seconds) * 1000),
+            vias: vias.into_iter().map(Remote::from).collect(),
             cluster: table(Pool::Cluster),
             local: table(Pool::Local),
             backends: backends.into(),
@@ -131,6 +141,24 @@ impl Service {
     pub fn backend(&self, endpoint: Endpoint) -> Option<&Backend> {
         let index = self.backends.binary_search_by_key(&order(endpoint), |backend| order(backend.endpoint)).ok()?;
         self.backends.get(index)
+    }
+
+    /// The far end that [`Backend::via`] names.
+    #[inline]
+    #[must_use]
+    pub fn via(&self, via: u16) -> Option<&Remote> {
+        self.vias.get(usize::from(via).checked_sub(1)?)
+    }
+
+    /// What names the far end with this address, if one of the backends is behind it.
+    #[must_use]
+    pub fn via_to(&self, address: Address) -> Option<u16> {
+        self.vias.iter().zip(1..).find(|(remote, _)| remote.address == address).map(|(_, via)| via)
+    }
+
+    /// Far ends of tunnels to its backends.
+    pub fn vias(&self) -> impl Iterator<Item = Address> {
+        self.vias.iter().map(|remote| remote.address)
     }
 
     /// The hash that chooses a backend: the five-tuple, or the client's address alone where clients stay.
@@ -195,6 +223,7 @@ impl Key for FrontendKey {
         let from = match self.from {
             Role::Uplink => 0,
             Role::Pods | Role::Host => 1,
+            Role::Tunnel => 2,
         };
         MAGLEV_KEY.address(self.address, u64::from(self.port) << 16 | u64::from(self.protocol) << 8 | from)
     }
@@ -222,6 +251,7 @@ pub fn roles(side: Side) -> &'static [Role] {
         Side::Any => &[Role::Uplink, Role::Pods],
         Side::Uplink => &[Role::Uplink],
         Side::Pods => &[Role::Pods],
+        Side::Tunnel => &[Role::Tunnel],
     }
 }
 

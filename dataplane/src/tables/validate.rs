@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use levee_api::net::{Family, Mac, Protocol};
-use levee_api::program::{Generation, Local, Service, Vip};
+use levee_api::program::{Generation, Local, Mode, Service, Vip};
+use levee_api::tunnel::Tunnel;
 
 /// Backends are numbered by 16 bits, and one number is kept free.
 const MOST_BACKENDS: usize = 65_534;
@@ -49,6 +50,21 @@ pub(super) fn service(service: &Service) -> Result<(), String> {
             return wrong(format!("backend {} is of another family than frontend {}", backend.address, first.address));
         }
         address("backend", backend.address).or_else(&wrong)?;
+        match backend.via {
+            Some(via) => {
+                address("the far end of a tunnel,", via.address).or_else(&wrong)?;
+                if via.mac.is_some_and(|mac: Mac| !mac.is_station()) {
+                    return wrong(format!("the MAC behind tunnel {} is a group address or all zero", via.address));
+                }
+            }
+            None if service.frontends.iter().any(|frontend| frontend.mode == Mode::Tunnel) => {
+                return wrong(format!(
+                    "mode `tunnel` needs to know each backend's node; backend {} has no `via`",
+                    backend.address
+                ));
+            }
+            None => {}
+        }
         let same = |other: &levee_api::program::Backend| (other.address, other.port) == (backend.address, backend.port);
         // Quadratic only over what is equal so far; lists come sorted from `canonical`, so neighbours suffice there.
         if service.backends.get(index + 1).is_some_and(same) {
@@ -67,6 +83,35 @@ pub(super) fn local(local: &Local) -> Result<(), String> {
         address("pod", pod.address)?;
         if pod.mac.is_some_and(|mac: Mac| !mac.is_station()) {
             return Err(format!("pod {}: its MAC is a group address or all zero", pod.address));
+        }
+    }
+    Ok(())
+}
+
+/// Most tunnels: what is received is compared with each.
+const MOST_TUNNELS: usize = 8;
+
+/// What is wrong with tunnels.
+pub(super) fn tunnels(tunnels: &[Tunnel]) -> Result<(), String> {
+    if tunnels.len() > MOST_TUNNELS {
+        return Err(format!("{} tunnels; {MOST_TUNNELS} is the most", tunnels.len()));
+    }
+    for (index, tunnel) in tunnels.iter().enumerate() {
+        tunnel.check()?;
+        for end in &tunnel.addresses {
+            address("the end of a tunnel,", *end)?;
+        }
+        // What is received must be one tunnel's: they are told apart by port, and without one by the lack of it.
+        let same = |other: &&Tunnel| other.udp_port() == tunnel.udp_port();
+        if let Some(other) = tunnels.iter().skip(index + 1).find(same) {
+            let by = match tunnel.udp_port() {
+                0 => "without a port".to_owned(),
+                port => format!("on port {port}"),
+            };
+            return Err(format!(
+                "tunnels `{}` and `{}` are both {by}: one cannot tell what comes in",
+                tunnel.kind, other.kind
+            ));
         }
     }
     Ok(())

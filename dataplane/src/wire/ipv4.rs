@@ -31,6 +31,8 @@ header! {
 
 /// [`Ipv4Header::version_ihl`] of a header without options.
 pub const VERSION_IHL: u8 = 0x45;
+/// The protocol number of IPv4 inside of another packet (RFC 2003).
+pub const PROTOCOL: u8 = 4;
 /// "Don't fragment", in [`Ipv4Header::flags_offset`].
 pub const DONT_FRAGMENT: u16 = 0x4000;
 /// "More fragments", in [`Ipv4Header::flags_offset`].

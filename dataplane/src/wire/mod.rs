@@ -18,6 +18,8 @@
 pub mod arp;
 pub mod checksum;
 pub mod ethernet;
+pub mod geneve;
+pub mod gue;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
@@ -25,6 +27,7 @@ pub mod ndp;
 pub mod sctp;
 pub mod tcp;
 pub mod udp;
+pub mod vxlan;
 
 /// A value that stands in a header as `N` bytes, most significant first (RFC 791, appendix B).
 pub trait Field<const N: usize>: Sized {

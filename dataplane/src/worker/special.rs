@@ -182,13 +182,16 @@ impl Bench {
             Decision::Ends(Verdict::Forward(port, rewrite)) => {
                 Some(Course::Forward(port, rewrite, self.identification(headers, &rewrite)))
             }
+            Decision::Ends(Verdict::Wrap(port, rewrite, outer)) => {
+                Some(Course::Wrap(port, rewrite, outer, self.identification(headers, &rewrite)))
+            }
             Decision::Ends(Verdict::Pass) => Some(Course::Pass),
             Decision::Ends(Verdict::Drop(reason)) => Some(Course::Drop(reason)),
             // The answer is about all of it.
             Decision::Ends(Verdict::Hairpin(_)) => Some(Course::Drop(Reason::NoReplyAllowed)),
             Decision::HandOver(worker) => Some(Course::Worker(worker)),
             // It comes again when its next hop is known.
-            Decision::Awaits(_) | Decision::Seek => None,
+            Decision::Awaits(_) | Decision::Seek | Decision::Unwrap(_) => None,
         };
         let Some(course) = course else {
             return self.follow(decision, frame, headers, Kind::Ordinary, scene, lanes);
@@ -227,6 +230,7 @@ impl Bench {
     ) {
         let (verdict, identification) = match course {
             Course::Forward(port, rewrite, identification) => (Verdict::Forward(port, rewrite), identification),
+            Course::Wrap(port, rewrite, outer, identification) => (Verdict::Wrap(port, rewrite, outer), identification),
             Course::Pass => (Verdict::Pass, 0),
             Course::Drop(reason) => (Verdict::Drop(reason), 0),
             Course::Worker(worker) => return self.hand_over(worker, Message::Fragment(scene.ingress, frame)),

@@ -15,6 +15,8 @@ use levee_api::program::{
     Affinity, Backend, Delta, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Vip, WhenEmpty,
 };
 
+mod tunnel;
+
 use super::*;
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
@@ -86,7 +88,7 @@ fn service(protocol: Protocol, mode: Mode, backends: &[[u8; 4]]) -> Service {
         }],
         backends: backends
             .iter()
-            .map(|address| Backend { address: (*address).into(), port: 8080, pools: vec![Pool::Cluster] })
+            .map(|address| Backend { address: (*address).into(), port: 8080, pools: vec![Pool::Cluster], via: None })
             .collect(),
         affinity: None,
     }
@@ -94,13 +96,15 @@ fn service(protocol: Protocol, mode: Mode, backends: &[[u8; 4]]) -> Service {
 
 impl Lab {
     fn new(workers: usize, program: Program) -> Self {
-        let port = |name: &str, role, mac, passes| crate::tables::Port { name: name.into(), role, mac, passes };
+        let port =
+            |name: &str, role, mac, passes| crate::tables::Port { name: name.into(), role, mac, passes, mtu: 1500 };
         let mut master = Master::new(Setup {
             ports: vec![port("eth0", Role::Uplink, NODE, false), port("levee0", Role::Pods, INSIDE, true)],
             snat: [IpAddr::from(NODE_IP), ipv6::NODE_IP.into()]
                 .map(|own| SnatRange { address: own.into(), ports: PortRange { first: 61_000, last: 61_999 } })
                 .into(),
             host_snat: None,
+            tunnel_ends: vec![Ipv4Addr::from(NODE_IP).into()],
             multicast: vec!["239.1.0.0/16".parse().unwrap(), "ff05::/16".parse().unwrap()],
             workers,
         });
@@ -570,6 +574,7 @@ fn a_client_with_affinity_stays_until_its_timeout() {
                 address: [10, 244, 2, host].into(),
                 port: 8080,
                 pools: vec![Pool::Cluster],
+                via: None,
             });
         }
     }

@@ -6,6 +6,7 @@
 //! | `fixtures` | the named frames of `tests/fixtures/frames`, and what `parse` says to each |
 //! | `oracle` | what etherparse reads in a frame; whether its checksums are right |
 //! | `parsing` | `parse` against the oracle: fixtures, their truncations and mutations, frames made at random |
+//! | `tunnels` | `rewrite::wrap`, `parse::tunnelled`, `rewrite::unwrap`: there and back |
 //! | `erring`, `forwarding`, `fragmenting`, `replying`, `sending` | `rewrite`: each result read and summed up again by the oracle |
 
 mod build;
@@ -17,3 +18,4 @@ mod oracle;
 mod parsing;
 mod replying;
 mod sending;
+mod tunnels;

@@ -94,8 +94,8 @@ pub const BACKENDS: [(Ipv4Addr, u16); 6] = [
 pub fn ports(scene: &Scene) -> Vec<Port> {
     let inner = if scene.node { Role::Pods } else { Role::Uplink };
     vec![
-        Port { name: "eth0".into(), role: Role::Uplink, mac: UPLINK_MAC, passes: scene.passes },
-        Port { name: "levee0".into(), role: inner, mac: INNER_MAC, passes: true },
+        Port { name: "eth0".into(), role: Role::Uplink, mac: UPLINK_MAC, passes: scene.passes, mtu: 1500 },
+        Port { name: "levee0".into(), role: inner, mac: INNER_MAC, passes: true, mtu: 1500 },
     ]
 }
 
@@ -115,6 +115,7 @@ pub fn director(scene: &Scene) -> Master {
             Vec::new()
         },
         host_snat: None,
+        tunnel_ends: Vec::new(),
         multicast: vec![net("239.1.0.0/16")],
         workers: scene.workers,
     });
@@ -185,6 +186,7 @@ pub fn program(scene: &Scene) -> Program {
         service_ranges: vec![net("10.96.0.0/16")],
         vips: vec![vip([10, 96, 0, 1], !scene.node), vip([10, 96, 0, 2], false), vip([198, 51, 100, 1], true)],
         announce_in_term: false,
+        tunnels: Vec::new(),
         services,
     }
     .canonical()
@@ -203,7 +205,7 @@ pub fn pods() -> Vec<Pod> {
 #[must_use]
 pub fn backend(index: usize, pools: &[Pool]) -> Backend {
     let (address, port) = BACKENDS[index % BACKENDS.len()];
-    Backend { address: address.into(), port, pools: pools.to_vec() }
+    Backend { address: address.into(), port, pools: pools.to_vec(), via: None }
 }
 
 fn front(address: [u8; 4], port: u16, from: Side, mode: Mode, pool: Pool, when_empty: WhenEmpty) -> Frontend {

@@ -7,7 +7,7 @@
 //! | [`Take::All`] | everything |
 //! | [`Take::Ip`] | all of IPv4, and of IPv6 what is neither to a group nor link-local; ARP and neighbour discovery as below |
 //! | addresses and prefixes that levee owns | what is sent to them; ARP and neighbour discovery about them, or that claims them |
-//! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports |
+//! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports, tunnels; IP in IP, if tunnels are that |
 //! | everything else | nothing: `XDP_PASS`, as if levee were not there |
 //!
 //! ARP and ND replies to the kernel's own questions are "everything else", and so are fragments behind the first and
@@ -204,6 +204,8 @@ pub struct SteeringSet {
     pub share: BTreeSet<IpAddr>,
     /// Those ports, the same on all shared addresses. They may overlap.
     pub ports: BTreeSet<(Protocol, PortRange)>,
+    /// Whether IP packets inside of IP packets are levee's, on all shared addresses.
+    pub ip_in_ip: bool,
 }
 
 impl SteeringSet {
@@ -228,6 +230,9 @@ impl SteeringSet {
             for port in of_range.into_iter().flatten() {
                 *port |= protocol_bit(*protocol);
             }
+        }
+        if let Some(port) = bits.get_mut(usize::from(program::IP_IN_IP.1)).filter(|_| self.ip_in_ip) {
+            *port |= program::IP_IN_IP.0;
         }
         bits
     }

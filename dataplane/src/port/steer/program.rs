@@ -8,6 +8,7 @@
 //!    |         destination  ours? --------------------------------------------> take
 //!    |                      shared with the kernel? -- first fragment,
 //!    |                                                 port among ours? ------> take
+//!    |                                                 IP in it, and ours? ---> take
 //!    |- IPv6   take all of it? -- not neighbour discovery, and not to a group
 //!    |                            or a link-local address? --------------------> take
 //!    |         destination  ours? --------------------------------------------> take
@@ -62,6 +63,11 @@ pub(super) struct Maps {
 /// Bit of a protocol in the map of ports, and its number (IANA).
 pub(super) const PORT_BITS: [(u8, i32); 3] = [(1, 6), (2, 17), (4, 132)];
 
+/// The bit and the place in the map of ports of IP packets inside of IP packets, which have no ports; port 0 is nobody's.
+pub(super) const IP_IN_IP: (u8, u16) = (8, 0);
+/// Their protocol numbers: IPv4 and IPv6 inside.
+const INNER: [i32; 2] = [4, 41];
+
 // `struct xdp_md`
 const DATA: i16 = 0;
 const DATA_END: i16 = 4;
@@ -99,13 +105,15 @@ struct Builder<'m> {
     maps: &'m Maps,
     take: Label,
     pass: Label,
+    /// Looks up the place in R1 of the map of ports.
+    place: Label,
 }
 
 /// Assembles the program over its maps.
 pub(super) fn assemble(maps: &Maps) -> Result<Code<'_>, af_xdp::Error> {
     let mut asm = Assembler::new();
-    let (take, pass) = (asm.label(), asm.label());
-    let mut builder = Builder { asm, maps, take, pass };
+    let (take, pass, place) = (asm.label(), asm.label(), asm.label());
+    let mut builder = Builder { asm, maps, take, pass, place };
     builder.prologue();
     let (arp, ipv4, ipv6) = builder.ethernet();
     builder.arp(arp);
@@ -315,6 +323,7 @@ impl Builder<'_> {
         self.need(4, short);
         self.asm.load(Size::Half, Reg::R1, AT, 2);
         self.asm.big_endian_16(Reg::R1);
+        self.asm.bind(self.place);
         self.asm.store(Size::Word, Reg::R10, NUMBER, Reg::R1);
         self.asm.load_map(Reg::R1, self.maps.ports.as_fd());
         self.lookup(NUMBER, not_ours);
@@ -433,14 +442,23 @@ impl Builder<'_> {
         self.asm.bind(missing);
     }
 
-    /// SCRATCH becomes the bit of the protocol whose number is in R1, and nothing else goes on.
+    /// SCRATCH becomes the bit of the protocol whose number is in R1, and nothing else goes on. What has no ports goes on at
+    /// its place.
     fn protocol_bit(&mut self) {
         let known = self.asm.label();
         for (bit, number) in PORT_BITS {
             self.asm.mov(SCRATCH, i32::from(bit));
             self.asm.jump_if(Condition::Equal, Reg::R1, number, known);
         }
+        let inner = self.asm.label();
+        self.asm.mov(SCRATCH, i32::from(IP_IN_IP.0));
+        for number in INNER {
+            self.asm.jump_if(Condition::Equal, Reg::R1, number, inner);
+        }
         self.pass(Class::SharedOther);
+        self.asm.bind(inner);
+        self.asm.mov(Reg::R1, i32::from(IP_IN_IP.1));
+        self.asm.jump(self.place);
         self.asm.bind(known);
     }
 

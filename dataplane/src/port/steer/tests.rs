@@ -45,6 +45,7 @@ fn example() -> SteeringSet {
             (Protocol::Sctp, range("30080")),
         ]
         .into(),
+        ip_in_ip: true,
     }
 }
 
@@ -166,6 +167,11 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Class)> {
         v4(NODE).write(&mut frame, IpNumber::SCTP, &header).unwrap();
         frame
     };
+    let inside = |protocol: u8| {
+        let mut frame = Vec::new();
+        v4(NODE).write(&mut frame, IpNumber(protocol), &[0; 20]).unwrap();
+        frame
+    };
     let ping = |destination| {
         let mut frame = Vec::new();
         v4(destination).icmpv4_echo_request(1, 1).write(&mut frame, b"ping").unwrap();
@@ -208,6 +214,9 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Class)> {
         ("one_below_the_snat_ports", udp(v4(NODE), 60_999), Class::SharedOther),
         ("ssh_to_the_node", tcp(v4(NODE), 22), Class::SharedOther),
         ("ping_of_the_node", ping(NODE), Class::SharedOther),
+        ("ipip_to_the_node", inside(4), Class::SharedPort),
+        ("sit_to_the_node", inside(41), Class::SharedPort),
+        ("gre_to_the_node", inside(47), Class::SharedOther),
         ("node_port_with_options", with_options(3, NODE_PORT), Class::SharedPort),
         ("node_port_with_all_options", with_options(10, NODE_PORT), Class::SharedPort),
         ("ssh_with_options", with_options(10, 22), Class::SharedOther),
@@ -254,6 +263,9 @@ fn expected(set: &SteeringSet, frame: &[u8]) -> Class {
         }
     };
     let port = |protocol: u8, at: usize| {
+        if matches!(protocol, 4 | 41) && set.ip_in_ip {
+            return Class::SharedPort;
+        }
         let Some(protocol) = Protocol::from_number(protocol) else { return Class::SharedOther };
         let Some(_) = frame.get(at..at + 4) else { return Class::Malformed };
         let port = half(at + 2).unwrap();
@@ -281,6 +293,7 @@ fn expected(set: &SteeringSet, frame: &[u8]) -> Class {
             Some(true) => Class::Address4,
             None => Class::OtherAddress,
             Some(false) if half(at + 6).unwrap() & 0x1fff != 0 => Class::SharedFragment,
+            Some(false) if matches!(rest[9], 4 | 41) => port(rest[9], at),
             Some(false) if Protocol::from_number(rest[9]).is_none() => Class::SharedOther,
             Some(false) if rest[0] & 15 < 5 => Class::Malformed,
             Some(false) => port(rest[9], at + usize::from(rest[0] & 15) * 4),
@@ -487,6 +500,7 @@ proptest! {
                 own: chosen(&own, &owned),
                 share: chosen(&share, &shared),
                 ports: chosen(&ports, &taken),
+                ip_in_ip: owned.first() == Some(&true),
             };
             steering.apply(&set).unwrap();
             for (name, frame, _) in cases() {

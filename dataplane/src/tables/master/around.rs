@@ -13,7 +13,6 @@ use levee_api::program;
 
 use super::{Master, Steered};
 use crate::address::Address;
-use crate::tables::service::BackendKey;
 use crate::tables::{Route, Tables};
 use crate::verdict::PortId;
 
@@ -58,12 +57,12 @@ impl Wanted {
         }
     }
 
-    /// A backend comes, or goes.
-    pub(super) fn touch(&mut self, tables: &Tables, key: &BackendKey, comes: bool) {
+    /// A backend, or the far end of a tunnel to some, comes or goes.
+    pub(super) fn touch(&mut self, tables: &Tables, address: Address, comes: bool) {
         if self.moved {
             return;
         }
-        let Some(neighbour) = neighbour(tables, key.endpoint.address) else { return };
+        let Some(neighbour) = neighbour(tables, address) else { return };
         let count = self.counts.get(&neighbour).copied().unwrap_or(0);
         self.touched.entry(neighbour).or_insert(count > 0);
         match if comes { count + 1 } else { count.saturating_sub(1) } {
@@ -76,18 +75,24 @@ impl Wanted {
     fn settle(&mut self, tables: &Tables) -> bool {
         let (touched, doubtful) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.doubtful));
         let moved = std::mem::take(&mut self.moved)
-            || !doubtful.is_empty() && tables.backends.iter().any(|(key, _)| doubtful.contains(&key.endpoint.address));
+            || !doubtful.is_empty() && reached(tables).any(|address| doubtful.contains(&address));
         if !moved {
             return touched.into_iter().any(|(key, before)| self.counts.contains_key(&key) != before);
         }
         self.counts.clear();
-        for (key, _) in tables.backends.iter() {
-            if let Some(neighbour) = neighbour(tables, key.endpoint.address) {
+        for address in reached(tables) {
+            if let Some(neighbour) = neighbour(tables, address) {
                 *self.counts.entry(neighbour).or_default() += 1;
             }
         }
         true
     }
+}
+
+/// What packets are sent to: backends, and the far ends of tunnels to them.
+fn reached(tables: &Tables) -> impl Iterator<Item = Address> + '_ {
+    let backends = tables.backends.iter().map(|(key, _)| key.endpoint.address);
+    backends.chain(tables.services.iter().flat_map(|(_, service)| service.vias()))
 }
 
 /// The neighbour whose MAC an address is sent to, unless the kernel or the program has it: the address itself, or a gateway.
@@ -145,6 +150,15 @@ impl Master {
                 steered.shared.insert(address);
                 steered.ports.insert((Protocol::Tcp, range.ports));
                 steered.ports.insert((Protocol::Udp, range.ports));
+            }
+        }
+        for tunnel in self.tables.tunnels.iter() {
+            for end in tunnel.ends().map(IpAddr::from) {
+                steered.shared.insert(end);
+                match tunnel.port {
+                    0 => steered.ip_in_ip = true,
+                    port => drop(steered.ports.insert((Protocol::Udp, PortRange { first: port, last: port }))),
+                }
             }
         }
         for entry in self.services.values() {

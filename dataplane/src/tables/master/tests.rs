@@ -7,12 +7,18 @@ use proptest::prelude::*;
 use super::*;
 
 fn setup() -> Setup {
-    let port =
-        |name: &str, role, last| Port { name: name.into(), role, mac: Mac([2, 0, 0, 0, 0, last]), passes: false };
+    let port = |name: &str, role, last| Port {
+        name: name.into(),
+        role,
+        mac: Mac([2, 0, 0, 0, 0, last]),
+        passes: false,
+        mtu: 1500,
+    };
     Setup {
         ports: vec![port("eth0", Role::Uplink, 1), port("levee0", Role::Pods, 2)],
         snat: vec![SnatRange { address: Address::v4(0xc0a8_0001), ports: PortRange { first: 61_000, last: 61_099 } }],
         host_snat: None,
+        tunnel_ends: Vec::new(),
         multicast: Vec::new(),
         workers: 1,
     }
@@ -34,7 +40,12 @@ fn service(name: &str, address: u8, port: u16, backends: &[u8]) -> program::Serv
         }],
         backends: backends
             .iter()
-            .map(|host| Backend { address: [10, 244, 0, *host].into(), port: 8080, pools: vec![Pool::Cluster] })
+            .map(|host| Backend {
+                address: [10, 244, 0, *host].into(),
+                port: 8080,
+                pools: vec![Pool::Cluster],
+                via: None,
+            })
             .collect(),
         affinity: None,
     }

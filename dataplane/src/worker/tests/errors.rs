@@ -7,7 +7,7 @@ use super::*;
 const ROUTER: [u8; 4] = [203, 0, 113, 9];
 
 /// What a router says about an IP packet: `quoted`, cut after `cut` bytes.
-fn error(to: [u8; 4], kind: Icmpv4Type, quoted: &[u8], cut: usize) -> Vec<u8> {
+pub(super) fn error(to: [u8; 4], kind: Icmpv4Type, quoted: &[u8], cut: usize) -> Vec<u8> {
     error_from(ROUTER, to, kind, quoted, cut)
 }
 
@@ -20,25 +20,25 @@ fn error_from(from: [u8; 4], to: [u8; 4], kind: Icmpv4Type, quoted: &[u8], cut: 
     [&link.to_bytes()[..], &ip.to_bytes(), &message].concat()
 }
 
-fn too_big(mtu: u16) -> Icmpv4Type {
+pub(super) fn too_big(mtu: u16) -> Icmpv4Type {
     Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu })
 }
 
 /// The IP packet in a frame.
-fn packet(frame: &[u8]) -> &[u8] {
+pub(super) fn packet(frame: &[u8]) -> &[u8] {
     &frame[14..]
 }
 
 /// Outer source and destination, type and code, and the quoted endpoints, after all checksums have been summed up.
 #[derive(Debug, PartialEq)]
-struct Told {
+pub(super) struct Told {
     by: [u8; 4],
-    to: [u8; 4],
-    kind: (u8, u8),
-    about: (([u8; 4], u16), ([u8; 4], u16)),
+    pub(super) to: [u8; 4],
+    pub(super) kind: (u8, u8),
+    pub(super) about: (([u8; 4], u16), ([u8; 4], u16)),
 }
 
-fn read_error(frame: &[u8]) -> Told {
+pub(super) fn read_error(frame: &[u8]) -> Told {
     let (ip, message) = Ipv4Header::from_slice(&frame[14..]).unwrap();
     assert_eq!(ip.header_checksum, ip.calc_header_checksum());
     let message = &message[..usize::from(ip.total_len) - 20];
@@ -95,7 +95,7 @@ fn a_client_sides_error_reaches_the_backend_as_if_about_its_own_packet() {
             // Its sender is hidden, as the client is: an answer from there would pass nobody who could translate it.
             Mode::Nat => Told { by: NODE_IP, to: REMOTE_IP, kind: (3, 4), about: (backend, source) },
             Mode::Dnat => Told { by: ROUTER, to: REMOTE_IP, kind: (3, 4), about: (backend, (CLIENT, 4000)) },
-            Mode::Dsr => Told { by: ROUTER, to: VIP, kind: (3, 4), about: ((VIP, 80), (CLIENT, 4000)) },
+            Mode::Dsr | Mode::Tunnel => Told { by: ROUTER, to: VIP, kind: (3, 4), about: ((VIP, 80), (CLIENT, 4000)) },
         };
         assert_eq!(told, expected, "{mode:?} {protocol} {cut}");
         assert_eq!(frame[22], 59, "levee is a router on its way");

@@ -38,7 +38,7 @@ fn program(mode: Mode, backends: &[Ipv6Addr]) -> Program {
         }],
         backends: backends
             .iter()
-            .map(|address| Backend { address: (*address).into(), port: 8080, pools: vec![Pool::Cluster] })
+            .map(|address| Backend { address: (*address).into(), port: 8080, pools: vec![Pool::Cluster], via: None })
             .collect(),
         affinity: None,
     };

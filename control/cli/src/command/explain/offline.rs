@@ -48,7 +48,13 @@ fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice
         let mut internal = node.into_iter().flat_map(|node| &node.internal_ips);
         internal.find(|address| address.is_ipv4() == nobody.is_ipv4()).copied().unwrap_or(nobody)
     });
-    let port = |name: &str, role, last| Port { name: name.into(), role, mac: Mac([2, 0, 0, 0, 0, last]), passes: true };
+    let port = |name: &str, role, last| Port {
+        name: name.into(),
+        role,
+        mac: Mac([2, 0, 0, 0, 0, last]),
+        passes: true,
+        mtu: 1500,
+    };
     let uplink = port("uplink", levee_api::net::Role::Uplink, 1);
     let mut ports = vec![uplink];
     if view.role == compile::Role::Node {
@@ -59,6 +65,7 @@ fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice
         ports,
         snat: own.map(|address| SnatRange { address: address.into(), ports: SNAT_PORTS }).into(),
         host_snat: Some(INWARD).filter(|_| view.role == compile::Role::Node),
+        tunnel_ends: own.map(Into::into).into(),
         multicast: Vec::new(),
         workers: 1,
     });

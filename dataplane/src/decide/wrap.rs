@@ -1,0 +1,52 @@
+//! Packets that reach their backend through a tunnel.
+
+use super::{Decision, Memory, Scene, dropped, limited};
+use crate::address::Address;
+use crate::hash::MAGLEV_KEY;
+use crate::headers::{Headers, Ip};
+use crate::reason::Reason;
+use crate::tables::tunnel::Remote;
+use crate::verdict::{Endpoint, Outer, PortId, Reply, Rewrite, Verdict};
+
+/// First of the dynamic ports (RFC 6335, 6), out of which outer source ports are (RFC 7348, 5).
+const DYNAMIC_PORTS: u16 = 0xc000;
+
+/// Wraps a packet for the far end of a tunnel, to whose next hop `port` and `rewrite` lead.
+pub(super) fn wrap(remote: &Remote, entropy: u16, port: PortId, rewrite: Rewrite, scene: &Scene<'_>) -> Decision {
+    let v4 = remote.address.is_v4();
+    let Some((tunnel, end)) = scene.tables.tunnels.first().and_then(|tunnel| Some((tunnel, tunnel.end(v4)?))) else {
+        return dropped(Reason::NoTunnel);
+    };
+    let outer = Outer {
+        kind: tunnel.kind,
+        source: Endpoint { address: end, port: entropy },
+        destination: Endpoint { address: remote.address, port: tunnel.port },
+        network: tunnel.network,
+        inner_source: rewrite.source_mac,
+        inner_destination: remote.mac,
+    };
+    Decision::Ends(Verdict::Wrap(port, rewrite, outer))
+}
+
+/// The same for all packets of a flow, so that they stay in order, and another for most others, so that the ways and queues
+/// between the ends are all used.
+pub(super) fn entropy(client: Endpoint, frontend: Endpoint, protocol: u8) -> u16 {
+    let ports = u32::from(client.port) << 16 | u32::from(frontend.port);
+    let hash: u64 = MAGLEV_KEY.tuple(client.address, frontend.address, ports, protocol);
+    DYNAMIC_PORTS | hash as u16 & !DYNAMIC_PORTS
+}
+
+/// A wrapped packet that does not fit on its way is turned round with the news of what would (RFC 1191, RFC 8201), whether or not it
+/// may be fragmented: fragments of it, each with outer headers of its own, would be the node's to put together. A sender
+/// that may fragment does it itself from then on.
+pub(super) fn fits(decision: Decision, headers: &Headers, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
+    let Decision::Ends(Verdict::Wrap(port, _, outer)) = &decision else { return decision };
+    let (Some(tunnel), Some(out)) = (scene.tables.tunnels.first(), scene.tables.port(*port)) else {
+        return dropped(Reason::NoTunnel);
+    };
+    let room = tunnel.room(out, Address::is_v4(outer.source.address));
+    if ip.end.saturating_sub(headers.l3) <= room {
+        return decision;
+    }
+    limited(ip, scene, memory, |mac| Reply::TooBig { mac, mtu: room })
+}
