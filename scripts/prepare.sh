@@ -1,6 +1,7 @@
 # Sourced by the scripts beside it: installs what they need and is missing, and says what it does.
 #
 #   need_packages COMMAND=PACKAGE …   Debian packages, by a command that each brings
+#   need_container_packages           runc and buildah, to run the manifests' containers and to build the image
 #   need_rust                         rustup, and through rust-toolchain.toml the toolchain
 #   need_cargo_tool NAME              a cargo subcommand, kept in $tools
 #
@@ -47,6 +48,11 @@ need_packages() {
 need_build_packages() { need_packages curl=curl cc=gcc ld=binutils; need_libc; }
 need_lab_packages() {
   need_packages ip=iproute2 ethtool=ethtool ebtables=iptables ping=iputils-ping arping=iputils-arping nginx=nginx-light curl=curl
+}
+
+# What the tests of units, image and manifests judge by.
+need_container_packages() {
+  need_packages runc=runc buildah=buildah setpriv=util-linux systemd-analyze=systemd nft=nftables
 }
 
 # A compiler without the C library's headers links nothing.

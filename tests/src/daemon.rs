@@ -85,13 +85,21 @@ impl Daemon {
     /// If it has not ended in time.
     pub fn stop(&mut self, patience: Duration) -> ExitStatus {
         self.signal(Signal::SIGTERM);
+        self.wait_for_end(patience)
+    }
+
+    /// Waits for its end, which somebody else has brought about.
+    ///
+    /// # Panics
+    /// If it has not ended in time.
+    pub fn wait_for_end(&mut self, patience: Duration) -> ExitStatus {
         let end = Instant::now() + patience;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 live().processes.remove(&self.as_pid().as_raw());
                 return status;
             }
-            assert!(Instant::now() < end, "{} did not end {patience:?} after SIGTERM:\n{}", self.name, self.tail());
+            assert!(Instant::now() < end, "{} has not ended within {patience:?}:\n{}", self.name, self.tail());
             std::thread::sleep(LOOK);
         }
     }

@@ -21,6 +21,7 @@
 //! | [`Scene`] | a fabric of nodes with levee on each |
 //! | [`traffic`] | TCP and UDP echo, HTTP servers, curl |
 //! | [`cluster`] | Nodes, Services and EndpointSlices as YAML |
+//! | [`container`] | a container as a manifest describes it, by runc |
 //! | [`levee`] | the daemons under test: configuration, start, questions |
 //!
 //! Tests and the demo share it. It works on nothing outside the namespaces that it made, and it panics with the whole
@@ -28,6 +29,7 @@
 
 mod census;
 pub mod cluster;
+pub mod container;
 mod daemon;
 mod fabric;
 pub mod inject;
