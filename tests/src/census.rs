@@ -117,6 +117,52 @@ impl Arp {
     }
 }
 
+/// A neighbour solicitation or advertisement, in the words of RFC 4861.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ndp {
+    /// Ethernet source and destination of the frame that carries it.
+    pub ethernet: (Mac, Mac),
+    /// IPv6 source and destination.
+    pub ip: (std::net::Ipv6Addr, std::net::Ipv6Addr),
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// 135 is a solicitation, 136 an advertisement.
+    pub kind: u8,
+    /// Router, solicited, override: the upper three bits.
+    pub flags: u8,
+    /// Who is spoken of.
+    pub target: std::net::Ipv6Addr,
+    /// The MAC in its first option, if that is a link-layer address.
+    pub mac: Option<Mac>,
+}
+
+impl Ndp {
+    /// The message in a frame, if it is one, directly behind its IPv6 header.
+    #[must_use]
+    pub fn of(frame: &[u8]) -> Option<Ndp> {
+        let ethernet = Ethernet2Slice::from_slice_without_fcs(frame).ok()?;
+        if ethernet.ether_type() != EtherType::IPV6 {
+            return None;
+        }
+        let ip = etherparse::Ipv6HeaderSlice::from_slice(ethernet.payload().payload).ok()?;
+        let message = frame.get(54..54 + usize::from(ip.payload_length()))?;
+        if ip.next_header() != etherparse::IpNumber::IPV6_ICMP || !matches!(message.first(), Some(135 | 136)) {
+            return None;
+        }
+        let target = <[u8; 16]>::try_from(message.get(8..24)?).ok()?;
+        let option = message.get(24..32).filter(|option| matches!(option, [1 | 2, 1, ..]));
+        Some(Ndp {
+            ethernet: (Mac(ethernet.source()), Mac(ethernet.destination())),
+            ip: (ip.source_addr(), ip.destination_addr()),
+            hop_limit: ip.hop_limit(),
+            kind: message[0],
+            flags: message[4] & 0xe0,
+            target: target.into(),
+            mac: option.and_then(|option| <[u8; 6]>::try_from(&option[2..]).ok()).map(Mac),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,9 @@
 //! Frames that no well-behaved kernel sends, from a station's interface.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use etherparse::{Icmpv6Header, Icmpv6Type};
 use levee_api::net::Mac;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
@@ -74,4 +75,34 @@ pub fn arp_request(source: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     frame.extend(Mac::ZERO.0);
     frame.extend(target.octets());
     frame
+}
+
+/// A message of Neighbour Discovery (RFC 4861) in its frame: `flags` is its fifth byte, `content` what follows the eighth.
+#[must_use]
+pub fn discovery(macs: (Mac, Mac), addresses: (Ipv6Addr, Ipv6Addr), kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
+    let (from, to) = (addresses.0.octets(), addresses.1.octets());
+    let raw = Icmpv6Type::Unknown { type_u8: kind, code_u8: 0, bytes5to8: [flags, 0, 0, 0] };
+    let header = Icmpv6Header::with_checksum(raw, from, to, content).expect("it is short");
+    let mut frame = [macs.1.0, macs.0.0].concat();
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    frame.extend((8 + content.len() as u16).to_be_bytes());
+    frame.extend([58, 255]);
+    frame.extend(from);
+    frame.extend(to);
+    frame.extend(header.to_bytes().as_slice());
+    frame.extend(content);
+    frame
+}
+
+/// A neighbour solicitation to the group of `target` (RFC 4861, 4.3). A sender `::` makes it a probe (RFC 4862, 5.4.2).
+#[must_use]
+pub fn solicitation(source: Mac, sender: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    let [.., a, b, c] = target.octets();
+    let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
+    let mut content = target.octets().to_vec();
+    if !sender.is_unspecified() {
+        content.extend([1, 1]);
+        content.extend(source.0);
+    }
+    discovery((source, Mac([0x33, 0x33, 0xff, a, b, c])), (sender, group), 135, 0, &content)
 }

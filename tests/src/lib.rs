@@ -19,6 +19,7 @@
 //! | [`Tap`], [`Census`] | every frame on every wire, heard and sorted |
 //! | [`inject`] | frames that no well-behaved kernel sends |
 //! | [`Scene`] | a fabric of nodes with levee on each |
+//! | [`dual`] | IPv6 beside IPv4 |
 //! | [`traffic`] | TCP and UDP echo, HTTP servers, curl |
 //! | [`cluster`] | Nodes, Services and EndpointSlices as YAML |
 //! | [`container`] | a container as a manifest describes it, by runc |
@@ -31,6 +32,7 @@ mod census;
 pub mod cluster;
 pub mod container;
 mod daemon;
+pub mod dual;
 mod fabric;
 pub mod inject;
 mod lab;
@@ -41,7 +43,7 @@ pub mod scene;
 mod tap;
 pub mod traffic;
 
-pub use census::{Arp, Census, Kind};
+pub use census::{Arp, Census, Kind, Ndp};
 pub use daemon::Daemon;
 pub use fabric::{Fabric, Wire};
 pub use lab::{Lab, reap};

@@ -153,6 +153,12 @@ impl Node {
         &self.namespace
     }
 
+    /// How its pods reach the fabric.
+    #[must_use]
+    pub fn uplink(&self) -> Uplink {
+        self.uplink
+    }
+
     /// How it is connected to the fabric.
     #[must_use]
     pub fn wire(&self) -> &Wire {

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use levee_api::program::{Local, Program};
 
+use crate::dual;
 use crate::fabric::Fabric;
 use crate::lab::Lab;
 use crate::levee::{Dataplane, Ports, Take};
@@ -32,6 +33,26 @@ impl Scene {
             dataplane.program(&Program { generation: 1, local: local(node), ..Program::default() });
         }
         scene.wait_for_each_other();
+        Some(scene)
+    }
+
+    /// The same with IPv6 beside IPv4.
+    #[must_use]
+    pub fn start_with_both(pods: &[u8], take: Take) -> Option<Scene> {
+        let mut scene = Scene::without_levee(pods)?;
+        let all: Vec<&Node> = scene.nodes.iter().collect();
+        for node in &scene.nodes {
+            dual::add_to_node(node, &all);
+        }
+        scene.start_levee(take);
+        for (node, dataplane) in scene.nodes.iter().zip(&scene.dataplanes) {
+            dataplane.program(&Program { generation: 1, local: dual::local_of_both(node), ..Program::default() });
+        }
+        scene.wait_for_each_other();
+        for (node, dataplane) in scene.nodes.iter().zip(&scene.dataplanes) {
+            let others = scene.nodes.iter().map(Node::address).filter(|address| *address != node.address());
+            dataplane.wait_for_neighbours(&others.map(dual::v6).collect::<Vec<_>>());
+        }
         Some(scene)
     }
 

@@ -166,10 +166,10 @@ impl Dataplane {
     ///
     /// # Panics
     /// If they have none in time.
-    pub fn wait_for_neighbours(&self, addresses: &[std::net::Ipv4Addr]) {
+    pub fn wait_for_neighbours<A: ToString>(&self, addresses: &[A]) {
         self.wait_for("its neighbours", |dataplane| {
             let known = dataplane.get("/v1/neighbours");
-            let resolved = |address: &std::net::Ipv4Addr| {
+            let resolved = |address: &A| {
                 let address = address.to_string();
                 known.as_array().into_iter().flatten().any(|entry| {
                     let mac = entry["mac"].as_str().and_then(|mac| mac.parse::<Mac>().ok());

@@ -66,6 +66,6 @@ pub(crate) fn request(socket: &Path, method: &str, path: &str, body: Option<&str
 
 /// An address and a port, in short.
 #[must_use]
-pub fn at(address: std::net::Ipv4Addr, port: u16) -> SocketAddr {
-    SocketAddr::from((address, port))
+pub fn at(address: impl Into<std::net::IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::from((address.into(), port))
 }

@@ -31,8 +31,9 @@ impl EchoServer {
     #[must_use]
     pub fn start(namespace: &Namespace, port: u16) -> EchoServer {
         let (listener, datagrams) = namespace.enter(|| {
-            let listener = TcpListener::bind(("0.0.0.0", port)).expect("the port is free");
-            let datagrams = UdpSocket::bind(("0.0.0.0", port)).expect("the port is free");
+            // Of both families.
+            let listener = TcpListener::bind(("::", port)).expect("the port is free");
+            let datagrams = UdpSocket::bind(("::", port)).expect("the port is free");
             (listener, datagrams)
         });
         listener.set_nonblocking(true).expect("sockets can be non-blocking");
@@ -179,7 +180,8 @@ pub fn udp_round_trips(client: &Namespace, server: SocketAddr, count: usize, len
 }
 
 fn udp_once(server: SocketAddr, number: usize, length: usize) -> std::io::Result<()> {
-    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+    let any = if server.is_ipv4() { "0.0.0.0" } else { "::" };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     let mut said = vec![0x5a; length];

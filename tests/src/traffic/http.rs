@@ -39,7 +39,7 @@ http {{
   access_log off; keepalive_timeout 0; default_type text/plain;
   client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
   uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-  server {{ listen {port} backlog=1024; return 200 \"{name} $remote_addr\\n\"; }}
+  server {{ listen {port} backlog=1024; listen [::]:{port} backlog=1024; return 200 \"{name} $remote_addr\\n\"; }}
 }}
 "
         );
