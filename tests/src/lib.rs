@@ -18,6 +18,7 @@
 //! | [`Host`] | a station with one wire: a balancer or a client |
 //! | [`Tap`], [`Census`] | every frame on every wire, heard and sorted |
 //! | [`inject`] | frames that no well-behaved kernel sends |
+//! | [`path`] | a client and a backend far from the balancer, with narrow links on both ways |
 //! | [`Scene`] | a fabric of nodes with levee on each |
 //! | [`dual`] | IPv6 beside IPv4 |
 //! | [`traffic`] | TCP and UDP echo, HTTP servers, curl |
@@ -39,6 +40,7 @@ mod lab;
 pub mod levee;
 mod namespace;
 mod node;
+pub mod path;
 pub mod scene;
 mod tap;
 pub mod traffic;

@@ -30,10 +30,19 @@ impl EchoServer {
     /// If the port is taken.
     #[must_use]
     pub fn start(namespace: &Namespace, port: u16) -> EchoServer {
+        // Of both families.
+        EchoServer::at(namespace, SocketAddr::from(([0u16; 8], port)))
+    }
+
+    /// Listens on one address, which is then also the source of its answers.
+    ///
+    /// # Panics
+    /// If the port is taken, or the address is not the namespace's.
+    #[must_use]
+    pub fn at(namespace: &Namespace, address: SocketAddr) -> EchoServer {
         let (listener, datagrams) = namespace.enter(|| {
-            // Of both families.
-            let listener = TcpListener::bind(("::", port)).expect("the port is free");
-            let datagrams = UdpSocket::bind(("::", port)).expect("the port is free");
+            let listener = TcpListener::bind(address).expect("the port is free");
+            let datagrams = UdpSocket::bind(address).expect("the port is free");
             (listener, datagrams)
         });
         listener.set_nonblocking(true).expect("sockets can be non-blocking");

@@ -107,6 +107,8 @@ impl From<i32> for Operand {
 pub enum Helper {
     /// `void *map_lookup_elem(map, key)`: the value's address in R0, or 0.
     MapLookup = 1,
+    /// `long map_update_elem(map, key, value, flags)`.
+    MapUpdate = 2,
     /// `long redirect(ifindex, flags)`: the action in R0.
     Redirect = 23,
     /// `long redirect_map(map, key, flags)`: the action in R0; with an empty slot the low bits of `flags`.

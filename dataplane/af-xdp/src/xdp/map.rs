@@ -19,6 +19,7 @@ enum Kind {
     Hash = 1,
     Array = 2,
     PerCpuArray = 6,
+    LruHash = 9,
     LpmTrie = 11,
     XskMap = 17,
 }
@@ -283,6 +284,28 @@ impl<const K: usize, const V: usize> HashMap<K, V> {
     /// [`Error::System`].
     pub fn keys(&self) -> Result<Vec<[u8; K]>, Error> {
         self.map.keys()
+    }
+}
+
+/// Values by key, the ones used last: where it is full, an older one makes place. Programs write to it.
+#[derive(Debug)]
+pub struct LruHashMap<const K: usize, const V: usize> {
+    map: Map<K, V>,
+}
+
+impl<const K: usize, const V: usize> AsFd for LruHashMap<K, V> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.fd.as_fd()
+    }
+}
+
+impl<const K: usize, const V: usize> LruHashMap<K, V> {
+    /// An empty map, its memory taken.
+    ///
+    /// # Errors
+    /// [`Error::System`] with what is missing.
+    pub fn new(name: &str, entries: u32) -> Result<Self, Error> {
+        Ok(LruHashMap { map: Map::create(Kind::LruHash, name, entries, 0)? })
     }
 }
 

@@ -19,6 +19,6 @@ mod program;
 mod stock;
 mod syscall;
 
-pub use map::{Array, Counters, HashMap, LpmTrie, XskMap};
+pub use map::{Array, Counters, HashMap, LpmTrie, LruHashMap, XskMap};
 pub use program::{Action, Attach, Link, LinkMode, Program, TestOutcome, TestRun};
 pub use stock::redirect_all;

@@ -7,12 +7,13 @@
 //! | [`Take::All`] | everything |
 //! | [`Take::Ip`] | all of IPv4, and of IPv6 what is neither to a group nor link-local; ARP and neighbour discovery as below |
 //! | addresses and prefixes that levee owns | what is sent to them; ARP and neighbour discovery about them, or that claims them |
-//! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports, tunnels; IP in IP, if tunnels are that |
+//! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports, tunnels; IP in IP, if tunnels are that; ICMP errors about packets from such a port; IPv4 fragments behind a first one to such a port |
 //! | everything else | nothing: `XDP_PASS`, as if levee were not there |
 //!
-//! ARP and ND replies to the kernel's own questions are "everything else", and so are fragments behind the first and
-//! ICMP on shared addresses. A frame that is too short for what it says it is passes too: the kernel has counters for
-//! those. Where there is no socket for the queue, because levee is starting or has died, the kernel gets the frame.
+//! ARP and ND replies to the kernel's own questions are "everything else", and so is what else comes to shared addresses: other
+//! ICMP, fragments that overtake their first one, IPv6 with extension headers. A frame that is too short for what it says it is
+//! passes too: the kernel has counters for those. Where there is no socket for the queue, because levee is starting or has
+//! died, the kernel gets the frame.
 //!
 //! One [`Steering`] per interface: program, maps and counters are its own. What it should do is a [`SteeringSet`];
 //! [`Steering::apply`] finds the difference from what it does. Nothing here is on the packet's way in user space.
@@ -26,7 +27,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use af_xdp::xdp::{Array, Attach, Counters, HashMap, Link, LpmTrie, Program, XskMap};
+use af_xdp::xdp::{Array, Attach, Counters, HashMap, Link, LpmTrie, LruHashMap, Program, XskMap};
 use af_xdp::{Error, Socket};
 use ipnet::IpNet;
 use levee_api::net::{PortRange, Protocol};
@@ -43,6 +44,9 @@ const HOSTS: u32 = 1 << 17;
 /// Most prefixes per family: pod ranges and address pools.
 const PREFIXES: u32 = 1 << 14;
 
+/// Datagrams to shared addresses whose first fragment is remembered: fragments follow each other within microseconds.
+const FRAGMENTS: u32 = 1 << 12;
+
 /// Why the program took or passed a frame. Each frame is counted in exactly one class; a taken frame for which there
 /// was no socket is counted as [`Class::NoSocket`] besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +60,10 @@ pub enum Class {
     Address6,
     /// Taken: a port of levee's on a shared address.
     SharedPort,
+    /// Taken: an ICMP error about a packet from a port of levee's on a shared address.
+    SharedError,
+    /// Taken: a fragment behind a first one to a port of levee's on a shared address.
+    SharedFollower,
     /// Taken: ARP that asks for, or answers to, an owned address.
     ArpTarget,
     /// Taken: ARP from somebody who claims an owned address.
@@ -82,11 +90,13 @@ pub enum Class {
 
 impl Class {
     /// All of them, by number.
-    pub const ALL: [Class; 15] = [
+    pub const ALL: [Class; 17] = [
         Class::All,
         Class::Address4,
         Class::Address6,
         Class::SharedPort,
+        Class::SharedError,
+        Class::SharedFollower,
         Class::ArpTarget,
         Class::ArpSender,
         Class::NeighbourTarget,
@@ -114,6 +124,8 @@ impl Class {
             Class::Address4 => "address4",
             Class::Address6 => "address6",
             Class::SharedPort => "shared_port",
+            Class::SharedError => "shared_error",
+            Class::SharedFollower => "shared_follower",
             Class::ArpTarget => "arp_target",
             Class::ArpSender => "arp_sender",
             Class::NeighbourTarget => "neighbour_target",
@@ -279,6 +291,7 @@ impl Steering {
             prefixes4: LpmTrie::new("levee_prefixes4", PREFIXES)?,
             prefixes6: LpmTrie::new("levee_prefixes6", PREFIXES)?,
             ports: Array::new("levee_ports", 1 << 16)?,
+            fragments: LruHashMap::new("levee_fragments", FRAGMENTS)?,
             counters: Arc::new(Counters::new("levee_steering", Class::ALL.len() as u32)?),
         };
         let program = Program::load("levee_steer", &program::assemble(&maps)?, frags)?;

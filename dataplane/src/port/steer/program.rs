@@ -6,15 +6,17 @@
 //!    |- ARP    is the target ours, or else the sender? -----------------------> take
 //!    |- IPv4   take all of it? ------------------------------------------------> take
 //!    |         destination  ours? --------------------------------------------> take
-//!    |                      shared with the kernel? -- first fragment,
-//!    |                                                 port among ours? ------> take
-//!    |                                                 IP in it, and ours? ---> take
+//!    |                      shared with the kernel? -- port among ours? ------> take
+//!    |                              IP in it, and ours? ----------------------> take
+//!    |                              ICMP error: quoted source port among ours? -> take
+//!    |                              later fragment: was its first one taken? ---> take
 //!    |- IPv6   take all of it? -- not neighbour discovery, and not to a group
 //!    |                            or a link-local address? --------------------> take
 //!    |         destination  ours? --------------------------------------------> take
 //!    |                      neighbour discovery: is the target ours, or else
 //!    |                                           the source? -----------------> take
 //!    |                      shared with the kernel? -- port among ours? ------> take
+//!    |                              ICMP error: quoted source port among ours? -> take
 //!    `- else -----------------------------------------------------------------> pass
 //!
 //!  take: count, redirect to the socket of the queue; no socket there: count, pass
@@ -37,7 +39,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use af_xdp::xdp::asm::{Assembler, Code, Condition, Helper, Label, Operand, Reg, Size};
-use af_xdp::xdp::{Action, Array, Counters, HashMap, LpmTrie, XskMap};
+use af_xdp::xdp::{Action, Array, Counters, HashMap, LpmTrie, LruHashMap, XskMap};
 
 use super::{Class, HOST_OWNED, HOST_SHARED, Take};
 
@@ -56,6 +58,8 @@ pub(super) struct Maps {
     pub prefixes6: LpmTrie<20, 1>,
     /// By destination port: which protocols are levee's on shared addresses.
     pub ports: Array<1>,
+    /// By source, destination, identification and protocol: whether the first fragment was levee's.
+    pub fragments: LruHashMap<12, 1>,
     /// By [`Class`].
     pub counters: Arc<Counters>,
 }
@@ -90,6 +94,11 @@ const HOST6: i16 = -28;
 const NUMBER: i16 = -36;
 /// What is taken whatever its address.
 const TAKE: i16 = -40;
+/// Source, destination, identification, protocol, 0.
+const DATAGRAM: i16 = -52;
+/// Whether it is a first fragment, and the value that is noted for it.
+const FIRST: i16 = -56;
+const NOTE: i16 = -60;
 
 // IANA, "IEEE 802 Numbers".
 const IPV4: i32 = 0x0800;
@@ -98,6 +107,7 @@ const IPV6: i32 = 0x86dd;
 const VLAN: i32 = 0x8100;
 const SERVICE_VLAN: i32 = 0x88a8;
 // IANA, "Protocol Numbers".
+const ICMP: i32 = 1;
 const ICMPV6: i32 = 58;
 
 struct Builder<'m> {
@@ -132,6 +142,7 @@ impl Builder<'_> {
         self.asm.load(Size::Word, END, CONTEXT, DATA_END);
         self.asm.store(Size::Word, Reg::R10, NUMBER, 0);
         self.asm.store(Size::Word, Reg::R10, TAKE, 0);
+        self.asm.store(Size::Word, Reg::R10, FIRST, 0);
         let no = self.asm.label();
         self.asm.load_map(Reg::R1, self.maps.config.as_fd());
         self.lookup(NUMBER, no);
@@ -215,26 +226,115 @@ impl Builder<'_> {
         self.asm.bind(shared);
         self.asm.load(Size::Half, Reg::R1, AT, 6);
         self.asm.big_endian_16(Reg::R1);
-        // Offset of the fragment; only a first one has ports.
+        // Offset and "more fragments"; only a first one has ports.
+        self.asm.and(Reg::R1, 0x3fff);
+        let (whole, first, later) = (self.asm.label(), self.asm.label(), self.asm.label());
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0, whole);
+        self.datagram();
+        self.asm.load(Size::Half, Reg::R1, AT, 6);
+        self.asm.big_endian_16(Reg::R1);
         self.asm.and(Reg::R1, 0x1fff);
-        self.asm.jump_if(Condition::NotEqual, Reg::R1, 0, fragment);
+        self.asm.jump_if(Condition::NotEqual, Reg::R1, 0, later);
+        self.asm.store(Size::Word, Reg::R10, FIRST, 1);
+        self.asm.jump(first);
+
+        self.asm.bind(whole);
+        self.asm.load(Size::Byte, Reg::R1, AT, 9);
+        let error = self.asm.label();
+        self.asm.jump_if(Condition::Equal, Reg::R1, ICMP, error);
+        self.asm.bind(first);
         self.asm.load(Size::Byte, Reg::R1, AT, 9);
         self.protocol_bit();
+        self.behind_options(ports, bad);
+
+        // RFC 792: the packet that it is about stands behind 8 bytes.
+        self.asm.bind(error);
+        let message = self.asm.label();
+        self.behind_options(message, bad);
+        self.asm.bind(message);
+        let not_ours = self.asm.label();
+        self.need(28, not_ours);
+        let about = self.asm.label();
+        self.asm.load(Size::Byte, Reg::R1, AT, 0);
+        for kind in [3, 11, 12] {
+            self.asm.jump_if(Condition::Equal, Reg::R1, kind, about);
+        }
+        self.asm.jump(not_ours);
+        self.asm.bind(about);
+        self.asm.add(AT, 8);
+        self.expect_version(4, not_ours);
         self.asm.load(Size::Byte, Reg::R1, AT, 0);
         self.asm.and(Reg::R1, 0x0f);
-        for words in 5..16 {
-            let next = self.asm.label();
-            self.asm.jump_if(Condition::NotEqual, Reg::R1, words, next);
-            self.asm.add(AT, words * 4);
-            self.asm.jump(ports);
-            self.asm.bind(next);
-        }
+        self.asm.jump_if(Condition::Less, Reg::R1, 5, not_ours);
+        self.asm.load(Size::Byte, Reg::R1, AT, 9);
+        self.protocol_bit();
+        let quoted = self.asm.label();
+        self.behind_options(quoted, not_ours);
+        self.asm.bind(quoted);
+        self.quoted_port(not_ours);
+        self.asm.bind(not_ours);
+        self.pass(Class::SharedOther);
+
+        self.asm.bind(later);
+        self.asm.load_map(Reg::R1, self.maps.fragments.as_fd());
+        self.lookup(DATAGRAM, fragment);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R0, 0);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0, fragment);
+        self.take(Class::SharedFollower);
+
         self.asm.bind(bad);
         self.pass(Class::Malformed);
         self.asm.bind(owned);
         self.take(Class::Address4);
         self.asm.bind(fragment);
         self.pass(Class::SharedFragment);
+    }
+
+    /// Moves behind the IPv4 header at hand, and goes there. Its length is one of eleven constants, each with a branch of
+    /// its own.
+    fn behind_options(&mut self, there: Label, bad: Label) {
+        self.asm.load(Size::Byte, Reg::R1, AT, 0);
+        self.asm.and(Reg::R1, 0x0f);
+        for words in 5..16 {
+            let next = self.asm.label();
+            self.asm.jump_if(Condition::NotEqual, Reg::R1, words, next);
+            self.asm.add(AT, words * 4);
+            self.asm.jump(there);
+            self.asm.bind(next);
+        }
+        self.asm.jump(bad);
+    }
+
+    /// The key of the datagram that the IPv4 header at hand is of.
+    fn datagram(&mut self) {
+        for (at, offset) in [(12, 0), (16, 4)] {
+            self.asm.load(Size::Word, Reg::R1, AT, at);
+            self.asm.store(Size::Word, Reg::R10, DATAGRAM + offset, Reg::R1);
+        }
+        self.asm.load(Size::Half, Reg::R1, AT, 4);
+        self.asm.store(Size::Half, Reg::R10, DATAGRAM + 8, Reg::R1);
+        self.asm.load(Size::Byte, Reg::R1, AT, 9);
+        self.asm.store(Size::Half, Reg::R10, DATAGRAM + 10, Reg::R1);
+    }
+
+    /// Takes an ICMP error if the source port of the transport header at hand, which it quotes, is levee's; otherwise goes on.
+    /// SCRATCH is the protocol's bit.
+    fn quoted_port(&mut self, not_ours: Label) {
+        self.need(4, not_ours);
+        self.asm.load(Size::Half, Reg::R1, AT, 0);
+        self.asm.big_endian_16(Reg::R1);
+        self.is_our_port(not_ours);
+        self.take(Class::SharedError);
+    }
+
+    /// Goes on if the port in R1 is levee's for the protocol whose bit is in SCRATCH.
+    fn is_our_port(&mut self, not_ours: Label) {
+        self.asm.store(Size::Word, Reg::R10, NUMBER, Reg::R1);
+        self.asm.load_map(Reg::R1, self.maps.ports.as_fd());
+        self.lookup(NUMBER, not_ours);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R0, 0);
+        self.asm.and(Reg::R1, SCRATCH);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0, not_ours);
     }
 
     /// RFC 8200; extension headers are not walked: behind one, there are no ports.
@@ -256,10 +356,28 @@ impl Builder<'_> {
 
         self.asm.bind(shared);
         self.asm.load(Size::Byte, Reg::R1, AT, 6);
-        self.asm.jump_if(Condition::Equal, Reg::R1, ICMPV6, discovery);
+        let message = self.asm.label();
+        self.asm.jump_if(Condition::Equal, Reg::R1, ICMPV6, message);
         self.protocol_bit();
         self.asm.add(AT, 40);
         self.asm.jump(ports);
+
+        // RFC 4443, 3: the packet that an error is about stands behind 8 bytes.
+        self.asm.bind(message);
+        let (about, not_about) = (self.asm.label(), self.asm.label());
+        self.need(88, discovery);
+        self.asm.load(Size::Byte, Reg::R1, AT, 40);
+        for kind in 1..=4 {
+            self.asm.jump_if(Condition::Equal, Reg::R1, kind, about);
+        }
+        self.asm.jump(discovery);
+        self.asm.bind(about);
+        self.asm.load(Size::Byte, Reg::R1, AT, 54);
+        self.protocol_bit();
+        self.asm.add(AT, 88);
+        self.quoted_port(not_about);
+        self.asm.bind(not_about);
+        self.pass(Class::SharedOther);
 
         // Neighbour solicitation and advertisement (RFC 4861, 4.3 and 4.4): whose the target is, wherever it was sent
         // to.
@@ -324,17 +442,30 @@ impl Builder<'_> {
         self.asm.load(Size::Half, Reg::R1, AT, 2);
         self.asm.big_endian_16(Reg::R1);
         self.asm.bind(self.place);
-        self.asm.store(Size::Word, Reg::R10, NUMBER, Reg::R1);
-        self.asm.load_map(Reg::R1, self.maps.ports.as_fd());
-        self.lookup(NUMBER, not_ours);
-        self.asm.load(Size::Byte, Reg::R1, Reg::R0, 0);
-        self.asm.and(Reg::R1, SCRATCH);
-        self.asm.jump_if(Condition::Equal, Reg::R1, 0, not_ours);
+        self.is_our_port(not_ours);
+        self.note_first(1);
         self.take(Class::SharedPort);
         self.asm.bind(not_ours);
+        self.note_first(0);
         self.pass(Class::SharedOther);
         self.asm.bind(short);
         self.pass(Class::Malformed);
+    }
+
+    /// Notes whose a datagram is whose first fragment is at hand; also that it is not levee's, for identifications come again.
+    fn note_first(&mut self, ours: i32) {
+        let whole = self.asm.label();
+        self.asm.load(Size::Word, Reg::R1, Reg::R10, FIRST);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0, whole);
+        self.asm.store(Size::Word, Reg::R10, NOTE, ours);
+        self.asm.load_map(Reg::R1, self.maps.fragments.as_fd());
+        self.asm.mov(Reg::R2, Reg::R10);
+        self.asm.add(Reg::R2, i32::from(DATAGRAM));
+        self.asm.mov(Reg::R3, Reg::R10);
+        self.asm.add(Reg::R3, i32::from(NOTE));
+        self.asm.mov(Reg::R4, 0);
+        self.asm.call(Helper::MapUpdate);
+        self.asm.bind(whole);
     }
 
     fn endings(&mut self) {

@@ -1,0 +1,126 @@
+//! A client and a backend that are routers away from the balancer, so that somebody on the way has something to say.
+//!
+//! ```text
+//!   client ── 1500 ── outer ── hop ── inner ══ fabric ══ balancer
+//!   198.51.100.2                   192.0.2.201    ║      192.0.2.230, VIP 192.0.2.250
+//!                                                 ║
+//!   backend ── 1500 ── beyond ── hop ── before ═══╝
+//!   203.0.113.2                    192.0.2.202    ║
+//!                                                 ╚═════ direct 192.0.2.203, holds the VIP without saying so
+//! ```
+//!
+//! Either hop can be narrowed. What is too big for it is told by the router before it: `inner` tells whoever sends to the client
+//! about packets from the VIP, `before` whoever sends to the backend. The way from the backend to the client leads over the
+//! balancer, as `dnat` needs it.
+
+use std::net::Ipv4Addr;
+
+use crate::fabric::Fabric;
+use crate::lab::Lab;
+use crate::namespace::Namespace;
+use crate::node::Host;
+
+/// The client's address.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+/// The backend's address.
+pub const BACKEND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// An address for a Service.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
+
+/// See the module.
+pub struct Path {
+    /// Far from the balancer, towards the left.
+    pub client: Namespace,
+    /// Where levee belongs.
+    pub balancer: Host,
+    /// Far from the balancer, towards the right.
+    pub backend: Namespace,
+    /// A backend on the segment, for `dsr`.
+    pub direct: Host,
+    outer: Namespace,
+    inner: Host,
+    before: Host,
+    beyond: Namespace,
+    /// What connects them.
+    pub fabric: Fabric,
+    /// What owns them.
+    pub lab: Lab,
+}
+
+/// Connects two namespaces by a wire of their own.
+fn wire(one: (&Namespace, &str, &str), other: (&Namespace, &str, &str)) {
+    let ((one, name, address), (other, other_name, other_address)) = (one, other);
+    one.ip_batch(&format!(
+        "link add name {name} type veth peer name {other_name} netns {}
+         addr add {address} dev {name}
+         link set {name} up",
+        other.name()
+    ));
+    other.ip_batch(&format!(
+        "addr add {other_address} dev {other_name}
+         link set {other_name} up"
+    ));
+}
+
+impl Path {
+    /// With wide hops; or `None` where there can be no lab. `queues`: of the balancer's interface.
+    #[must_use]
+    pub fn start(queues: u8) -> Option<Path> {
+        let lab = Lab::start()?;
+        let fabric = Fabric::new(&lab);
+        let (client, outer) = (lab.namespace("client"), lab.namespace("outer"));
+        let (backend, beyond) = (lab.namespace("backend"), lab.namespace("beyond"));
+        let inner = Host::new(&lab, &fabric, "inner", 201);
+        let before = Host::new(&lab, &fabric, "before", 202);
+        let direct = Host::new(&lab, &fabric, "direct", 203);
+        let balancer = Host::with_queues(&lab, &fabric, "balancer", 230, queues);
+        wire((&client, "eth0", "198.51.100.2/24"), (&outer, "client", "198.51.100.1/24"));
+        wire((&outer, "hop", "10.0.1.1/30"), (&inner.namespace, "hop", "10.0.1.2/30"));
+        wire((&before.namespace, "hop", "10.0.2.1/30"), (&beyond, "hop", "10.0.2.2/30"));
+        wire((&beyond, "backend", "203.0.113.1/24"), (&backend, "eth0", "203.0.113.2/24"));
+        for router in [&outer, &inner.namespace, &before.namespace, &beyond] {
+            router.sysctl("net.ipv4.ip_forward", "1");
+            // Every packet that is too big is to be told of.
+            router.sysctl("net.ipv4.icmp_ratelimit", "0");
+            router.sysctl("net.ipv4.conf.all.send_redirects", "0");
+        }
+        client.ip("route add default via 198.51.100.1");
+        outer.ip("route add default via 10.0.1.2");
+        inner.namespace.ip("route add 198.51.100.0/24 via 10.0.1.1");
+        before.namespace.ip_batch(
+            "route add 203.0.113.0/24 via 10.0.2.2
+             route add 198.51.100.0/24 via 192.0.2.230",
+        );
+        beyond.ip("route add default via 10.0.2.1");
+        backend.ip("route add default via 203.0.113.1");
+        balancer.namespace.ip_batch(
+            "route add 198.51.100.0/24 via 192.0.2.201
+             route add 203.0.113.0/24 via 192.0.2.202",
+        );
+        direct.namespace.sysctl("net.ipv4.conf.all.arp_ignore", "1");
+        direct.namespace.sysctl("net.ipv4.conf.all.arp_announce", "2");
+        direct.namespace.ip_batch(&format!(
+            "addr add {VIP}/32 dev lo
+             route add 198.51.100.0/24 via 192.0.2.201"
+        ));
+        Some(Path { client, balancer, backend, direct, outer, inner, before, beyond, fabric, lab })
+    }
+
+    /// How wide the hops are towards the client and towards the backend, in bytes. Whatever somebody has learnt of the ones
+    /// before is forgotten.
+    pub fn narrow(&self, client_side: u16, backend_side: u16) {
+        let hops = [
+            (&self.outer, client_side),
+            (&self.inner.namespace, client_side),
+            (&self.before.namespace, backend_side),
+            (&self.beyond, backend_side),
+        ];
+        for (router, mtu) in hops {
+            router.ip(&format!("link set hop mtu {mtu}"));
+        }
+        for end in [&self.client, &self.backend, &self.direct.namespace, &self.inner.namespace, &self.before.namespace]
+        {
+            end.ip("route flush cache");
+        }
+    }
+}
