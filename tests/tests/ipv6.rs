@@ -295,7 +295,7 @@ fn frontend(address: Ipv6Addr, port: u16, mode: Mode) -> Frontend {
 
 fn service(name: &str, frontend: Frontend, backends: &[SocketAddr]) -> Service {
     let pools = vec![Pool::Cluster, Pool::Local];
-    let backend = |at: &SocketAddr| Backend { address: at.ip(), port: at.port(), pools: pools.clone() };
+    let backend = |at: &SocketAddr| Backend { address: at.ip(), port: at.port(), pools: pools.clone(), via: None };
     Service {
         name: format!("default/{name}:main"),
         protocol: Protocol::Tcp,
