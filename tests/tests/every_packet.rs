@@ -43,7 +43,7 @@ fn program(mode: Mode, backend: IpAddr) -> Program {
             when_empty: WhenEmpty::Reject,
             source_ranges: Vec::new(),
         }],
-        backends: vec![Backend { address: backend, port, pools: vec![Pool::Cluster] }],
+        backends: vec![Backend { address: backend, port, pools: vec![Pool::Cluster], via: None }],
         affinity: None,
     };
     Program {
