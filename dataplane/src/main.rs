@@ -1,7 +1,7 @@
 //! The daemon: reads its configuration, boots, runs, ends.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -83,7 +83,8 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 fn log(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { logs.json().init() } else { logs.init() }
+    // Colours are for terminals, not for the journal or `kubectl logs`.
+    if json { logs.json().init() } else { logs.with_ansi(std::io::stderr().is_terminal()).init() }
 }
 
 fn daemon(config: &Config, machine: &Machine) -> Result<Outcome, Box<dyn std::error::Error>> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
-use crate::lab::{Lab, in_path};
+use crate::lab::{Lab, in_path, live};
 use crate::levee::binary;
 use crate::namespace::Namespace;
 
@@ -74,14 +74,14 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Its volumes are made; nothing runs yet.
+    /// The pod of this name on the node that the namespace is. Its volumes are made; nothing runs yet.
     ///
     /// # Panics
     /// If the manifest has what is not played here.
     #[must_use]
-    pub fn new(namespace: &Namespace, image: &Image, spec: &Value, surroundings: Surroundings) -> Pod {
+    pub fn named(namespace: &Namespace, name: &str, image: &Image, spec: &Value, surroundings: Surroundings) -> Pod {
         assert_eq!(spec["hostNetwork"], true, "only pods in the host's network are played");
-        let directory = namespace.directory().join(format!("{}-pod", namespace.name()));
+        let directory = namespace.directory().join(format!("{}-{name}", namespace.name()));
         let pod =
             Pod { namespace: namespace.clone(), image: image.clone(), spec: spec.clone(), surroundings, directory };
         for volume in pod.spec["volumes"].as_array().into_iter().flatten() {
@@ -144,12 +144,14 @@ impl Pod {
         fs::create_dir_all(&bundle).expect("the lab's directory can be written");
         let config = self.bundle(container);
         fs::write(bundle.join("config.json"), config.to_string()).expect("the lab's directory can be written");
-        let id = format!("{}-{name}", self.namespace.name());
+        // Unique on this machine: a namespace's name, a pod's on it, and a container's in that.
+        let id = format!("{}-{name}", self.directory.file_name().unwrap_or_default().to_string_lossy());
         let state = self.directory.join("runc");
         // Not by `ip netns exec`, whose mounts have no cgroups: runc enters the namespace itself.
         let mut command = Command::new("runc");
         command.arg("--root").arg(&state).args(["run", "--bundle"]).arg(&bundle).arg(&id);
-        let daemon = self.namespace.start(name, command);
+        live().containers.insert((state.clone(), id.clone()));
+        let daemon = self.namespace.start(&format!("{}-{name}", self.surroundings.node), command);
         Container { id, daemon, state, preparation: container["lifecycle"]["preStop"]["exec"]["command"].clone() }
     }
 
@@ -264,10 +266,9 @@ impl Container {
         self.daemon.wait_for_end(patience);
     }
 
-    /// SIGKILL, as when the kernel or an operator ends it at once.
-    pub fn kill(&mut self) {
+    /// SIGKILL, as when the machine goes; its end is not waited for.
+    pub fn kill_at_once(&self) {
         self.signal("KILL");
-        self.daemon.wait_for_end(Duration::from_secs(10));
     }
 
     fn runc(&self) -> Command {
@@ -283,8 +284,14 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let _ = self.runc().args(["delete", "--force", &self.id]).output();
+        remove(&self.state, &self.id);
+        live().containers.remove(&(self.state.clone(), self.id.clone()));
     }
+}
+
+/// Ends a container, and takes its cgroup away.
+pub(crate) fn remove(state: &Path, id: &str) {
+    let _ = Command::new("runc").arg("--root").arg(state).args(["delete", "--force", id]).output();
 }
 
 fn word(value: &Value) -> &str {

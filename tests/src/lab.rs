@@ -28,10 +28,16 @@ const REQUIRED: &str = "LEVEE_LAB_REQUIRED";
 const TOOLS: &[(&str, &str)] = &[("ip", "iproute2"), ("ethtool", "ethtool"), ("ebtables", "iptables")];
 
 /// What must not outlive this process, in the order of its making.
-static LIVE: Mutex<Live> =
-    Mutex::new(Live { processes: BTreeSet::new(), namespaces: BTreeSet::new(), files: BTreeSet::new() });
+static LIVE: Mutex<Live> = Mutex::new(Live {
+    containers: BTreeSet::new(),
+    processes: BTreeSet::new(),
+    namespaces: BTreeSet::new(),
+    files: BTreeSet::new(),
+});
 
 pub(crate) struct Live {
+    /// Where runc keeps them, and their ids.
+    pub(crate) containers: BTreeSet<(PathBuf, String)>,
     pub(crate) processes: BTreeSet<i32>,
     pub(crate) namespaces: BTreeSet<String>,
     pub(crate) files: BTreeSet<PathBuf>,
@@ -166,6 +172,9 @@ pub(crate) fn in_path(tool: &str) -> bool {
 /// Kills and deletes all that labs of this process have made. Safe to call from the signal thread at any time.
 fn take_down_everything() {
     let live = live();
+    for (state, id) in &live.containers {
+        crate::container::remove(state, id);
+    }
     for &pid in &live.processes {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }

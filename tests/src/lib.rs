@@ -24,6 +24,7 @@
 //! | [`traffic`] | TCP and UDP echo, HTTP servers, curl |
 //! | [`cluster`] | Nodes, Services and EndpointSlices as YAML |
 //! | [`container`] | a container as a manifest describes it, by runc |
+//! | [`kube`] | a real API server, and kubectl |
 //! | [`levee`] | the daemons under test: configuration, start, questions |
 //!
 //! Tests and the demo share it. It works on nothing outside the namespaces that it made, and it panics with the whole
@@ -36,6 +37,7 @@ mod daemon;
 pub mod dual;
 mod fabric;
 pub mod inject;
+pub mod kube;
 mod lab;
 pub mod levee;
 mod namespace;

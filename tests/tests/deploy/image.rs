@@ -128,7 +128,7 @@ fn runs_as_shipped(name: &str) {
     map["data"]["cluster.yaml"] = CLUSTER.into();
     let spec = &object("DaemonSet", name)["spec"]["template"]["spec"];
     let surroundings = Surroundings { node: "node-1".to_owned(), maps: vec![map], ..Surroundings::default() };
-    let pod = Pod::new(namespace, &image, spec, surroundings);
+    let pod = Pod::named(namespace, name, &image, spec, surroundings);
 
     let mut dataplane = pod.start("levee-dataplane");
     eventually("the dataplane lives", || {

@@ -1,0 +1,121 @@
+//! A real API server in a namespace of the lab, by `scripts/kube-apiserver`, and kubectl.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+
+use crate::lab::live;
+use crate::namespace::Namespace;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/kube-apiserver");
+
+/// An API server and its etcd. They end with this.
+pub struct ApiServer {
+    child: Child,
+    orders: Option<ChildStdin>,
+    directory: PathBuf,
+    namespace: Namespace,
+}
+
+impl ApiServer {
+    /// Whether one was built.
+    #[must_use]
+    pub fn is_built() -> bool {
+        Command::new(SCRIPT).arg("is-built").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    /// Starts one on an address of the namespace, with `configs/kubernetes/install.yaml` applied, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become so.
+    #[must_use]
+    pub fn start(namespace: &Namespace, address: Ipv4Addr) -> ApiServer {
+        let directory = namespace.directory().join("api");
+        let mut command = namespace.command(SCRIPT);
+        command.arg("run").arg(&directory).env("LEVEE_API_ADDRESS", address.to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("bash is there");
+        live().processes.insert(child.id().cast_signed());
+        let orders = child.stdin.take();
+        let mut answers = BufReader::new(child.stdout.take().expect("asked for"));
+        let mut line = String::new();
+        let _ = answers.read_line(&mut line);
+        assert_eq!(line.trim(), "ready", "see what scripts/kube-apiserver says above");
+        ApiServer { child, orders, directory, namespace: namespace.clone() }
+    }
+
+    /// kubectl, as one who may do everything.
+    #[must_use]
+    pub fn kubectl(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("kubectl can be run")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command("kubectl");
+        command.arg("--kubeconfig").arg(self.kubeconfig("admin"));
+        command.arg("--cache-dir").arg(self.directory.join("kubectl")).args(arguments);
+        command
+    }
+
+    /// `kubectl apply -f -`.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn apply(&self, objects: &str) -> String {
+        let mut command = self.command(&["apply", "-f", "-"]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl can be run");
+        child.stdin.take().expect("asked for").write_all(objects.as_bytes()).expect("kubectl reads all");
+        let output = child.wait_with_output().expect("kubectl ends");
+        assert!(output.status.success(), "kubectl apply: {}\n{objects}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Of `admin`, or of a ServiceAccount.
+    #[must_use]
+    pub fn kubeconfig(&self, who: &str) -> PathBuf {
+        self.directory.join(format!("{who}.kubeconfig"))
+    }
+
+    /// A ServiceAccount's token, and the certificate of the server's authority: what a kubelet gives to a pod.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    #[must_use]
+    pub fn token(&self, account: &str) -> (String, String) {
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let kubeconfig = read(&self.kubeconfig(account));
+        let token = kubeconfig.split("token: \"").nth(1).and_then(|rest| rest.split('"').next());
+        let token = token.unwrap_or_else(|| panic!("no token: {kubeconfig}")).to_owned();
+        (token, read(&self.directory.join("ca.crt")))
+    }
+
+    /// What a kubelet tells each container about it.
+    ///
+    /// # Panics
+    /// If its own kubeconfig does not name it.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let kubeconfig = fs::read_to_string(self.kubeconfig("admin")).expect("it was written");
+        let server =
+            kubeconfig.split("https://").nth(1).and_then(|rest| rest.split('"').next()).expect("it names a server");
+        let (host, port) = server.rsplit_once(':').expect("an address and a port");
+        [("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", port)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        let _ = self.child.wait();
+        live().processes.remove(&self.child.id().cast_signed());
+    }
+}
