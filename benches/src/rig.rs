@@ -181,6 +181,7 @@ pub fn director(mode: Mode, backends: u16) -> Master {
         host_snat: None,
         tunnel_ends: Vec::new(),
         multicast: Vec::new(),
+        mss_clamp: 0,
         workers: 1,
     });
     let net = |text: &str| text.parse::<IpNet>().expect("a prefix");

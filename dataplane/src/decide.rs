@@ -3,6 +3,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod error;
+mod fits;
 
 pub use error::{Search, decide_error};
 mod wrap;
@@ -94,7 +95,7 @@ pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut 
             answer(scene, |mac| Reply::NeighbourIsAt { mac, proxied: *proxied })
         }
         (Class::IsAt { .. }, Network::Discovery(_)) => dropped(Reason::NdpRateLimited),
-        (Class::Plain(plain), _) => forward_plain(plain, headers, scene),
+        (Class::Plain(plain), _) => fits::fits(forward_plain(plain, headers, scene), headers, scene, memory),
         (Class::Ping, Network::Ip(ip)) => limited(ip, scene, memory, |mac| Reply::Echo { mac }),
         (Class::ClosedPort, Network::Ip(ip)) => reject(ip, scene, memory),
         (Class::Service(frontend), Network::Ip(ip)) => {
@@ -102,21 +103,23 @@ pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut 
             if let Decision::Ends(Verdict::Wrap(..)) = decision {
                 return wrap::fits(decision, headers, ip, scene, memory);
             }
-            decision
+            fits::fits(decision, headers, scene, memory)
         }
         (Class::Tunnelled(tunnel), _) => Decision::Unwrap(*tunnel),
         (Class::SnatReply { worker }, Network::Ip(ip)) => {
             if *worker != scene.worker {
                 return Decision::HandOver(*worker);
             }
-            reply(ip, scene, memory).unwrap_or(dropped(Reason::NoSnatFlow))
+            let decision = reply(ip, scene, memory).unwrap_or(dropped(Reason::NoSnatFlow));
+            fits::fits(decision, headers, scene, memory)
         }
         (Class::Reply(plain), Network::Ip(ip)) => {
             let owner = owner(ip.destination, scene.tables);
             if owner != scene.worker {
                 return Decision::HandOver(owner);
             }
-            reply(ip, scene, memory).unwrap_or_else(|| forward_plain(plain, headers, scene))
+            let decision = reply(ip, scene, memory).unwrap_or_else(|| forward_plain(plain, headers, scene));
+            fits::fits(decision, headers, scene, memory)
         }
         // `classify` gives these classes only to packets of these kinds.
         _ => dropped(Reason::NotForwardable),

@@ -78,6 +78,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         host_snat: booted.host_snat,
         tunnel_ends: booted.tunnel_ends,
         multicast,
+        mss_clamp: config.mss_clamp,
         workers: config.workers.len(),
     };
     let master = Master::new(setup);

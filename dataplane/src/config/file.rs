@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) replies: Rate,
     #[serde(default)]
     pub(super) errors: Rate,
+    pub(super) mss_clamp: Option<Spanned<u32>>,
     #[serde(default)]
     pub(super) flows: Flows,
     #[serde(default)]

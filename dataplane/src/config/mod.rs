@@ -75,6 +75,9 @@ pub struct Config {
     /// `errors.rate`: ICMP errors per second that are sent on about one flow, or from one sender about flows that are not
     /// known; the rest is dropped as `icmp_rate_limited`. Default 100: each one tells its receiver all there is to tell.
     pub error_rate: u32,
+    /// `mss_clamp`: the largest segment that SYNs to and from services may offer, in bytes over IPv4; 20 less over IPv6. For paths on
+    /// which "too big" is lost. Default: as the ends offer, 0 here.
+    pub mss_clamp: u16,
     /// `flows.capacity`: flows that each worker has room for, faulted in at start. Default 1,048,576.
     pub flow_capacity: u32,
     /// `timeouts`.

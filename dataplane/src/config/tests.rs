@@ -66,6 +66,7 @@ multicast: [224.0.0.251]
 arp: {rate: 7}
 replies: {rate: 8}
 errors: {rate: 9}
+mss_clamp: 1360
 flows: {capacity: 4096}
 timeouts: {tcp_syn: 1s, tcp_established: 5h, tcp_closing: 3s, tcp_closed: 4s, udp: 2min}
 memory: {frames: 16384, frame_size: 4096, huge_pages: true}
@@ -83,6 +84,7 @@ metrics: '[::1]:9464'
     assert_eq!(config.snat[1].ports, PortRange { first: 1024, last: 2047 });
     assert_eq!(config.announce_interval, Duration::from_secs(90));
     assert_eq!((config.arp_rate, config.reply_rate, config.error_rate, config.flow_capacity), (7, 8, 9, 4096));
+    assert_eq!(config.mss_clamp, 1360);
     assert_eq!(config.timeouts.udp, Duration::from_secs(120));
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(5 * 3600));
     assert_eq!(config.memory, Memory { frames: Some(16384), frame_size: 4096, huge_pages: true });

@@ -66,6 +66,7 @@ impl Lab {
             host_snat: None,
             tunnel_ends: Vec::new(),
             multicast: Vec::new(),
+            mss_clamp: 0,
             workers: 1,
         });
         master.set_kernel_addresses([IpAddr::from([192, 0, 2, 10])]);

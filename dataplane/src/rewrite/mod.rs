@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | [`fn@forward`] | MACs, addresses, ports, TTL, and every checksum over them (RFC 1624), in place |
+//! | [`fn@clamp`] | a smaller maximum segment size in a SYN |
 //! | [`fn@identify`] | another identification for what may be fragmented, where addresses are shared |
 //! | [`fn@error`] | the same in an ICMP error, and the other way round in the packet that it quotes |
 //! | [`fn@reply`] | the frame becomes its own answer: ARP, echo, RST, unreachable |
@@ -19,6 +20,7 @@
 
 mod advertisement;
 pub mod announce;
+mod clamp;
 mod complete;
 mod contract;
 mod error;
@@ -29,6 +31,7 @@ mod reply;
 mod unwrap;
 mod wrap;
 
+pub use clamp::clamp;
 pub use complete::complete;
 pub use contract::{Groups, contract};
 pub use error::error;

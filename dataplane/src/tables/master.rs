@@ -37,6 +37,8 @@ pub struct Setup {
     pub tunnel_ends: Vec<Address>,
     /// Groups that pods may send to the fabric.
     pub multicast: Vec<IpNet>,
+    /// The largest segment that SYNs of services may offer, in bytes over IPv4; 0 for any.
+    pub mss_clamp: u16,
     /// Number of workers, at least 1.
     pub workers: usize,
 }
@@ -109,6 +111,8 @@ impl Master {
             snat: setup.snat.clone().into(),
             host_snat: setup.host_snat,
             multicast: setup.multicast.iter().map(|net| (*net, ())).collect(),
+            narrowest: setup.ports.iter().map(|port| port.mtu).min().unwrap_or(u16::MAX),
+            mss_clamp: setup.mss_clamp,
             workers: setup.workers.max(1),
             ..Tables::default()
         };

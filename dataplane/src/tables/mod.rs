@@ -78,6 +78,10 @@ pub struct Tables {
     pub tunnels: Arc<[Tunnel]>,
     /// The port of [`PortId::TUNNEL`]; `None` while no tunnel ends here.
     pub inside: Option<Port>,
+    /// The smallest MTU of all ports, in bytes.
+    pub narrowest: u16,
+    /// The largest segment that SYNs of services may offer, in bytes over IPv4; 0 for any.
+    pub mss_clamp: u16,
     /// Number of workers, among which SNAT ports and clients are divided.
     pub workers: usize,
     /// How much there is, for reports.

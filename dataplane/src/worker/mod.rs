@@ -576,7 +576,7 @@ impl Bench {
                     Groups::Refused
                 };
                 let done = self
-                    .rewrite(rewrite, &mut frame, headers, kind)
+                    .rewrite(rewrite, &mut frame, headers, kind, scene.tables.mss_clamp)
                     .and_then(|()| look_again(self.umem.bytes(&frame), *port, scene.tables, groups));
                 match done {
                     Ok(()) => {
@@ -650,6 +650,7 @@ impl Bench {
         frame: &mut Frame,
         headers: &Headers,
         kind: Kind<'_>,
+        mss_clamp: u16,
     ) -> Result<(), Reason> {
         let bytes = self.umem.bytes_mut(frame);
         // A sender on this host, a pod behind a bridge or a node in a container, may have left its checksum to hardware that
@@ -658,6 +659,9 @@ impl Bench {
         match kind {
             Kind::Error(quote) => rewrite::error(headers, quote, rewrite, bytes)?,
             _ => rewrite::forward(headers, rewrite, bytes)?,
+        }
+        if mss_clamp != 0 && rewrite.decrement_ttl {
+            rewrite::clamp(headers, mss_clamp, bytes)?;
         }
         match (rewrite.source, kind) {
             (None, _) => Ok(()),
@@ -675,7 +679,7 @@ impl Bench {
         kind: Kind<'_>,
         scene: &Scene<'_>,
     ) -> Result<(), Reason> {
-        self.rewrite(rewrite, frame, headers, kind)?;
+        self.rewrite(rewrite, frame, headers, kind, scene.tables.mss_clamp)?;
         self.reshape(frame, |packet| {
             rewrite::wrap(headers, outer, packet)?;
             look_again(packet.frame(), port, scene.tables, Groups::Refused)

@@ -5,6 +5,7 @@
 mod errors;
 mod fragments;
 mod ipv6;
+mod sizes;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -96,9 +97,14 @@ fn service(protocol: Protocol, mode: Mode, backends: &[[u8; 4]]) -> Service {
 
 impl Lab {
     fn new(workers: usize, program: Program) -> Self {
+        Lab::with(workers, program, |_| ())
+    }
+
+    /// The same with something else set up.
+    fn with(workers: usize, program: Program, change: impl FnOnce(&mut Setup)) -> Self {
         let port =
             |name: &str, role, mac, passes| crate::tables::Port { name: name.into(), role, mac, passes, mtu: 1500 };
-        let mut master = Master::new(Setup {
+        let mut setup = Setup {
             ports: vec![port("eth0", Role::Uplink, NODE, false), port("levee0", Role::Pods, INSIDE, true)],
             snat: [IpAddr::from(NODE_IP), ipv6::NODE_IP.into()]
                 .map(|own| SnatRange { address: own.into(), ports: PortRange { first: 61_000, last: 61_999 } })
@@ -106,8 +112,11 @@ impl Lab {
             host_snat: None,
             tunnel_ends: vec![Ipv4Addr::from(NODE_IP).into()],
             multicast: vec!["239.1.0.0/16".parse().unwrap(), "ff05::/16".parse().unwrap()],
+            mss_clamp: 0,
             workers,
-        });
+        };
+        change(&mut setup);
+        let mut master = Master::new(setup);
         master.set_kernel_addresses([IpAddr::from(NODE_IP), ipv6::NODE_IP.into(), ipv6::LINK_LOCAL.into()]);
         let gateway = IpAddr::from([192, 168, 0, 2]);
         // As routers announce themselves: the gateway of IPv6 is a link-local address.

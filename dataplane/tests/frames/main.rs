@@ -7,9 +7,10 @@
 //! | `oracle` | what etherparse reads in a frame; whether its checksums are right |
 //! | `parsing` | `parse` against the oracle: fixtures, their truncations and mutations, frames made at random |
 //! | `tunnels` | `rewrite::wrap`, `parse::tunnelled`, `rewrite::unwrap`: there and back |
-//! | `erring`, `forwarding`, `fragmenting`, `replying`, `sending` | `rewrite`: each result read and summed up again by the oracle |
+//! | `clamping`, `erring`, `forwarding`, `fragmenting`, `replying`, `sending` | `rewrite`: each result read and summed up again by the oracle |
 
 mod build;
+mod clamping;
 mod erring;
 mod fixtures;
 mod forwarding;

@@ -117,6 +117,7 @@ pub fn director(scene: &Scene) -> Master {
         host_snat: None,
         tunnel_ends: Vec::new(),
         multicast: vec![net("239.1.0.0/16")],
+        mss_clamp: 0,
         workers: scene.workers,
     });
     master.set_kernel_addresses([NODE.into()]);

@@ -20,6 +20,7 @@ fn setup() -> Setup {
         host_snat: None,
         tunnel_ends: Vec::new(),
         multicast: Vec::new(),
+        mss_clamp: 0,
         workers: 1,
     }
 }

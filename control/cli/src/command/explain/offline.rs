@@ -67,6 +67,7 @@ fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice
         host_snat: Some(INWARD).filter(|_| view.role == compile::Role::Node),
         tunnel_ends: own.map(Into::into).into(),
         multicast: Vec::new(),
+        mss_clamp: 0,
         workers: 1,
     });
     master.load(program).map_err(|refusal| match refusal {
