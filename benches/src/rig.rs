@@ -178,7 +178,7 @@ pub fn director(mode: Mode, backends: u16) -> Master {
     let mut master = Master::new(Setup {
         ports: vec![port("eth0", Role::Uplink, NODE_MAC), port("levee0", Role::Pods, INSIDE_MAC)],
         snat: (0..4).map(|last| SnatRange { address: Ipv4Addr::new(192, 0, 2, 240 + last).into(), ports }).collect(),
-        host_snat: None,
+        host_snat: Vec::new(),
         tunnel_ends: Vec::new(),
         multicast: Vec::new(),
         mss_clamp: 0,

@@ -439,7 +439,7 @@ pub fn effective_mode(mode: Mode, client: Address, backend: Address, scene: &Sce
 /// A free source address and port towards a backend, out of this worker's part.
 fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &Flows) -> Result<Endpoint, Reason> {
     let (mut reason, ranges) = if scene.tables.owner(backend.address).kernel {
-        (Reason::HostNetwork, scene.tables.host_snat.as_slice())
+        (Reason::HostNetwork, &*scene.tables.host_snat)
     } else {
         (Reason::NoSnatAddress, &*scene.tables.snat)
     };

@@ -57,7 +57,7 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         // Where only owned addresses are taken from the fabric, the others never come here: the kernel has them.
         (Fate::Drop, reason) if from == Role::Uplink && reason == Reason::NotOwned.name() => (Fate::Pass, "kernel"),
         // The kernel routes here only what is levee's, and has its own ways for the rest.
-        (Fate::Drop, reason) if from == Role::Host && reason == Reason::NotOwned.name() => (Fate::Pass, "own_traffic"),
+        _ if from == Role::Host && matches!(class, Class::Plain(_) | Class::Reply(_)) => (Fate::Pass, "own_traffic"),
         ends => ends,
     };
     // What was chosen for a packet that ends otherwise, it does not get.

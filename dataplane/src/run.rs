@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
+use levee_api::net::Role;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,6 +58,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
 
     // The neighbours' thread is the only one that is started before rights are given up.
     let names = port_names(config, &booted.facts);
+    let host = host(&booted);
     let (asking, asked) = neighbours::asking();
     let (stop_neighbours, neighbours_stopped) = oneshot::channel::<()>();
     let kernel = inbox_sender.clone();
@@ -67,7 +69,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         let _offloads = offloads;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tell = move |updates| drop(kernel.send(Message::Kernel(updates)));
-        runtime.block_on(neighbours::run(names, asked, tell, async { drop(neighbours_stopped.await) }))
+        runtime.block_on(neighbours::run(names, host, asked, tell, async { drop(neighbours_stopped.await) }))
     })?;
     rights::drop_all()?;
 
@@ -84,7 +86,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let master = Master::new(setup);
     let (publisher, readers) = publication::channel(master.snapshot(), booted.workers.len());
     let shared = Shared::new(booted.workers.len(), &booted.umem)?;
-    let senders = senders(config.ports.len(), &booted.workers);
+    let senders = senders(booted.facts.len(), &booted.workers);
 
     let key = random_key()?;
     let mut handles = Vec::new();
@@ -119,12 +121,14 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         })?);
     }
 
+    let mut steering = booted.steering;
+    steering.add(Box::new(asking.clone()));
     let shares = Arc::new(Shares::default());
     let director = Director::new(director::Parts {
         master,
         publisher,
         handles: handles.clone(),
-        steering: booted.steering,
+        steering,
         asking,
         announce_interval: config.announce_interval,
         epoch: started,
@@ -250,15 +254,25 @@ fn work<P: crate::port::Port>(mut worker: Worker<P>, core: usize, halt: &AtomicB
 }
 
 fn port_names(config: &Config, facts: &[PortFacts]) -> Vec<PortNames> {
-    let ports = config.ports.iter().zip(facts).zip(0..);
+    let bridges = config.ports.iter().map(|port| port.neighbours.as_ref()).chain(std::iter::repeat(None));
+    let ports = facts.iter().zip(bridges).zip(0..);
     ports
-        .map(|((port, facts), id)| PortNames {
+        .map(|((facts, bridge), id)| PortNames {
             port: PortId(id),
-            interface: port.interface.value.clone(),
+            interface: facts.interface.clone(),
             index: facts.ifindex,
-            neighbours: port.neighbours.as_ref().unwrap_or(&port.interface).value.clone(),
+            neighbours: bridge.map_or_else(|| facts.interface.clone(), |bridge| bridge.value.clone()),
         })
         .collect()
+}
+
+/// The port to this host's own IP stack, as the neighbours' thread needs to know it.
+fn host(booted: &Booted) -> Option<neighbours::Host> {
+    let of_role = |role| booted.facts.iter().zip(0..).filter(move |(facts, _)| facts.role == role);
+    let (facts, _) = of_role(Role::Host).next()?;
+    let inward = booted.host_snat.iter().map(|range| range.address.into()).collect();
+    let uplinks = of_role(Role::Uplink).map(|(_, id)| PortId(id)).collect();
+    Some(neighbours::Host { index: facts.ifindex, inward, uplinks, sources: booted.addresses.clone() })
 }
 
 /// For each port, the workers that have a queue of it.

@@ -56,8 +56,8 @@ pub struct PortFacts {
     pub attached: &'static str,
     /// Its queues.
     pub queues: Vec<QueueFacts>,
-    /// What its XDP program counts.
-    pub steering: steer::Observer,
+    /// What its XDP program counts, if it has one.
+    pub steering: Option<steer::Observer>,
 }
 
 /// What does not change about a queue, and where its counts are.
@@ -67,8 +67,8 @@ pub struct QueueFacts {
     pub queue: u32,
     /// The worker that serves it.
     pub worker: usize,
-    /// The kernel's counts.
-    pub observer: af_xdp::Observer,
+    /// The kernel's counts, of an AF_XDP socket.
+    pub observer: Option<af_xdp::Observer>,
     /// Levee's.
     pub traffic: Arc<Traffic>,
 }
@@ -387,7 +387,7 @@ impl Subject for Running {
 
     fn measures(&self) -> Measures {
         let steered = self.ports.iter().filter_map(|port| {
-            let counts = port.steering.counts().ok()?;
+            let counts = port.steering.as_ref()?.counts().ok()?;
             Some((port.interface.clone(), counts.iter().map(|(class, frames)| (class.name(), frames)).collect()))
         });
         let programming = *self.programming.lock().unwrap_or_else(PoisonError::into_inner);
@@ -397,7 +397,7 @@ impl Subject for Running {
 
 fn queue(queue: &QueueFacts) -> Queue {
     // A socket that is open has statistics.
-    let kernel = queue.observer.statistics().unwrap_or_default();
+    let kernel = queue.observer.as_ref().and_then(|observer| observer.statistics().ok()).unwrap_or_default();
     Queue {
         queue: queue.queue,
         worker: queue.worker,
@@ -429,7 +429,7 @@ fn vip_entries(tables: &Tables) -> Vec<VipEntry> {
             mode: frontend.mode,
             announced: tables.owner(key.address).announce,
             candidates: service.backends.iter().filter(|backend| backend.is_in(frontend.pool)).count(),
-            draining: service.backends.iter().filter(|backend| !backend.in_cluster && !backend.in_local).count(),
+            draining: service.backends.iter().filter(|backend| backend.pools().next().is_none()).count(),
         };
         sides.entry((address, key.port, key.protocol)).or_default().push(entry);
     }
@@ -450,8 +450,7 @@ fn backend_entries(tables: &Tables) -> Vec<BackendEntry> {
     let mut entries = Vec::new();
     for (_, service) in tables.services.iter() {
         for backend in &service.backends {
-            let pools = [(backend.in_cluster, Pool::Cluster), (backend.in_local, Pool::Local)];
-            let pools: Vec<Pool> = pools.into_iter().filter(|(there, _)| *there).map(|(_, pool)| pool).collect();
+            let pools: Vec<Pool> = backend.pools().collect();
             let next_hop = match tables.hop(backend.endpoint.address) {
                 Hop::To(_, mac) => Some(mac),
                 Hop::Unresolved(_) | Hop::Kernel | Hop::NoRoute => None,

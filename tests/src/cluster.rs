@@ -33,6 +33,8 @@ pub struct Service {
     pub target_port: u16,
     /// Port on each node's own address.
     pub node_port: Option<u16>,
+    /// `healthCheckNodePort`.
+    pub health_check: Option<u16>,
     /// How a balancer reaches the endpoints (annotation `levee.dev/mode`).
     pub mode: Option<Mode>,
     /// Whether `externalTrafficPolicy` is `Local`.
@@ -83,6 +85,7 @@ impl Service {
             port: 80,
             target_port: 8080,
             node_port: None,
+            health_check: None,
             mode: None,
             local: false,
             affinity: None,
@@ -90,7 +93,9 @@ impl Service {
         }
     }
 
-    fn yaml(&self) -> String {
+    /// It and its slice, as YAML.
+    #[must_use]
+    pub fn yaml(&self) -> String {
         let protocol = self.protocol.to_string().to_uppercase();
         let Service { name, cluster_ip, port, target_port, .. } = self;
         let mut text = format!("apiVersion: v1\nkind: Service\nmetadata:\n  namespace: default\n  name: {name}\n");
@@ -106,6 +111,9 @@ impl Service {
         text.push_str("  ipFamilies: [IPv4]\n");
         if self.local {
             text.push_str("  externalTrafficPolicy: Local\n");
+        }
+        if let Some(port) = self.health_check {
+            let _ = writeln!(text, "  healthCheckNodePort: {port}");
         }
         if let Some(seconds) = self.affinity {
             let _ = writeln!(text, "  sessionAffinity: ClientIP");

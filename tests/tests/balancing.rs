@@ -94,7 +94,7 @@ impl Balanced {
 }
 
 #[test]
-fn nat_reaches_backends_from_a_balancer_and_hides_the_client() {
+fn rules_31_and_36_nat_reaches_backends_from_a_balancer_and_hides_the_client() {
     let Some(lab) = Balanced::start(Take::Owned) else { return };
     lab.dataplane.program(&program(1, vec![service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends())]));
     assert_eq!(lab.assert_balanced(&lab.names()), [lab.balancer.address.to_string()].into());
@@ -137,7 +137,7 @@ fn two_workers_share_flows_whose_replies_come_in_on_the_other_ones_queue() {
 }
 
 #[test]
-fn dnat_keeps_the_clients_address_where_the_way_back_passes_the_balancer() {
+fn rule_31_dnat_keeps_the_clients_address_where_the_way_back_passes_the_balancer() {
     let Some(lab) = Balanced::start(Take::All) else { return };
     // The client lives in another network, whose way from the nodes leads over the balancer.
     let address = Ipv4Addr::new(198, 51, 100, 1);
@@ -173,7 +173,7 @@ fn dsr_lets_backends_on_the_segment_answer_clients_themselves() {
 }
 
 #[test]
-fn a_client_with_affinity_stays_with_its_server() {
+fn rule_35_a_client_with_affinity_stays_with_its_server() {
     let Some(lab) = Balanced::start(Take::Owned) else { return };
     let mut web = service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends());
     web.affinity = Some(Affinity { timeout_seconds: 60 });
@@ -235,7 +235,7 @@ fn datagram(client: &Namespace, server: SocketAddr) -> ErrorKind {
 }
 
 #[test]
-fn vips_answer_pings_and_refuse_at_once_what_they_do_not_have() {
+fn rules_26_to_28_vips_answer_pings_and_refuse_at_once_what_they_do_not_have() {
     let Some(lab) = Balanced::start(Take::Owned) else { return };
     let web = service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends());
     let nobody = service("nobody", vec![frontend(VIP, 81, Mode::Nat)], &[]);
@@ -306,7 +306,7 @@ fn udp_is_balanced_and_echoed() {
 }
 
 #[test]
-fn pods_reach_services_through_their_own_node_and_themselves_through_one() {
+fn rule_33_pods_reach_services_through_their_own_node_and_themselves_through_one() {
     let Some(scene) = Scene::start(&[2, 1], Take::Owned) else { return };
     let (node, far) = (&scene.nodes[0], &scene.nodes[1].pods()[0]);
     let [one, two] = node.pods() else { panic!("two pods were asked for") };

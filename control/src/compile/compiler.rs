@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::program::{Local, Service as Programmed, Vip};
 
-use super::{CompiledService, Context, Role, View, local, service};
+use super::{CompiledService, Context, HealthChecks, Role, View, local, service};
 use crate::allocate;
 use crate::model::{Changes, Node, ObjectName, ValidatedCluster};
 use crate::notice::Notice;
@@ -22,6 +22,8 @@ struct Part {
     notices: Box<[Notice]>,
     /// Addresses of its endpoints on this node.
     here: Box<[IpAddr]>,
+    /// Where its health check is answered.
+    health_checks: BTreeMap<SocketAddr, usize>,
 }
 
 /// How much a program has.
@@ -53,6 +55,7 @@ pub struct Compiler {
     unassigned: Vec<Notice>,
     /// What Services have to tell, with how many tell it.
     notices: BTreeMap<Notice, usize>,
+    health_checks: HealthChecks,
     size: Size,
     compiled: u64,
     /// Whether there may be something else to tell than was told last.
@@ -73,6 +76,7 @@ impl Compiler {
             assigned: BTreeMap::new(),
             unassigned: Vec::new(),
             notices: BTreeMap::new(),
+            health_checks: HealthChecks::new(),
             size: Size::default(),
             compiled: 0,
             fresh: true,
@@ -89,6 +93,12 @@ impl Compiler {
     #[must_use]
     pub fn size(&self) -> Size {
         Size { vips: self.vips.len(), ..self.size }
+    }
+
+    /// Where health checks are answered, and with how many endpoints (rule 39).
+    #[must_use]
+    pub fn health_checks(&self) -> &HealthChecks {
+        &self.health_checks
     }
 
     /// How many Services were compiled since it was made, each time counted.
@@ -138,6 +148,10 @@ impl Compiler {
             moved |= recount(&mut self.here, &old.here, &new.here);
             self.fresh |= recount(&mut self.notices, &old.notices, &new.notices);
             self.replace(&old, &new, &mut change);
+            self.health_checks.remove(name);
+            if !new.health_checks.is_empty() {
+                self.health_checks.insert(name.clone(), new.health_checks.clone());
+            }
             if !new.is_nothing() {
                 self.parts.insert(name.clone(), new);
             }
@@ -187,7 +201,9 @@ impl Compiler {
             if let Some(addresses) = self.assigned.get(name) {
                 object.to_mut().load_balancer_ips.extend(addresses);
             }
-            let CompiledService { services, vips, notices } = service(name, &object, cluster.slices(name), context);
+            let CompiledService { services, vips, notices, health_checks } =
+                service(name, &object, cluster.slices(name), context);
+            part.health_checks = health_checks;
             part.services = services.into_iter().map(|service| Arc::new(service.canonical())).collect();
             part.vips = vips.into();
             part.notices = notices.into();

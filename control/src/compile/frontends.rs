@@ -45,15 +45,18 @@ pub(super) fn frontends(
             let pool = if local { Pool::Local } else { Pool::Cluster };
             vec![frontend(Side::Pods, Mode::Dnat, pool), frontend(Side::Uplink, Mode::Nat, pool)]
         }
-        // Rule 32: for this node's own pods, an external address is a detour to the cluster's endpoints.
-        (Role::Node, Address::LoadBalancer | Address::NodePort) => vec![
-            frontend(Side::Pods, Mode::Dnat, Pool::Cluster),
-            if local {
-                frontend(Side::Uplink, Mode::Dnat, Pool::Local)
-            } else {
-                frontend(Side::Uplink, Mode::Nat, Pool::Cluster)
-            },
-        ],
+        // Rule 32: for what this node sends itself, an external address is a detour to the cluster's endpoints.
+        (Role::Node, Address::LoadBalancer | Address::NodePort) => {
+            let pool = if kind == Address::LoadBalancer { selection.everybody } else { Pool::Cluster };
+            vec![
+                frontend(Side::Pods, Mode::Dnat, pool),
+                if local {
+                    frontend(Side::Uplink, Mode::Dnat, Pool::Local)
+                } else {
+                    frontend(Side::Uplink, Mode::Nat, pool)
+                },
+            ]
+        }
         // A balancer is not the node that an internal policy speaks of: nothing is local to it.
         (Role::Balancer, Address::Cluster) => {
             vec![frontend(Side::Any, balancer_mode, if local { Pool::Local } else { Pool::Cluster })]
@@ -69,6 +72,6 @@ pub(super) fn frontends(
 fn when_empty(pool: Pool, selection: &Selection) -> WhenEmpty {
     match pool {
         Pool::Local if selection.no_local && selection.any => WhenEmpty::Drop,
-        Pool::Local | Pool::Cluster => WhenEmpty::Reject,
+        Pool::Local | Pool::Cluster | Pool::All => WhenEmpty::Reject,
     }
 }

@@ -29,10 +29,10 @@
 //! ([`allocate::in_files`]); in a cluster, whoever is the leader writes it there.
 //!
 //! # Where it differs from kube-proxy, besides `service-rules`
-//! - Endpoints on the host network of the very node that balances are used only where there are no others: replies of the
-//!   host's own processes would not pass levee, so a flow to one is dropped (`host_network`).
-//! - On a balancer, topology hints are ignored for ClusterIPs too: a service port has one Cluster pool, and it must be the
-//!   same on every balancer.
+//! - An endpoint on the host network of the very node that balances sees an address of levee's, also under policy Local: the
+//!   host's own processes would answer their client directly, from an address that it never asked.
+//! - Topology hints count on a node, for ClusterIPs and node ports. Load-balancer addresses, and everything on a balancer, have
+//!   all usable endpoints: every balancer must choose among the same.
 
 mod compiler;
 mod frontends;
@@ -40,15 +40,15 @@ mod local;
 mod select;
 mod service;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use levee_api::program::Program;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Node, ValidatedCluster};
+use crate::model::{Node, ObjectName, ValidatedCluster};
 use crate::notice::Notice;
 use crate::plan::Plan;
 
@@ -110,8 +110,6 @@ pub struct Context<'a> {
     zone: Option<&'a str>,
     /// Where node ports are served: nowhere on a balancer.
     node_port_addresses: &'a BTreeSet<IpAddr>,
-    /// Addresses of the host that the dataplane runs on; none on a balancer, which is no Node.
-    host: &'a BTreeSet<IpAddr>,
     class_required: bool,
 }
 
@@ -127,11 +125,13 @@ impl<'a> Context<'a> {
             node: &view.node,
             zone: node.zone.as_deref(),
             node_port_addresses: if view.role == Role::Node { &node.internal_ips } else { &NOBODY.internal_ips },
-            host: if view.role == Role::Node { &node.addresses } else { &NOBODY.addresses },
             class_required: view.class_required,
         }
     }
 }
+
+/// Where each Service's health check is answered (rule 39), and with how many endpoints.
+pub type HealthChecks = BTreeMap<ObjectName, BTreeMap<SocketAddr, usize>>;
 
 /// Compiles the program of one dataplane, in canonical order. Its generation is 1: who sends it gives it its own.
 #[must_use]

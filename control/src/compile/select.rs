@@ -48,6 +48,8 @@ pub(super) struct Selection {
     pub(super) any: bool,
     /// The Local pool is empty.
     pub(super) no_local: bool,
+    /// The pool that has everybody whom hints do not leave out: for load-balancer addresses, which are the same everywhere.
+    pub(super) everybody: Pool,
 }
 
 /// Evaluates policies and conditions. `external` says whether the port is reachable from outside (rule 21).
@@ -64,14 +66,17 @@ pub(super) fn select(
     let topology = Topology::of(endpoints, context);
     let is_local = |endpoint: &Endpoint| endpoint.node.as_deref() == Some(context.node);
 
-    let cluster = if uses_cluster {
-        // Rule 18.
-        beyond_the_host(usable(endpoints, |endpoint| topology.allows(endpoint, context), |_| true), context)
+    // Rule 18.
+    let (cluster, all) = if uses_cluster {
+        let all = usable(endpoints, |_| true, |_| true);
+        (usable(endpoints, |endpoint| topology.allows(endpoint, context), |_| true), all)
     } else {
-        Vec::new()
+        Default::default()
     };
+    // Where hints leave nobody out, one pool is enough.
+    let hinted = cluster != all;
     // Rule 19.
-    let local = if uses_local { beyond_the_host(usable(endpoints, is_local, is_local), context) } else { Vec::new() };
+    let local = if uses_local { usable(endpoints, is_local, is_local) } else { Vec::new() };
 
     let serving_elsewhere = endpoints.values().any(|endpoint| endpoint.ready || endpoint.serving);
     let mut backends = Vec::with_capacity(endpoints.len());
@@ -79,6 +84,9 @@ pub(super) fn select(
         let mut pools = Vec::new();
         if cluster.binary_search(key).is_ok() {
             pools.push(Pool::Cluster);
+        }
+        if hinted && all.binary_search(key).is_ok() {
+            pools.push(Pool::All);
         }
         if local.binary_search(key).is_ok() {
             pools.push(Pool::Local);
@@ -91,14 +99,9 @@ pub(super) fn select(
         }
         backends.push(Backend { address: key.ip(), port: key.port(), pools, via: None });
     }
-    Selection { backends, any: !usable(endpoints, |_| true, |_| true).is_empty(), no_local: local.is_empty() }
-}
-
-/// Without the endpoints on this host's own network, which the dataplane cannot reach, unless there are no others: an API
-/// server's Service has one on each of its nodes, and pods there must not lose their share of connections.
-fn beyond_the_host(pool: Vec<SocketAddr>, context: &Context<'_>) -> Vec<SocketAddr> {
-    let (host, beyond): (Vec<_>, Vec<_>) = pool.into_iter().partition(|key| context.host.contains(&key.ip()));
-    if beyond.is_empty() { host } else { beyond }
+    let any = !usable(endpoints, |_| true, |_| true).is_empty();
+    let everybody = if hinted { Pool::All } else { Pool::Cluster };
+    Selection { backends, any, no_local: local.is_empty(), everybody }
 }
 
 /// Ready endpoints that are `wanted`; if there is none, those that are serving while they terminate and are `wanted_last`.

@@ -1,6 +1,7 @@
 //! One Service to its part of a program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use levee_api::net::{Family, Protocol};
@@ -26,6 +27,8 @@ pub struct CompiledService {
     pub vips: Vec<Vip>,
     /// What its owner should know.
     pub notices: Vec<Notice>,
+    /// Where its health check is answered, and how many endpoints of that family are here (rule 39).
+    pub health_checks: BTreeMap<SocketAddr, usize>,
 }
 
 /// Compiles one Service with its slices, whatever else there is in the cluster.
@@ -42,6 +45,7 @@ pub fn service<'a>(
     let balanced = work.serves_load_balancer_ips();
     let open_to = work.open_to();
     work.tell_of_what_is_not_served();
+    compiled.health_checks = health_checks(object, slices.clone(), context);
 
     for (family, cluster_ip) in &object.cluster_ips {
         let balancer_ips: Vec<_> =
@@ -105,6 +109,23 @@ pub fn service<'a>(
         }
     }
     compiled
+}
+
+/// Rule 39, on the addresses that node ports are served on, whoever the Service's load balancer is: it is who asks.
+fn health_checks<'a>(
+    object: &Service,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+    context: &Context<'_>,
+) -> BTreeMap<SocketAddr, usize> {
+    let Some(port) = object.health_check_node_port else { return BTreeMap::new() };
+    let endpoints = slices.flat_map(|slice| &slice.endpoints);
+    let here = endpoints.filter(|endpoint| endpoint.ready && endpoint.node.as_deref() == Some(context.node));
+    let here: BTreeSet<IpAddr> = here.map(|endpoint| endpoint.address).collect();
+    let at = |address: &IpAddr| {
+        let of_its_family = here.iter().filter(|endpoint| endpoint.is_ipv4() == address.is_ipv4());
+        (SocketAddr::new(*address, port.get()), of_its_family.count())
+    };
+    context.node_port_addresses.iter().map(at).collect()
 }
 
 /// `namespace/name:port`, or `namespace/name` for a port without a name, as kube-proxy writes it.
@@ -178,10 +199,8 @@ impl Work<'_> {
         if self.object.has_external_ips {
             self.notice("`externalIPs` is deprecated and not served; use type LoadBalancer");
         }
-        if let Some(port) = self.object.health_check_node_port.filter(|_| self.context.role == Role::Node) {
-            self.notice(format!("`healthCheckNodePort` {port} is not answered by this version"));
-        }
-        let has_node_ports = self.object.ports.iter().any(|port| port.node_port.is_some());
+        let has_node_ports = self.object.ports.iter().any(|port| port.node_port.is_some())
+            || self.object.health_check_node_port.is_some();
         if has_node_ports && self.context.role == Role::Node && self.context.node_port_addresses.is_empty() {
             self.notice(format!(
                 "its node ports are not served here: Node {} has no address of type InternalIP",

@@ -14,6 +14,7 @@
 //! One thread turns the loop; sources read on their own. Bad input changes nothing but the standing: the program that was
 //! compiled last goes on being wanted, and the dataplane goes on running it.
 
+mod checks;
 pub mod metrics;
 mod socket;
 mod standing;
@@ -43,6 +44,7 @@ use crate::watch::{Closed, ClusterSource, Event, FileSource, Outlet, Source, Sou
 pub use socket::BindError;
 pub use status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
 
+use checks::HealthChecks;
 use metrics::Metrics;
 use standing::Standing;
 
@@ -132,6 +134,7 @@ pub async fn run(
         .map_err(|source| Error::Source { name: path.display().to_string(), source })?;
 
     let mut turn = Turn {
+        checks: HealthChecks::new(config.dataplane.clone()),
         compiler: Compiler::new(config.view.clone()),
         config,
         config_mistakes: Vec::new(),
@@ -236,6 +239,8 @@ struct Turn {
     store: Store,
     register: Register,
     compiler: Compiler,
+    /// Ports on which balancers outside of the cluster ask for endpoints here.
+    checks: HealthChecks,
     /// Which sources have said something, and it was taken in.
     heard: Vec<bool>,
     sync: Sync,
@@ -336,6 +341,7 @@ impl Turn {
         }
         let size = self.compiler.size();
         self.standing.compiled(size, notices);
+        self.checks.want(self.compiler.health_checks());
         self.metrics.services_compiled(self.compiler.compiled());
         let is_new = self.sync.want(change);
         if is_new {
@@ -363,6 +369,7 @@ impl Turn {
 
     fn publish(&self) {
         self.standing.dataplane(self.sync.link(), self.sync.generation());
+        self.standing.unanswered(self.checks.problems());
     }
 }
 

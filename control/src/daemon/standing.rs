@@ -23,6 +23,8 @@ struct Compiled {
 
 #[derive(Debug)]
 struct Inner {
+    /// Ports for health checks that cannot be had.
+    unanswered: Vec<Notice>,
     view: View,
     compiled: Option<Compiled>,
     mistakes: Vec<Diagnostic>,
@@ -50,6 +52,7 @@ impl Standing {
             started: Instant::now(),
             socket: config.dataplane.clone(),
             inner: Mutex::new(Inner {
+                unanswered: Vec::new(),
                 view: config.view.clone(),
                 compiled: None,
                 mistakes: Vec::new(),
@@ -77,6 +80,11 @@ impl Standing {
         let mut inner = self.inner();
         let before = inner.compiled.take().map(|compiled| compiled.notices).unwrap_or_default();
         inner.compiled = Some(Compiled { at: Instant::now(), size, notices: notices.unwrap_or(before) });
+    }
+
+    /// Ports for health checks that cannot be had now.
+    pub(super) fn unanswered(&self, problems: Vec<Notice>) {
+        self.inner().unanswered = problems;
     }
 
     pub(super) fn judged(&self, mistakes: Vec<Diagnostic>, complete: Vec<bool>, failing: &[bool]) {
@@ -163,7 +171,10 @@ impl Standing {
             vips: inner.compiled.as_ref().map_or(0, |compiled| compiled.size.vips),
             backends: inner.compiled.as_ref().map_or(0, |compiled| compiled.size.backends),
             mistakes: inner.mistakes.clone(),
-            notices: inner.compiled.as_ref().map_or_else(Vec::new, |compiled| compiled.notices.clone()),
+            notices: {
+                let compiled = inner.compiled.iter().flat_map(|compiled| &compiled.notices);
+                compiled.chain(&inner.unanswered).cloned().collect()
+            },
             dataplane: Dataplane {
                 socket: self.socket.display().to_string(),
                 state,

@@ -18,4 +18,4 @@ mod unix;
 
 pub use sync::{Link, Settings, Step, Sync};
 pub use transport::{Outcome, Request, Sent, Transport};
-pub use unix::UnixTransport;
+pub use unix::{UnixTransport, is_healthy};

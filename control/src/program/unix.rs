@@ -89,6 +89,19 @@ async fn converse(wire: &Wire, request: &Request) -> Result<Outcome, String> {
         Request::Full(_) => drop(wire.full.fetch_add(length, Ordering::Relaxed)),
         Request::Delta(_) => drop(wire.delta.fetch_add(length, Ordering::Relaxed)),
     }
+    let (status, body) = exchange(socket, method, path, body).await?;
+    understand(request, status, &body).map_err(|error| in_words("an answer that makes no sense", &error))
+}
+
+/// Whether a dataplane answers at this socket and says that it is healthy.
+pub async fn is_healthy(socket: &Path) -> bool {
+    let asked = exchange(socket, Method::GET, "/v1/health", Vec::new());
+    matches!(tokio::time::timeout(STATUS_TIME, asked).await, Ok(Ok((StatusCode::OK, _))))
+}
+
+/// Says one thing and hears the answer. An error is in words, for people.
+async fn exchange(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), String> {
+    let in_words = |what: &str, error: &dyn std::fmt::Display| format!("{}: {what}: {error}", socket.display());
     let request_head = hyper::Request::builder()
         .method(method)
         .uri(path)
@@ -113,11 +126,10 @@ async fn converse(wire: &Wire, request: &Request) -> Result<Outcome, String> {
     let mut exchange = pin!(exchange);
     // The connection does the work while the exchange waits for it. A connection that ends (the dataplane closes it after
     // its answer, perhaps) has handed over what it had, so the exchange then ends too, either way.
-    let (status, body) = tokio::select! {
-        answer = &mut exchange => answer?,
-        _ = connection => exchange.await?,
-    };
-    understand(request, status, &body).map_err(|error| in_words("an answer that makes no sense", &error))
+    tokio::select! {
+        answer = &mut exchange => answer,
+        _ = connection => exchange.await,
+    }
 }
 
 fn understand(request: &Request, status: StatusCode, body: &[u8]) -> Result<Outcome, String> {

@@ -108,6 +108,23 @@ fn rule_23_hints_are_followed_if_every_ready_endpoint_has_them_and_one_names_us(
 }
 
 #[test]
+fn rule_23_load_balancer_addresses_have_everybody_also_on_nodes() {
+    let service = named_web("", "type: LoadBalancer", "192.0.2.80");
+    let compiled = on_node(&(HERE.to_owned() + &service + &slice("s", &["10.244.1.1 zones=a", "10.244.2.1 zones=b"])));
+    for from in [Side::Pods, Side::Uplink] {
+        let pool = |at| compiled.frontend(at, from).pool;
+        assert_eq!(pool("192.0.2.80:80"), Pool::All, "{from:?}");
+        assert_eq!((pool("10.96.0.10:80"), pool("172.16.0.1:30080")), (Pool::Cluster, Pool::Cluster), "{from:?}");
+    }
+    assert_eq!(compiled.pool(Pool::All).len(), 2);
+    assert_eq!(compiled.pool(Pool::Cluster), ["10.244.1.1:8080"]);
+    // Without hints, one pool does for both.
+    let compiled = on_node(&(HERE.to_owned() + &service + &slice("s", &["10.244.1.1", "10.244.2.1"])));
+    assert_eq!(compiled.frontend("192.0.2.80:80", Side::Uplink).pool, Pool::Cluster);
+    assert!(compiled.pool(Pool::All).is_empty());
+}
+
+#[test]
 fn rule_23_balancers_ignore_hints() {
     let service = named_web("", "type: LoadBalancer", "192.0.2.80");
     let yaml = HERE.to_owned() + &service + &slice("s", &["10.244.1.1 zones=a", "10.244.2.1 zones=b"]);

@@ -2,7 +2,7 @@
 
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Affinity, Mode, Pool, Side, WhenEmpty};
-use levee_control::compile::{Role, View};
+use levee_control::compile::{Compiler, Role, View};
 
 use crate::common::*;
 
@@ -224,12 +224,25 @@ fn rule_38_an_endpoint_that_left_its_slices_is_no_backend() {
 }
 
 #[test]
-fn rule_39_a_health_check_node_port_is_told_as_long_as_it_is_not_answered() {
-    let local = "externalTrafficPolicy: Local\nhealthCheckNodePort: 31999";
-    assert!(on_node(&balanced(local)).tells("Service default/web", "`healthCheckNodePort` 31999"));
-    // It means something on nodes, for load balancers with policy Local only.
-    assert!(!on_balancer(&balanced(local)).tells("Service default/web", "healthCheckNodePort"));
-    assert!(!on_node(&balanced("healthCheckNodePort: 31999")).tells("Service default/web", "healthCheckNodePort"));
+fn rule_39_health_checks_count_the_ready_endpoints_that_are_here() {
+    let checks = |spec: &str, endpoints: &[&str], view: View| {
+        let cluster = cluster(&(balanced(spec) + &slice("s", endpoints)));
+        let mut compiler = Compiler::new(view);
+        compiler.everything(&cluster);
+        let of_web = compiler.health_checks().values().flatten();
+        of_web.map(|(at, local)| (at.to_string(), *local)).collect::<Vec<_>>()
+    };
+    let (node, spec) = (|| View::node("here"), "externalTrafficPolicy: Local\nhealthCheckNodePort: 32000");
+    let at = |local| vec![("172.16.0.1:32000".to_owned(), local)];
+    assert_eq!(checks(spec, &["10.244.1.1 here", "10.244.1.2 here", "10.244.2.1 there"], node()), at(2));
+    // Ready is asked for: what only serves while it terminates is about to go.
+    assert_eq!(checks(spec, &["10.244.1.1 here ready=false serving=true terminating=true"], node()), at(0));
+    assert_eq!(checks(spec, &["10.244.2.1 there"], node()), at(0));
+    // Whoever balances for it asks, also one of another class.
+    assert_eq!(checks(&format!("{spec}\nloadBalancerClass: example.com/lb"), &["10.244.1.1 here"], node()), at(1));
+    // It is in force for policy Local alone, and a balancer is no node.
+    assert_eq!(checks("healthCheckNodePort: 32000", &["10.244.1.1 here"], node()), []);
+    assert_eq!(checks(spec, &["10.244.1.1 here"], View::balancer("here")), []);
 }
 
 #[test]

@@ -20,6 +20,7 @@ const SIOCSIFFLAGS: libc::c_ulong = 0x8914;
 const SIOCSIFADDR: libc::c_ulong = 0x8916;
 const SIOCSIFNETMASK: libc::c_ulong = 0x891c;
 const SIOCSIFMTU: libc::c_ulong = 0x8922;
+const SIOCGIFHWADDR: libc::c_ulong = 0x8927;
 const SIOCSIFHWADDR: libc::c_ulong = 0x8924;
 const IFF_TAP: libc::c_short = 0x0002;
 const IFF_NO_PI: libc::c_short = 0x1000;
@@ -76,6 +77,25 @@ impl TapDevice {
         self.index
     }
 
+    /// Its MAC address.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn mac(&self) -> Result<[u8; 6], Error> {
+        let mut request = ioctl::request(&self.name)?;
+        let control = ioctl::control(&self.name)?;
+        // SAFETY: SIOCGIFHWADDR takes nothing and writes an address.
+        let done = unsafe { ioctl::send(control.as_fd(), SIOCGIFHWADDR, &mut request) };
+        done.map_err(|source| Error::from_io("ioctl(SIOCGIFHWADDR)", &self.name, source))?;
+        // SAFETY: the kernel has just written this member.
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+        let mut mac = [0; 6];
+        for (to, from) in mac.iter_mut().zip(address.sa_data) {
+            *to = from as u8;
+        }
+        Ok(mac)
+    }
+
     /// Sets its MAC address.
     ///
     /// # Errors
@@ -119,6 +139,18 @@ impl TapDevice {
     /// # Errors
     /// [`Error::System`].
     pub fn set_up(&self) -> Result<(), Error> {
+        self.add_flag(libc::IFF_UP)
+    }
+
+    /// Has the kernel neither ask nor answer ARP on it: what is routed there goes to the device's own MAC, and from it.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn set_noarp(&self) -> Result<(), Error> {
+        self.add_flag(libc::IFF_NOARP)
+    }
+
+    fn add_flag(&self, flag: libc::c_int) -> Result<(), Error> {
         let mut request = ioctl::request(&self.name)?;
         let control = ioctl::control(&self.name)?;
         // SAFETY: SIOCGIFFLAGS takes nothing and writes flags.
@@ -126,7 +158,7 @@ impl TapDevice {
         done.map_err(|source| Error::from_io("ioctl(SIOCGIFFLAGS)", &self.name, source))?;
         // SAFETY: the kernel has just written this member.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
-        let flags = flags | libc::IFF_UP as libc::c_short;
+        let flags = flags | flag as libc::c_short;
         self.set("ioctl(SIOCSIFFLAGS)", SIOCSIFFLAGS, libc::__c_anonymous_ifr_ifru { ifru_flags: flags })
     }
 

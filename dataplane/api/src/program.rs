@@ -198,9 +198,11 @@ impl std::fmt::Display for Mode {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Pool {
-    /// Every usable backend of the cluster.
+    /// Every usable backend of the cluster, or those of them that the cluster would have this node use.
     #[default]
     Cluster,
+    /// Every usable backend of the cluster, the same for everybody who knows them.
+    All,
     /// Backends on this node only.
     Local,
 }

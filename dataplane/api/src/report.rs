@@ -103,9 +103,10 @@ pub struct Port {
     pub up: bool,
     /// `all` or `owned`.
     pub take: String,
-    /// How frames are really exchanged with the driver: `zero-copy` or `copy`, as granted, not as asked.
+    /// How frames are really exchanged with the driver: `zero-copy` or `copy`, as granted, not as asked. `tap` with the node's own
+    /// IP stack.
     pub mode: String,
-    /// How the XDP program is attached: `native` or `skb`.
+    /// How the XDP program is attached: `native` or `skb`; or `routes`, where the kernel's lead here.
     pub attached: String,
     /// One entry a queue.
     pub queues: Vec<Queue>,

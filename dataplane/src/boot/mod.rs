@@ -2,13 +2,14 @@
 //! none of the rights any more, but for the neighbours' thread, which keeps CAP_NET_ADMIN.
 //!
 //! ```text
-//!  Config, Machine ─► memory (memfd) ─► sockets ─► fill rings ─► maps ─► TAP ─► attach ─► Booted
+//!  Config, Machine ─► memory (memfd) ─► sockets ─► fill rings ─► maps ─► TAP ─► attach ─► levee-host ─► Booted
 //! ```
 //!
 //! The order is the one in which no frame is dropped: rings are filled and sockets are in the maps before the program is attached.
 //! Everything in [`Booted`] is a descriptor or plain data, so that another process could be handed it; whatever it made goes with
 //! it: the XDP links detach, the TAP devices vanish, the offloads are put back.
 
+mod host;
 mod machine;
 mod offload;
 pub mod rights;
@@ -25,12 +26,13 @@ use crate::address::Address;
 use crate::config::{self, Attach, Config, Interface, Machine, Mode, Take};
 use crate::director::{Steer, Steering};
 use crate::intake::{self, Listening};
+use crate::port::any::AnyPort;
 use crate::port::steer::{self, SteeringSet};
 use crate::port::xdp::{ToKernel, XdpPort};
 use crate::running::{PortFacts, QueueFacts};
 use crate::tables;
 use crate::tables::master::Steered;
-use crate::tables::snat::SnatRange;
+use crate::tables::snat::{INWARD, SnatRange};
 use crate::verdict::PortId;
 
 pub use machine::look;
@@ -86,7 +88,7 @@ pub struct Booted {
     /// Frames' memory.
     pub umem: Arc<Umem>,
     /// By worker: queues, each with its port, and frames.
-    pub workers: Vec<(Vec<(PortId, XdpPort)>, FramePool)>,
+    pub workers: Vec<(Vec<(PortId, AnyPort)>, FramePool)>,
     /// Ports as tables have them.
     pub ports: Vec<tables::Port>,
     /// Ports as reports have them.
@@ -97,10 +99,12 @@ pub struct Booted {
     pub links: Vec<xdp::Link>,
     /// Source addresses for `nat`.
     pub snat: Vec<SnatRange>,
+    /// Those towards this host's own IP stack; none if there is no port to it.
+    pub host_snat: Vec<SnatRange>,
+    /// The first uplink's first address of each family.
+    pub addresses: Vec<IpAddr>,
     /// The first uplink's own addresses, where tunnels end that do not say where.
     pub tunnel_ends: Vec<Address>,
-    /// The one towards this host's own IP stack.
-    pub host_snat: Option<SnatRange>,
     /// The control socket.
     pub listening: Listening,
     /// Where metrics are read by TCP, if anywhere.
@@ -156,7 +160,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
     let plan = Plan::new(config, machine);
     let (umem, mut pool) = memory(config, &plan)?;
     let workers = config.workers.len();
-    let mut lanes: Vec<(Vec<(PortId, XdpPort)>, FramePool)> =
+    let mut lanes: Vec<(Vec<(PortId, AnyPort)>, FramePool)> =
         (0..workers).map(|_| (Vec::new(), FramePool::empty(&umem))).collect();
     let per_queue = pool.free() / plan.queues().max(1);
 
@@ -185,10 +189,10 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
             queues.push(QueueFacts {
                 queue: *queue,
                 worker: *worker,
-                observer: lane_port.socket().observer(),
+                observer: Some(lane_port.socket().observer()),
                 traffic: Arc::clone(lane_port.traffic()),
             });
-            lane.push((port.id, lane_port));
+            lane.push((port.id, AnyPort::Xdp(lane_port)));
         }
         let take = match (port.config.take, port.config.role) {
             (Take::Owned, _) => steer::Take::Owned,
@@ -213,8 +217,18 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
             mode,
             attached,
             queues,
-            steering: observer,
+            steering: Some(observer),
         });
+    }
+    if config.host {
+        let mtus = plan.ports.iter().map(|port| port.interface.mtu);
+        let ipv6 = uplink_address(config, machine, Family::Ipv6).is_some();
+        let made = host::host(&umem, mtus.min().unwrap_or(1500), ipv6, 0)?;
+        if let Some((lane, _)) = lanes.first_mut() {
+            lane.push((PortId(u8::try_from(booted.ports.len()).unwrap_or(u8::MAX)), AnyPort::Host(made.port)));
+        }
+        booted.ports.push(made.table);
+        booted.facts.push(made.facts);
     }
     Ok(Booted {
         umem,
@@ -225,7 +239,11 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         links: booted.links,
         snat: snat(config, machine),
         tunnel_ends: uplink_addresses(config, machine).map(Address::from).collect(),
-        host_snat: None,
+        host_snat: if config.host { INWARD.to_vec() } else { Vec::new() },
+        addresses: [Family::Ipv4, Family::Ipv6]
+            .into_iter()
+            .filter_map(|family| uplink_address(config, machine, family))
+            .collect(),
         listening,
         metrics,
         offloads,
@@ -398,12 +416,11 @@ fn uplink_addresses<'a>(config: &'a Config, machine: &'a Machine) -> impl Iterat
 fn snat(config: &Config, machine: &Machine) -> Vec<SnatRange> {
     let mut ranges: Vec<SnatRange> =
         config.snat.iter().map(|snat| SnatRange { address: snat.address.into(), ports: snat.ports }).collect();
-    let own = |family: Family| uplink_addresses(config, machine).find(|address| Family::of(*address) == family);
     for family in [Family::Ipv4, Family::Ipv6] {
         if config.snat.iter().any(|snat| Family::of(snat.address) == family) {
             continue;
         }
-        if let Some(address) = own(family) {
+        if let Some(address) = uplink_address(config, machine, family) {
             tracing::info!(%address, ports = %SNAT_PORTS, "`snat` is the uplink's own address");
             ranges.push(SnatRange { address: address.into(), ports: SNAT_PORTS });
         }
@@ -422,4 +439,9 @@ fn can_be_answered(address: IpAddr) -> bool {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     }
+}
+
+/// The first uplink's first address of a family that others can answer to.
+fn uplink_address(config: &Config, machine: &Machine, family: Family) -> Option<IpAddr> {
+    uplink_addresses(config, machine).find(|address| Family::of(*address) == family)
 }

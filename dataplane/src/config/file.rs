@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) ports: Spanned<Vec<Port>>,
+    pub(super) host: Option<bool>,
     pub(super) workers: Spanned<Vec<Spanned<usize>>>,
     pub(super) socket: Option<Spanned<String>>,
     pub(super) socket_group: Option<Spanned<String>>,

@@ -50,6 +50,10 @@ pub struct Config {
     pub file: String,
     /// `ports`: at least one, and at least one uplink. The order gives each its [`PortId`](crate::verdict::PortId).
     pub ports: Vec<Port>,
+    /// `host`: whether what this node's own processes send to Services is balanced, and backends on its own network are reached.
+    /// levee makes an interface for that, `levee-host`, and rules and routes of its own that lead there. Default: where there is a
+    /// port of role `pods`, which is where nothing else balances.
+    pub host: bool,
     /// `workers`: the cores that poll, each wholly ours. Queues are dealt out to them in turn, port by port.
     pub workers: Vec<Placed<usize>>,
     /// `socket`: the control socket. Default `/run/levee/dataplane.sock`: `/run` is emptied at boot, so no stale one outlives a crash of the machine.

@@ -61,6 +61,7 @@ impl Checker<'_> {
         let announce_interval = self.time("announce_interval", raw.announce_interval, 60 * SECOND, SECOND..=HOUR);
         Config {
             file: self.file.to_owned(),
+            host: raw.host.unwrap_or_else(|| ports.iter().any(|port| port.role == Role::Pods)),
             ports,
             workers,
             socket: self.socket(raw.socket),

@@ -314,6 +314,13 @@ impl Director {
                 }
                 self.changed.links = true;
             }
+            Update::Diverted(problem) => {
+                if self.shares.diversion(problem.clone())
+                    && let Some(problem) = problem
+                {
+                    self.events.record(Kind::Degraded, problem);
+                }
+            }
             Update::Resynchronised => {
                 self.events.record(Kind::KernelResync, "the kernel's routes and neighbours were read anew");
             }

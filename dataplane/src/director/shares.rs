@@ -30,6 +30,7 @@ pub struct Shares {
     neighbours: Mutex<BTreeMap<Key, NeighbourState>>,
     links: Mutex<BTreeMap<PortId, LinkState>>,
     steering: Mutex<Option<String>>,
+    diversion: Mutex<Option<String>>,
     dead: Mutex<Vec<usize>>,
     followed: AtomicBool,
     term: Mutex<(bool, usize, TermFacts)>,
@@ -68,7 +69,8 @@ impl Shares {
     /// What is wrong besides dead workers, in words.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = lock(&self.steering).iter().cloned().collect();
+        let mut problems: Vec<String> =
+            lock(&self.steering).iter().chain(lock(&self.diversion).iter()).cloned().collect();
         if !self.followed.load(Ordering::Relaxed) {
             problems.push("the kernel's routes and neighbours have not been read yet".to_owned());
         }
@@ -109,6 +111,14 @@ impl Shares {
         let mut steering = lock(&self.steering);
         let news = *steering != error;
         *steering = error;
+        news
+    }
+
+    /// Returns whether that is news.
+    pub(super) fn diversion(&self, problem: Option<String>) -> bool {
+        let mut diversion = lock(&self.diversion);
+        let news = *diversion != problem;
+        *diversion = problem;
         news
     }
 

@@ -1,5 +1,6 @@
 //! Which frames the XDP programs take: first less, then the tables, then more.
 
+use crate::neighbours::{Asking, Diverted};
 use crate::tables::master::Steered;
 
 /// The maps of one port's XDP program.
@@ -9,6 +10,14 @@ pub trait Steer: Send {
     /// # Errors
     /// What could not be said, in words; what was said before may then be said in part.
     fn steer(&mut self, wanted: &Steered) -> Result<(), String>;
+}
+
+/// What is routed, rather than taken, follows the same order.
+impl Steer for Asking {
+    fn steer(&mut self, wanted: &Steered) -> Result<(), String> {
+        self.divert(Diverted { nets: wanted.diverted.clone(), ports: wanted.diverted_ports.clone() });
+        Ok(())
+    }
 }
 
 /// All ports that are shared with the kernel, in step.
@@ -29,6 +38,11 @@ impl Steering {
     #[must_use]
     pub fn new(ports: Vec<Box<dyn Steer>>) -> Self {
         Steering { ports, now: Steered::default(), aim: Steered::default(), widened: true, broken: false }
+    }
+
+    /// Another one, beside those that there are.
+    pub fn add(&mut self, port: Box<dyn Steer>) {
+        self.ports.push(port);
     }
 
     /// What is to be taken in the end.
@@ -52,6 +66,8 @@ impl Steering {
             ip_in_ip: self.now.ip_in_ip && self.aim.ip_in_ip,
             // These are exceptions from what is taken: more of them is less taken.
             kernel: self.now.kernel.union(&self.aim.kernel).copied().collect(),
+            diverted: self.now.diverted.intersection(&self.aim.diverted).copied().collect(),
+            diverted_ports: self.now.diverted_ports.intersection(&self.aim.diverted_ports).copied().collect(),
         };
         self.say(both)
     }

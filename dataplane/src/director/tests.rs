@@ -63,7 +63,7 @@ impl Lab {
                 address: Ipv4Addr::new(192, 0, 2, 10).into(),
                 ports: PortRange { first: 61000, last: 61999 },
             }],
-            host_snat: None,
+            host_snat: Vec::new(),
             tunnel_ends: Vec::new(),
             multicast: Vec::new(),
             mss_clamp: 0,

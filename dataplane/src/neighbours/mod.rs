@@ -1,4 +1,4 @@
-//! What the kernel knows of the network around: routes, neighbours, links, addresses.
+//! What the kernel knows of the network around: routes, neighbours, links, addresses; and what it is told of levee.
 //!
 //! ```text
 //!            notifications                        Update
@@ -18,9 +18,12 @@
 //! main routing table counts, and of several routes to one prefix that of the least metric; of several next hops of one
 //! route the first. Both families alike; of IPv6, what is link-local stays the kernel's.
 //!
+//! Where there is a port to this host's own IP stack, what its processes send to Services is led there ([`divert`]).
+//!
 //! All of it runs on one slow thread, which keeps CAP_NET_ADMIN: the kernel checks it whenever a neighbour is installed.
 //! When notifications were lost (ENOBUFS), or the kernel drops routes without a word, everything is read anew.
 
+mod divert;
 mod netlink;
 mod view;
 mod wanted;
@@ -30,7 +33,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use levee_api::net::Mac;
+use levee_api::net::{Mac, Protocol};
 use tokio::sync::{mpsc, watch};
 
 use crate::verdict::PortId;
@@ -83,6 +86,8 @@ pub enum Update {
         /// Its MAC.
         mac: Mac,
     },
+    /// Whether what this host sends to Services is led to levee: if not, why not, and what helps.
+    Diverted(Option<String>),
     /// Notifications were lost, or the kernel changed something without one: everything was read anew.
     Resynchronised,
 }
@@ -96,10 +101,33 @@ pub struct Address {
     pub port: Option<PortId>,
 }
 
+/// The port to this host's own IP stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Index of its interface.
+    pub index: u32,
+    /// Levee's addresses on it.
+    pub inward: Vec<IpAddr>,
+    /// The uplinks, one of whose addresses is what the host's processes send from …
+    pub uplinks: Vec<PortId>,
+    /// … one of these, while it is there; at most one a family.
+    pub sources: Vec<IpAddr>,
+}
+
+/// What of this host's own sending is to be led to levee.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Diverted {
+    /// Whole prefixes: service ranges and VIPs.
+    pub nets: BTreeSet<IpNet>,
+    /// Ports of the host's own addresses: node ports.
+    pub ports: BTreeSet<(IpAddr, Protocol, u16)>,
+}
+
 /// What the director asks for; clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Asking {
     standing: watch::Sender<Arc<BTreeSet<Key>>>,
+    diverted: watch::Sender<Arc<Diverted>>,
     resolve: mpsc::Sender<Key>,
 }
 
@@ -107,6 +135,7 @@ pub struct Asking {
 #[derive(Debug)]
 pub struct Asked {
     standing: watch::Receiver<Arc<BTreeSet<Key>>>,
+    diverted: watch::Receiver<Arc<Diverted>>,
     resolve: mpsc::Receiver<Key>,
 }
 
@@ -118,7 +147,9 @@ const RESOLVE_QUEUE: usize = 1024;
 pub fn asking() -> (Asking, Asked) {
     let (standing_sender, standing) = watch::channel(Arc::default());
     let (resolve_sender, resolve) = mpsc::channel(RESOLVE_QUEUE);
-    (Asking { standing: standing_sender, resolve: resolve_sender }, Asked { standing, resolve })
+    let (diverted_sender, diverted) = watch::channel(Arc::default());
+    let asking = Asking { standing: standing_sender, diverted: diverted_sender, resolve: resolve_sender };
+    (asking, Asked { standing, diverted, resolve })
 }
 
 impl Asking {
@@ -128,6 +159,17 @@ impl Asking {
             let changed = **standing != keys;
             if changed {
                 *standing = Arc::new(keys);
+            }
+            changed
+        });
+    }
+
+    /// What is to be led to levee, in place of what was before.
+    pub fn divert(&self, to: Diverted) {
+        self.diverted.send_if_modified(|diverted| {
+            let changed = **diverted != to;
+            if changed {
+                *diverted = Arc::new(to);
             }
             changed
         });

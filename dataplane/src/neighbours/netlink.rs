@@ -6,19 +6,22 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::StreamExt as _;
+use levee_api::net::Family;
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::link::{AfSpecInet, AfSpecUnspec, InetDevConf, LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::RouteMessage;
-use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
+use rtnetlink::{Handle, IpVersion, MulticastGroup, new_connection, new_multicast_connection};
 
+use super::divert::{self, Diversion, Step, Way};
 use super::view::{Keeper, MARK, View, read_address, read_link};
 use super::wanted::Wanted;
-use super::{Asked, Key, PortNames, Update};
+use super::{Asked, Diverted, Host, Key, PortNames, Update};
 use crate::config::Interface;
 
 /// Changes are gathered for this long before they are told: one `ip route` can make several.
@@ -42,6 +45,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// No netlink socket at the start. Later failures are overcome by starting anew.
 pub async fn run(
     names: Vec<PortNames>,
+    host: Option<Host>,
     mut asked: Asked,
     mut tell: impl FnMut(Vec<Update>),
     stop: impl Future<Output = ()>,
@@ -54,6 +58,9 @@ pub async fn run(
         queue: VecDeque::new(),
         refused: BTreeSet::new(),
         manages: true,
+        host,
+        diversion: Diversion::default(),
+        diverted: Ok(()),
     };
     let mut stop = std::pin::pin!(stop);
     let mut first = true;
@@ -76,6 +83,7 @@ pub async fn run(
             }
         }
     }
+    room.give_back_routes().await;
     room.take_back().await;
     drop(asking);
     Ok(())
@@ -97,6 +105,12 @@ struct Room {
     refused: BTreeSet<Key>,
     /// Whether the kernel knows managed neighbours; known after the first.
     manages: bool,
+    /// The port to this host's own stack.
+    host: Option<Host>,
+    /// What leads there.
+    diversion: Diversion,
+    /// What came of the last attempt to have it so.
+    diverted: Result<(), String>,
 }
 
 impl Room {
@@ -109,10 +123,13 @@ impl Room {
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Rule,
             MulticastGroup::Neigh,
         ])?;
         let _hearing = Aborted(tokio::spawn(connection));
         self.view.restart();
+        self.diversion = Diversion::default();
         self.read_all().await.map_err(io::Error::other)?;
         self.view.take_stale();
         let mut updates = self.view.updates();
@@ -125,6 +142,8 @@ impl Room {
         self.refused.clear();
         let standing = asked.standing.borrow_and_update().clone();
         self.stand(&standing).await;
+        let diverted = asked.diverted.borrow_and_update().clone();
+        self.divert(&diverted, tell).await;
 
         let mut refresh = tokio::time::interval(REFRESH);
         let mut pace = tokio::time::interval(PACE);
@@ -133,10 +152,14 @@ impl Room {
             tokio::select! {
                 message = heard.next() => {
                     let mut next = message;
+                    let mut moved = false;
                     let until = tokio::time::Instant::now() + GATHER;
                     loop {
                         match next.map(|(message, _)| message.payload) {
-                            Some(NetlinkPayload::InnerMessage(message)) => self.view.apply(&message),
+                            Some(NetlinkPayload::InnerMessage(message)) => {
+                                self.view.apply(&message);
+                                moved |= self.diversion.apply(&message);
+                            }
                             // Notifications were lost (ENOBUFS), or the socket.
                             Some(NetlinkPayload::Overrun(_)) | None => return Ok(()),
                             Some(_) => {}
@@ -149,8 +172,13 @@ impl Room {
                     let updates = self.view.updates();
                     self.give_up_failed(&updates).await;
                     self.want_lost(&updates);
+                    moved |= updates.iter().any(|update| matches!(update, Update::Addresses(_)));
                     if !updates.is_empty() {
                         tell(updates);
+                    }
+                    if moved {
+                        let diverted = asked.diverted.borrow().clone();
+                        self.divert(&diverted, tell).await;
                     }
                     if self.view.take_stale() {
                         return Ok(());
@@ -159,6 +187,10 @@ impl Room {
                 Ok(()) = asked.standing.changed() => {
                     let standing = asked.standing.borrow_and_update().clone();
                     self.stand(&standing).await;
+                }
+                Ok(()) = asked.diverted.changed() => {
+                    let diverted = asked.diverted.borrow_and_update().clone();
+                    self.divert(&diverted, tell).await;
                 }
                 Some(key) = asked.resolve.recv() => {
                     let (now, dropped) = self.wanted.ask(key, Instant::now());
@@ -180,6 +212,10 @@ impl Room {
                 _ = refresh.tick() => {
                     let again = std::mem::take(&mut self.refused);
                     if self.manages { self.queue.extend(again) } else { self.queue = self.wanted.iter().collect() }
+                    if self.diverted.is_err() {
+                        let diverted = asked.diverted.borrow().clone();
+                        self.divert(&diverted, tell).await;
+                    }
                 }
             }
         }
@@ -199,12 +235,20 @@ impl Room {
             ask.header.address_family = family;
             let mut routes = std::pin::pin!(self.ask.route().get(ask).execute());
             while let Some(route) = routes.next().await {
-                self.view.apply(&RouteNetlinkMessage::NewRoute(route?));
+                let route = RouteNetlinkMessage::NewRoute(route?);
+                self.view.apply(&route);
+                self.diversion.apply(&route);
             }
             let neighbours = self.ask.neighbours().get().set_address_family(family);
             let mut neighbours = std::pin::pin!(neighbours.execute());
             while let Some(neighbour) = neighbours.next().await {
                 self.view.apply(&RouteNetlinkMessage::NewNeighbour(neighbour?));
+            }
+        }
+        for family in [IpVersion::V4, IpVersion::V6] {
+            let mut rules = std::pin::pin!(self.ask.rule().get(family).execute());
+            while let Some(rule) = rules.next().await {
+                self.diversion.apply(&RouteNetlinkMessage::NewRule(rule?));
             }
         }
         Ok(())
@@ -221,6 +265,97 @@ impl Room {
             for key in self.view.marked().into_iter().filter(|key| !self.wanted.contains(key)).collect::<Vec<_>>() {
                 self.drop_neighbour(key).await;
             }
+        }
+    }
+
+    /// Has what this host sends to Services be led to levee, or, without a port for it, what a daemon before this one left behind be
+    /// taken away.
+    async fn divert(&mut self, diverted: &Diverted, tell: &mut impl FnMut(Vec<Update>)) {
+        let outcome = self.try_divert(diverted).await;
+        if outcome != self.diverted {
+            tell(vec![Update::Diverted(outcome.clone().err())]);
+        }
+        self.diverted = outcome;
+    }
+
+    async fn try_divert(&mut self, diverted: &Diverted) -> Result<(), String> {
+        let Some(host) = self.host.clone() else { return self.make_ways(&BTreeSet::new(), 0).await };
+        self.accept_from(host.index).await?;
+        let source = |family| {
+            let preferred = host.sources.iter().copied().find(|address| Family::of(*address) == family);
+            self.view.source(&host.uplinks, preferred, family)
+        };
+        let sources: Vec<IpAddr> = [Family::Ipv4, Family::Ipv6].into_iter().filter_map(source).collect();
+        self.make_ways(&divert::ways(diverted, &host.inward, &sources), host.index).await?;
+        if sources.is_empty() {
+            return Err(
+                "no uplink has an address that what this node itself sends to Services could come from: give it \
+                        one, or set `host: false`"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Has the kernel take what comes from the port to it: packets from addresses to which its routes lead elsewhere (`rp_filter` 2),
+    /// and from its own ones, which node ports are on (`accept_local`). See Documentation/networking/ip-sysctl.rst.
+    async fn accept_from(&self, device: u32) -> Result<(), String> {
+        let mut settings = InetDevConf::default();
+        settings.rp_filter = 2;
+        settings.accept_local = 1;
+        let mut message = LinkMessage::default();
+        message.header.index = device;
+        let settings = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(settings)]);
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![settings]));
+        let set = self.ask.link().set(message).execute().await;
+        set.map_err(|error| format!("the kernel cannot be had to take packets from the port to it: {error}"))
+    }
+
+    /// Does what is missing; stops at the first step that cannot be done.
+    async fn make_ways(&mut self, wanted: &BTreeSet<Way>, device: u32) -> Result<(), String> {
+        for step in self.diversion.steps(wanted) {
+            let done = match &step {
+                Step::Add(way) => self.add_way(way.message(device)).await,
+                Step::Remove(way) => self.remove_way(way.message(device)).await,
+                Step::Clear(rule) => self.ask.rule().del((**rule).clone()).execute().await,
+            };
+            // Somebody else has done it, which is as good.
+            let there = [rustix::io::Errno::EXIST, rustix::io::Errno::NOENT, rustix::io::Errno::SRCH];
+            match done {
+                Err(error) if !there.iter().any(|known| errno(&error) == Some(known.raw_os_error())) => {
+                    return Err(format!(
+                        "what this node itself sends to Services is not led to levee: {step:?}: {error}"
+                    ));
+                }
+                _ => self.diversion.done(&step),
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_way(&self, message: divert::Message) -> Result<(), rtnetlink::Error> {
+        match message {
+            divert::Message::Route(route) => self.ask.route().add(*route).execute().await,
+            divert::Message::Rule(rule) => {
+                let mut request = self.ask.rule().add();
+                *request.message_mut() = *rule;
+                request.execute().await
+            }
+        }
+    }
+
+    async fn remove_way(&self, message: divert::Message) -> Result<(), rtnetlink::Error> {
+        match message {
+            divert::Message::Route(route) => self.ask.route().del(*route).execute().await,
+            divert::Message::Rule(rule) => self.ask.rule().del(*rule).execute().await,
+        }
+    }
+
+    /// Leaves rules and routes as they were found.
+    async fn give_back_routes(&mut self) {
+        let device = self.host.as_ref().map_or(0, |host| host.index);
+        if let Err(error) = self.make_ways(&BTreeSet::new(), device).await {
+            tracing::warn!(error, "rules stay, and lead nowhere (`ip rule`, proto 76)");
         }
     }
 

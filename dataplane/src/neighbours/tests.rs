@@ -120,6 +120,7 @@ struct Known {
     neighbours: BTreeMap<Key, (Option<Mac>, &'static str)>,
     links: BTreeMap<PortId, bool>,
     resynchronised: usize,
+    diversion: Option<String>,
 }
 
 /// The room on a thread of its own in this thread's namespace.
@@ -141,7 +142,7 @@ impl Following {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let tell = |updates| drop(sender.send(updates));
-            runtime.block_on(run(names, asked, tell, async { drop(stopped.await) })).unwrap();
+            runtime.block_on(run(names, None, asked, tell, async { drop(stopped.await) })).unwrap();
         });
         Following { updates, asking, known: Known::default(), stop: Some(stop), thread: Some(thread) }
     }
@@ -169,6 +170,7 @@ impl Following {
             Update::Neighbour { key, mac, state: Some(state) } => drop(known.neighbours.insert(key, (mac, state))),
             Update::Neighbour { key, state: None, .. } => drop(known.neighbours.remove(&key)),
             Update::Link { port, up, .. } => drop(known.links.insert(port, up)),
+            Update::Diverted(problem) => known.diversion = problem,
             Update::Resynchronised => known.resynchronised += 1,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use levee_api::net::Mac;
+use levee_api::net::{Family, Mac};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{
@@ -100,6 +100,20 @@ impl View {
     pub(super) fn neighbour_link(&self, port: PortId) -> Option<u32> {
         let names = self.names.iter().find(|names| names.port == port)?;
         self.link_named(&names.neighbours)
+    }
+
+    /// What this host's processes send from on one of these ports: the address that is preferred, or another.
+    pub(super) fn source(&self, ports: &[PortId], preferred: Option<IpAddr>, family: Family) -> Option<IpAddr> {
+        let own = self.own_addresses().into_iter().filter(|own| own.port.is_some_and(|port| ports.contains(&port)));
+        let mut own = own.map(|own| own.address).filter(|address| {
+            let of_the_link = match address {
+                IpAddr::V4(v4) => v4.is_link_local(),
+                IpAddr::V6(v6) => v6.is_unicast_link_local(),
+            };
+            Family::of(*address) == family && !address.is_loopback() && !of_the_link
+        });
+        let first = own.next();
+        preferred.filter(|preferred| first == Some(*preferred) || own.any(|address| address == *preferred)).or(first)
     }
 
     /// Who keeps a neighbour.

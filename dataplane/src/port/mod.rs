@@ -8,10 +8,13 @@
 //! ```
 //!
 //! A [`Port`] is one queue of one interface. It moves frames and knows nothing of packets. [`memory`] does it without a
-//! kernel, for tests, fuzzing and benchmarks; [`xdp`] over an AF_XDP socket. Both use the same UMEM and the same frames.
+//! kernel, for tests, fuzzing and benchmarks; [`xdp`] over an AF_XDP socket; [`host`] towards this host's own IP stack, over a TAP
+//! device. All use the same UMEM and the same frames.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod any;
+pub mod host;
 pub mod memory;
 pub mod steer;
 pub mod xdp;

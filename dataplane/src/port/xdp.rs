@@ -25,7 +25,7 @@ pub struct Traffic {
 
 impl Traffic {
     #[inline]
-    fn add(count: &AtomicU64, frames: usize) {
+    pub(super) fn add(count: &AtomicU64, frames: usize) {
         if frames > 0 {
             count.store(count.load(Ordering::Relaxed).wrapping_add(frames as u64), Ordering::Relaxed);
         }

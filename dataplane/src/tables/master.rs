@@ -31,8 +31,8 @@ pub struct Setup {
     pub ports: Vec<Port>,
     /// Source addresses for `nat`.
     pub snat: Vec<SnatRange>,
-    /// The source for `nat` towards this host's own IP stack, if there is a port to it.
-    pub host_snat: Option<SnatRange>,
+    /// Sources for `nat` towards this host's own IP stack, if there is a port to it.
+    pub host_snat: Vec<SnatRange>,
     /// Where tunnels end whose program does not say: this host's addresses on its first uplink.
     pub tunnel_ends: Vec<Address>,
     /// Groups that pods may send to the fabric.
@@ -68,6 +68,10 @@ pub struct Steered {
     pub ip_in_ip: bool,
     /// Addresses of the kernel's inside what is owned (a bridge's address in the pods' prefix): they stay the kernel's.
     pub kernel: BTreeSet<IpAddr>,
+    /// What of this host's own sending is led here, where there is a port for it: prefixes …
+    pub diverted: BTreeSet<IpNet>,
+    /// … and ports of the host's own addresses.
+    pub diverted_ports: BTreeSet<(IpAddr, Protocol, u16)>,
 }
 
 struct Entry {
@@ -109,7 +113,7 @@ impl Master {
             hops_stamp: 1,
             ports: setup.ports.clone().into(),
             snat: setup.snat.clone().into(),
-            host_snat: setup.host_snat,
+            host_snat: setup.host_snat.clone().into(),
             multicast: setup.multicast.iter().map(|net| (*net, ())).collect(),
             narrowest: setup.ports.iter().map(|port| port.mtu).min().unwrap_or(u16::MAX),
             mss_clamp: setup.mss_clamp,
@@ -121,7 +125,7 @@ impl Master {
             owner.snat = true;
             tables.owners.insert(range.address, owner);
         }
-        if let Some(range) = setup.host_snat {
+        for range in &setup.host_snat {
             tables.owners.insert(range.address, Owner { inward: true, ..Owner::default() });
         }
         Master {
@@ -461,7 +465,7 @@ impl Master {
             pod: pod.is_some(),
             snat: self.setup.snat.iter().any(|range| range.address == address),
             tunnel: self.tables.tunnels.iter().any(|tunnel| tunnel.end(ip.is_ipv4()) == Some(address)),
-            inward: self.setup.host_snat.is_some_and(|range| range.address == address),
+            inward: self.setup.host_snat.iter().any(|range| range.address == address),
             mac: pod.and_then(|pod| pod.mac).unwrap_or(Mac::ZERO),
         };
         let before = if owner == Owner::default() {

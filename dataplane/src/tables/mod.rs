@@ -71,9 +71,9 @@ pub struct Tables {
     pub neighbours: Map<NeighbourKey, Mac>,
     /// Source addresses for `nat`.
     pub snat: Arc<[SnatRange]>,
-    /// The source for `nat` towards this host's own IP stack, which leads the answers back here; `None` where there is
-    /// no port of role `host`.
-    pub host_snat: Option<SnatRange>,
+    /// Sources for `nat` towards this host's own IP stack, which lead the answers back here; none where there is no port
+    /// of role `host`.
+    pub host_snat: Arc<[SnatRange]>,
     /// Tunnels that end here; packets are wrapped for the first.
     pub tunnels: Arc<[Tunnel]>,
     /// The port of [`PortId::TUNNEL`]; `None` while no tunnel ends here.
@@ -285,6 +285,9 @@ impl Tables {
     #[inline]
     #[must_use]
     pub fn snat_range(&self, address: Address, port: u16) -> Option<&SnatRange> {
-        self.snat.iter().chain(&self.host_snat).find(|range| range.address == address && range.ports.contains(port))
+        self.snat
+            .iter()
+            .chain(self.host_snat.iter())
+            .find(|range| range.address == address && range.ports.contains(port))
     }
 }

@@ -34,6 +34,7 @@ pub struct Service {
     /// Far ends of tunnels to its backends, each once.
     vias: Box<[Remote]>,
     cluster: Option<Maglev>,
+    all: Option<Maglev>,
     local: Option<Maglev>,
     /// What [`Clients`] name: each list of ranges once.
     ranges: Box<[Lpm<()>]>,
@@ -55,6 +56,8 @@ pub struct Backend {
     pub endpoint: Endpoint,
     /// New flows of [`Pool::Cluster`] may choose it.
     pub in_cluster: bool,
+    /// New flows of [`Pool::All`] may choose it.
+    pub in_all: bool,
     /// New flows of [`Pool::Local`] may choose it.
     pub in_local: bool,
     /// Names the far end of the tunnel to it, for [`Service::via`]; 0 if it is reached without.
@@ -62,11 +65,18 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The pools that it is in; none while it drains.
+    pub fn pools(&self) -> impl Iterator<Item = Pool> + use<> {
+        let backend = *self;
+        [Pool::Cluster, Pool::All, Pool::Local].into_iter().filter(move |pool| backend.is_in(*pool))
+    }
+
     /// Whether new flows of the pool may choose it.
     #[must_use]
     pub fn is_in(&self, pool: Pool) -> bool {
         match pool {
             Pool::Cluster => self.in_cluster,
+            Pool::All => self.in_all,
             Pool::Local => self.in_local,
         }
     }
@@ -84,6 +94,7 @@ impl Service {
             .map(|backend| Backend {
                 endpoint: Endpoint { address: backend.address.into(), port: backend.port },
                 in_cluster: backend.pools.contains(&Pool::Cluster),
+                in_all: backend.pools.contains(&Pool::All),
                 in_local: backend.pools.contains(&Pool::Local),
                 // There are no more far ends than backends, which are fewer than 65,535.
                 via: backend.via.and_then(|via| vias.binary_search(&via).ok()).map_or(0, |index| index as u16 + 1),
@@ -109,6 +120,7 @@ impl Service {
             affinity_ms: service.affinity.map(|affinity| u64::from(affinity.timeout_seconds) * 1000),
             vias: vias.into_iter().map(Remote::from).collect(),
             cluster: table(Pool::Cluster),
+            all: table(Pool::All),
             local: table(Pool::Local),
             backends: backends.into(),
             ranges: lists(service).map(|list| list.iter().map(|net| (*net, ())).collect()).collect(),
@@ -131,6 +143,7 @@ impl Service {
     pub fn pick(&self, pool: Pool, hash: u64) -> Option<&Backend> {
         let table = match pool {
             Pool::Cluster => self.cluster.as_ref(),
+            Pool::All => self.all.as_ref(),
             Pool::Local => self.local.as_ref(),
         };
         self.backends.get(usize::from(table?.pick(hash)?))

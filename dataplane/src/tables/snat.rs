@@ -18,10 +18,15 @@ pub struct SnatRange {
     pub ports: PortRange,
 }
 
-/// Levee's address towards this host's own IP stack, all of it levee's: a link-local one (RFC 3927), since that link has
-/// two stations and its packets are on no other.
-pub const INWARD: SnatRange =
-    SnatRange { address: Address::v4(0xa9fe_4c01), ports: PortRange { first: 1024, last: 65535 } };
+/// Levee's addresses towards this host's own IP stack, all ports of them: 169.254.76.1, a link-local one (RFC 3927), since
+/// that link has two stations and its packets are on no other; and `fd76:6c65:7665:6500::1`, a unique local one (RFC 4193),
+/// because a reply to a link-local address of IPv6 would have to name the link.
+pub const INWARD: [SnatRange; 2] = [
+    SnatRange { address: Address::v4(0xa9fe_4c01), ports: INWARD_PORTS },
+    SnatRange { address: Address::v6(0xfd76_6c65_7665_6500_0000_0000_0000_0001), ports: INWARD_PORTS },
+];
+
+const INWARD_PORTS: PortRange = PortRange { first: 1024, last: 65535 };
 
 impl SnatRange {
     /// The ports of one worker out of `workers`; empty if there are more workers than ports.

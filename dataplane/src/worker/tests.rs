@@ -109,7 +109,7 @@ impl Lab {
             snat: [IpAddr::from(NODE_IP), ipv6::NODE_IP.into()]
                 .map(|own| SnatRange { address: own.into(), ports: PortRange { first: 61_000, last: 61_999 } })
                 .into(),
-            host_snat: None,
+            host_snat: Vec::new(),
             tunnel_ends: vec![Ipv4Addr::from(NODE_IP).into()],
             multicast: vec!["239.1.0.0/16".parse().unwrap(), "ff05::/16".parse().unwrap()],
             mss_clamp: 0,

@@ -114,7 +114,7 @@ pub fn director(scene: &Scene) -> Master {
         } else {
             Vec::new()
         },
-        host_snat: None,
+        host_snat: Vec::new(),
         tunnel_ends: Vec::new(),
         multicast: vec![net("239.1.0.0/16")],
         mss_clamp: 0,

@@ -37,12 +37,21 @@ impl Control {
     /// If that does not happen.
     #[must_use]
     pub fn start(namespace: &Namespace, role: Role, node: &str, cluster: &Cluster, dataplane: &Dataplane) -> Control {
+        let sources = format!("sources:\n  - path: {}\n", cluster.directory().display());
+        Control::start_with(namespace, role, node, &sources, dataplane)
+    }
+
+    /// The same with sources, and more lines of configuration, of the caller's own.
+    ///
+    /// # Panics
+    /// If the dataplane is not programmed in time.
+    #[must_use]
+    pub fn start_with(namespace: &Namespace, role: Role, node: &str, sources: &str, dataplane: &Dataplane) -> Control {
         let file = |ending: &str| namespace.directory().join(format!("{}-control.{ending}", namespace.name()));
         let (configuration, socket) = (file("yaml"), file("sock"));
         let text = format!(
-            "node: {node}\nrole: {}\nsources:\n  - path: {}\ndataplane: {}\nsocket: {}\n",
+            "node: {node}\nrole: {}\n{sources}dataplane: {}\nsocket: {}\n",
             if role == Role::Node { "node" } else { "balancer" },
-            cluster.directory().display(),
             dataplane.socket().display(),
             socket.display()
         );

@@ -137,9 +137,9 @@ impl Answer {
         self.ends(from, "pass", "kernel", None);
     }
 
-    /// The node's own, which levee does not see.
+    /// The node's own, which the kernel does not lead to levee.
     pub(crate) fn is_own_traffic(&self) {
-        self.ends("uplink", "pass", "own_traffic", None);
+        self.ends("host", "pass", "own_traffic", None);
     }
 
     /// Sent on, and no service has to do with it.

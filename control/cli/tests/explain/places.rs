@@ -51,9 +51,13 @@ fn the_rest_of_a_nodes_address_is_the_kernels() {
 }
 
 #[test]
-fn what_the_node_itself_sends_never_comes_to_levee() {
+fn rule_32_what_the_node_itself_sends_to_services_is_balanced_and_comes_from_levee() {
     let node = on_node("load_balancer", "node-1");
-    for address in ["10.96.0.10:80", "192.0.2.80:80", "172.16.0.1:30080", "203.0.113.1:443"] {
+    for address in ["10.96.0.10:80", "192.0.2.80:80", "172.16.0.1:30080"] {
+        node.tcp("172.16.0.1", address).forwards("host", WEB, "nat", &ALL);
+    }
+    node.tcp("172.16.0.1", "192.0.2.80:81").is_closed("host");
+    for address in ["203.0.113.1:443", "10.244.1.10:8080"] {
         node.tcp("172.16.0.1", address).is_own_traffic();
     }
     // Another node's does.
@@ -111,14 +115,24 @@ fn endpoints_on_the_hosts_own_network_are_endpoints() {
 }
 
 #[test]
-fn an_endpoint_on_this_nodes_own_network_is_used_only_where_it_is_alone_and_cannot_be_reached() {
-    // Its answers would leave through the kernel, from an address that the client has never heard of: said, not hidden.
+fn an_endpoint_on_this_nodes_own_network_is_an_endpoint_too_and_sees_levee() {
+    // It would answer the client itself, from an address that the client never asked; so levee stands in between.
     let node = on_node("host_network", "node-2");
-    node.tcp(FAR_POD, "10.96.0.1:443").reaches_from_pod("default/kubernetes:https", &["172.16.0.3:6443"]);
-    node.tcp(FAR_POD, "10.96.0.2:80").drops("pods", "host_network", Some("default/agent:http"));
-    on_node("host_network", "node-1")
-        .tcp(POD, "10.96.0.2:80")
-        .reaches_from_pod("default/agent:http", &["172.16.0.2:9100"]);
+    let (api, agent) = ("default/kubernetes:https", "default/agent:http");
+    for source in [FAR_POD, "172.16.0.2"] {
+        let answer = node.tcp(source, "10.96.0.1:443");
+        // By which of the two is its way kept or not.
+        let (from, mode) = match (source == FAR_POD, answer.backend()) {
+            (true, "172.16.0.3:6443") => ("pods", "dnat"),
+            (true, _) => ("pods", "nat"),
+            (false, _) => ("host", "nat"),
+        };
+        answer.forwards(from, api, mode, &["172.16.0.2:6443", "172.16.0.3:6443"]);
+    }
+    node.tcp(FAR_POD, "10.96.0.2:80").forwards("pods", agent, "nat", &["172.16.0.2:9100"]);
+    // So it does for what the node itself sends.
+    node.tcp("172.16.0.2", "10.96.0.2:80").forwards("host", agent, "nat", &["172.16.0.2:9100"]);
+    on_node("host_network", "node-1").tcp(POD, "10.96.0.2:80").reaches_from_pod(agent, &["172.16.0.2:9100"]);
 }
 
 #[test]

@@ -130,18 +130,25 @@ impl Master {
         gateways.chain(self.wanted.counts.keys().copied()).collect()
     }
 
-    /// What the XDP program of an uplink must take.
+    /// What the XDP program of an uplink must take, and what the kernel must route here.
     #[must_use]
     pub fn steered(&self) -> Steered {
         let mut steered = Steered::default();
         let vips = self.vips.keys().copied();
         let pods = self.local.pods.iter().map(|pod| pod.address);
         let snat = self.setup.snat.iter().map(|range| IpAddr::from(range.address));
-        let alone = vips.chain(pods).chain(snat).filter(|address| !self.kernel.contains(address));
+        let alone = vips.clone().chain(pods).chain(snat).filter(|address| !self.kernel.contains(address));
         steered.owned.extend(alone.map(IpNet::from));
         steered.owned.extend(self.local.prefixes.iter().copied());
         // Only who gets them can drop what is sent to a service address that nobody has; the kernel would route it back out.
         steered.owned.extend(self.service_ranges.iter().copied());
+        let host = !self.setup.host_snat.is_empty();
+        if host {
+            let known = |vip: &IpAddr| self.service_ranges.iter().any(|range| range.contains(vip));
+            let outside = vips.filter(|vip| !self.kernel.contains(vip) && !known(vip));
+            steered.diverted.extend(outside.map(IpNet::from));
+            steered.diverted.extend(self.service_ranges.iter().copied());
+        }
         let inside = |address: &IpAddr| steered.owned.iter().any(|net| net.contains(address));
         steered.kernel = self.kernel.iter().filter(|address| inside(address)).copied().collect();
         for range in &self.setup.snat {
@@ -167,6 +174,10 @@ impl Master {
                     steered.shared.insert(frontend.address);
                     let ports = PortRange { first: frontend.port, last: frontend.port };
                     steered.ports.insert((entry.program.protocol, ports));
+                    if host && self.kernel.contains(&frontend.address) {
+                        let port = (frontend.address, entry.program.protocol, frontend.port);
+                        steered.diverted_ports.insert(port);
+                    }
                 }
             }
         }

@@ -17,7 +17,7 @@ fn setup() -> Setup {
     Setup {
         ports: vec![port("eth0", Role::Uplink, 1), port("levee0", Role::Pods, 2)],
         snat: vec![SnatRange { address: Address::v4(0xc0a8_0001), ports: PortRange { first: 61_000, last: 61_099 } }],
-        host_snat: None,
+        host_snat: Vec::new(),
         tunnel_ends: Vec::new(),
         multicast: Vec::new(),
         mss_clamp: 0,

@@ -41,6 +41,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
         Kind::Dataplane,
         &[
             "ports",
+            "host",
             "workers",
             "socket",
             "socket_group",

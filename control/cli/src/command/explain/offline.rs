@@ -64,7 +64,7 @@ fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice
     let mut master = Master::new(Setup {
         ports,
         snat: own.map(|address| SnatRange { address: address.into(), ports: SNAT_PORTS }).into(),
-        host_snat: Some(INWARD).filter(|_| view.role == compile::Role::Node),
+        host_snat: if view.role == compile::Role::Node { INWARD.to_vec() } else { Vec::new() },
         tunnel_ends: own.map(Into::into).into(),
         multicast: Vec::new(),
         mss_clamp: 0,
