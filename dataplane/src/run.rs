@@ -129,6 +129,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         publisher,
         handles: handles.clone(),
         steering,
+        groups: booted.groups,
         asking,
         announce_interval: config.announce_interval,
         epoch: started,

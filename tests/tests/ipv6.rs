@@ -492,3 +492,30 @@ fn vips_announce_themselves_when_they_are_gained() {
     });
     assert_pings(&host.namespace, v6(VIP));
 }
+
+/// A NIC, and a switch that snoops, let in only groups that somebody has joined.
+#[test]
+fn the_groups_of_what_is_answered_for_are_heard_on_the_uplink() {
+    let Some(scene) = Scene::start_with_both(&[1], Take::Owned) else { return };
+    let node = &scene.nodes[0];
+    let joined = || node.namespace().ip("maddr show dev eth0").contains("ff02::1:ff00:250");
+    let hears_all = || node.namespace().ip("-d link show eth0").contains("allmulti 1");
+    assert!(hears_all() && !joined(), "its pods are known by their prefix");
+    let program = |generation, local, vips: &[Ipv4Addr]| Program {
+        generation,
+        local,
+        vips: vips.iter().map(|vip| Vip { address: v6(*vip).into(), announce: true }).collect(),
+        ..Program::default()
+    };
+    let tap = scene.fabric.tap();
+    scene.dataplanes[0].program(&program(2, local_of_both(node), &[VIP]));
+    assert!(joined());
+    // The kernel tells switches: a report of MLDv2 (RFC 3810) to ff02::16, behind a router alert.
+    let reported = |frame: &Captured| {
+        frame.bytes.starts_with(&[0x33, 0x33, 0, 0, 0, 0x16])
+            && frame.bytes.windows(4).any(|four| four == [0xff, 0, 2, 0x50])
+    };
+    scene.dataplanes[0].wait_for("its group reported", |_| tap.frames().iter().any(reported));
+    scene.dataplanes[0].program(&program(3, levee_tests::scene::local(node), &[]));
+    assert!(!joined() && !hears_all());
+}

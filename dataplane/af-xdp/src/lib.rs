@@ -6,6 +6,7 @@
 //! | receive and send on a queue of an interface | [`Socket`] |
 //! | say which frames go to the sockets | [`xdp`] |
 //! | know an interface by index, name and queues; its driver's settings | [`interface`], [`ethtool`] |
+//! | hear groups that nobody has joined | [`groups`] |
 //! | hand frames to the kernel's own stack | [`tap`] |
 //!
 //! This crate is the home of `unsafe`: one operation per block, each with the reason why it holds. Its safe face is
@@ -26,6 +27,7 @@ mod config;
 mod error;
 pub mod ethtool;
 pub mod frame;
+pub mod groups;
 pub mod interface;
 mod ioctl;
 mod mapped;

@@ -24,7 +24,7 @@ use levee_api::net::{Family, Mac, PortRange, Role};
 
 use crate::address::Address;
 use crate::config::{self, Attach, Config, Interface, Machine, Mode, Take};
-use crate::director::{Steer, Steering};
+use crate::director::{Groups, Steer, Steering};
 use crate::intake::{self, Listening};
 use crate::port::any::AnyPort;
 use crate::port::steer::{self, SteeringSet};
@@ -95,6 +95,8 @@ pub struct Booted {
     pub facts: Vec<PortFacts>,
     /// Which frames are taken.
     pub steering: Steering,
+    /// Where questions of IPv6 are heard.
+    pub groups: Groups,
     /// The attachments; frames come until they are dropped.
     pub links: Vec<xdp::Link>,
     /// Source addresses for `nat`.
@@ -236,6 +238,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         ports: booted.ports,
         facts: booted.facts,
         steering: Steering::new(booted.steering),
+        groups: groups(&plan),
         links: booted.links,
         snat: snat(config, machine),
         tunnel_ends: uplink_addresses(config, machine).map(Address::from).collect(),
@@ -248,6 +251,16 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
         metrics,
         offloads,
     })
+}
+
+/// The right to hear all groups is needed now, whether or not there will be IPv6.
+fn groups(plan: &Plan<'_>) -> Groups {
+    let uplinks = plan.ports.iter().filter(|port| port.config.role == Role::Uplink);
+    let all = af_xdp::groups::Groups::open();
+    if let Err(error) = &all {
+        tracing::warn!(%error, "questions for pods by IPv6 may not be heard");
+    }
+    Groups::new(all.ok(), uplinks.map(|port| port.interface.index).collect())
 }
 
 fn bind_metrics(address: SocketAddr) -> Result<TcpListener, BootError> {

@@ -4,6 +4,7 @@
 //!  intake ──Load, Amend──►┐                          ┌─► publication ─► workers
 //!  neighbours ──Kernel───►│ director: Master, ───────┼─► steering (XDP maps)
 //!  workers ───Notice─────►┘ one thread               ├─► neighbours: what is wanted
+//!                                                    ├─► groups that uplinks hear
 //!                                                    └─► announcements, by a worker
 //! ```
 //!
@@ -13,6 +14,7 @@
 //!
 //! It never sees a frame, and forwarding never waits for it. Others read what it [`Shares`]; nobody else writes.
 
+mod groups;
 mod shares;
 mod steering;
 mod terms;
@@ -26,6 +28,7 @@ use levee_api::program::{Applied, Delta, Generation, Program};
 use levee_api::term::Term;
 use tokio::sync::oneshot;
 
+pub use self::groups::Groups;
 pub use self::shares::{LinkState, Shares};
 pub use self::steering::{Steer, Steering};
 use self::terms::Terms;
@@ -93,6 +96,8 @@ pub struct Parts {
     pub handles: Vec<Handle>,
     /// XDP maps of the ports that are shared with the kernel.
     pub steering: Steering,
+    /// Where questions of IPv6 are heard.
+    pub groups: Groups,
     /// The neighbours' room.
     pub asking: Asking,
     /// How often the node's MAC is shown.
@@ -111,6 +116,7 @@ pub struct Director {
     publisher: Publisher<Tables>,
     handles: Vec<Handle>,
     steering: Steering,
+    groups: Groups,
     asking: Asking,
     announcer: Announcer,
     terms: Terms,
@@ -156,6 +162,7 @@ impl Director {
             publisher: parts.publisher,
             handles: parts.handles,
             steering: parts.steering,
+            groups: parts.groups,
             asking: parts.asking,
             announcer: Announcer::new(parts.announce_interval, now),
             shares: parts.shares,
@@ -368,6 +375,11 @@ impl Director {
         }
         if around.wanted {
             self.asking.standing(self.master.wanted_neighbours());
+        }
+        if around.steered || around.announced {
+            let master = &self.master;
+            let alone = master.announced().into_iter().chain(master.pods()).chain(master.own_sources());
+            self.groups.hear(alone, master.has_ipv6_prefix());
         }
         if around.announced || changed.links {
             self.shares.term(self.master.needs_term(), self.master.announced().len(), self.terms.facts.clone());

@@ -535,6 +535,18 @@ impl Master {
         self.vips.keys().copied().filter(|address| self.announces(*address)).collect()
     }
 
+    /// Sources of `nat` that are levee's alone, and so its to answer for.
+    pub fn own_sources(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let all = self.setup.snat.iter().map(|range| IpAddr::from(range.address));
+        all.filter(|address| !self.kernel.contains(address))
+    }
+
+    /// Whether pods of this node are known by an IPv6 prefix.
+    #[must_use]
+    pub fn has_ipv6_prefix(&self) -> bool {
+        self.local.prefixes.iter().any(|net| net.addr().is_ipv6())
+    }
+
     /// Whether VIPs are announced only in a term.
     #[must_use]
     pub fn needs_term(&self) -> bool {
