@@ -22,6 +22,9 @@ use crate::watch::files;
 /// The variable of the environment that names the Node, where the file does not.
 const NODE_VARIABLE: &str = "LEVEE_NODE";
 
+/// What stands in the place of a dataplane's socket where there is no dataplane.
+const NO_DATAPLANE: &str = "none";
+
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +41,32 @@ struct File {
     service_cidrs: Vec<Placed<String>>,
     #[serde(default)]
     load_balancer_class_required: bool,
+    allocate: Option<Placed<AllocateEntry>>,
+}
+
+/// `allocate`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AllocateEntry {
+    #[serde(default)]
+    lease: LeaseEntry,
+}
+
+/// A Lease.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaseEntry {
+    namespace: Option<Placed<String>>,
+    name: Option<Placed<String>>,
+}
+
+/// `allocate`: be a candidate for assigning addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allocate {
+    /// `lease.namespace`. Default `levee-system`.
+    pub namespace: String,
+    /// `lease.name`: candidates of one cluster must have the same. Default `levee-allocator`.
+    pub name: String,
 }
 
 /// One entry of `sources`.
@@ -86,8 +115,12 @@ pub struct Config {
     pub view: View,
     /// `sources`: files and directories of objects, and the API servers of clusters; at least one.
     pub sources: Vec<Source>,
-    /// `dataplane`: its control socket. Default `/run/levee/dataplane.sock`, which is the dataplane's own default.
-    pub dataplane: PathBuf,
+    /// `dataplane`: its control socket. Default `/run/levee/dataplane.sock`, which is the dataplane's own default. `none`: there is no
+    /// dataplane here; this process only assigns addresses.
+    pub dataplane: Option<PathBuf>,
+    /// `allocate`: whether, and under which Lease, this process may be the one that assigns addresses to Services of type
+    /// LoadBalancer and writes their status. Default: it is not.
+    pub allocate: Option<Allocate>,
     /// `socket`: where this process tells its status. Default `/run/levee/control.sock`.
     pub socket: PathBuf,
     /// `socket_group`: who, besides root, may read from the socket. Default: nobody.
@@ -101,7 +134,7 @@ impl Config {
     /// The keys in which another configuration differs and that count at start only.
     #[must_use]
     pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let Config { view, sources, dataplane, socket, socket_group, metrics } = self;
+        let Config { view, sources, dataplane, allocate, socket, socket_group, metrics } = self;
         // Whose Pods an API server is asked for is settled when it is asked.
         let asks = sources.iter().any(|source| matches!(source, Source::Kubernetes(_)));
         [
@@ -109,6 +142,7 @@ impl Config {
             ("role", asks && view.role != other.view.role),
             ("sources", *sources != other.sources),
             ("dataplane", *dataplane != other.dataplane),
+            ("allocate", *allocate != other.allocate),
             ("socket", *socket != other.socket),
             ("socket_group", *socket_group != other.socket_group),
             ("metrics", *metrics != other.metrics),
@@ -223,9 +257,42 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
         }
         value.clone()
     };
-    let dataplane = socket(&parsed.dataplane, "/run/levee/dataplane.sock");
+    let has_none = parsed.dataplane.as_ref().is_some_and(|dataplane| dataplane.value.as_os_str() == NO_DATAPLANE);
+    let dataplane = (!has_none).then(|| socket(&parsed.dataplane, "/run/levee/dataplane.sock"));
     let own = socket(&parsed.socket, "/run/levee/control.sock");
-    if dataplane == own {
+    if has_none && parsed.allocate.is_none() {
+        let place = parsed.dataplane.as_ref().and_then(|dataplane| dataplane.place);
+        mistakes.push(
+            origin
+                .diagnostic(place, "`dataplane: none` without `allocate`: there is nothing to do")
+                .help("name the dataplane's socket, or add `allocate: {}` to assign addresses in a cluster"),
+        );
+    }
+    let clusters = sources.iter().filter(|source| matches!(source, Source::Kubernetes(_))).count();
+    let allocate = parsed.allocate.as_ref().map(|Placed { value: AllocateEntry { lease }, place }| {
+        if clusters != 1 {
+            mistakes.push(
+                origin
+                    .diagnostic(*place, format!("`allocate` needs one `kubernetes` source, and there are {clusters}"))
+                    .help("addresses of Services in files need nobody to assign them: every levee finds the same"),
+            );
+        }
+        let mut named = |entry: &Option<Placed<String>>, default: &str| match entry {
+            Some(entry) if !is_object_name(&entry.value) => {
+                let shown: String = entry.value.chars().take(60).collect();
+                mistakes.push(
+                    origin
+                        .diagnostic(entry.place, format!("`{shown}` is no name of an object"))
+                        .help("expected lower-case letters, digits, `-` and `.`"),
+                );
+                String::new()
+            }
+            Some(entry) => entry.value.clone(),
+            None => default.to_owned(),
+        };
+        Allocate { namespace: named(&lease.namespace, "levee-system"), name: named(&lease.name, "levee-allocator") }
+    });
+    if dataplane.as_ref() == Some(&own) {
         let place = parsed.socket.as_ref().or(parsed.dataplane.as_ref()).and_then(|socket| socket.place);
         mistakes.push(
             origin
@@ -252,6 +319,7 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
         view: View { node, role: parsed.role, service_cidrs, class_required: parsed.load_balancer_class_required },
         sources,
         dataplane,
+        allocate,
         socket: own,
         socket_group: parsed.socket_group.map(|group| group.value),
         metrics,
@@ -272,7 +340,8 @@ mod tests {
     fn sources_alone_are_enough() {
         let config = read("control.yaml", b"sources: [{path: /etc/levee/cluster.d}]\n", "Node-7").expect("good");
         assert_eq!((config.view.node.as_str(), config.view.role), ("node-7", Role::Node));
-        assert_eq!(config.dataplane, PathBuf::from("/run/levee/dataplane.sock"));
+        assert_eq!(config.dataplane, Some(PathBuf::from("/run/levee/dataplane.sock")));
+        assert_eq!(config.allocate, None);
         assert_eq!(config.socket, PathBuf::from("/run/levee/control.sock"));
     }
 
@@ -284,6 +353,18 @@ mod tests {
         assert_eq!(config.sources, expected);
         let other = Config { view: View::node("other"), ..config.clone() };
         assert_eq!(config.needs_restart(&other), ["node"]);
+    }
+
+    #[test]
+    fn a_process_may_only_assign_addresses() {
+        let yaml = b"sources: [{kubernetes: {}}]\ndataplane: none\nallocate: {}\n";
+        let config = read("control.yaml", yaml, "host").expect("good");
+        let lease = Allocate { namespace: "levee-system".into(), name: "levee-allocator".into() };
+        assert_eq!((config.dataplane, config.allocate), (None, Some(lease)));
+        let yaml = b"sources: [{kubernetes: {}}]\nallocate: {lease: {namespace: a, name: b}}\n";
+        let config = read("control.yaml", yaml, "host").expect("good");
+        assert!(config.dataplane.is_some(), "beside its dataplane");
+        assert_eq!(config.allocate, Some(Allocate { namespace: "a".into(), name: "b".into() }));
     }
 
     #[test]
@@ -340,6 +421,13 @@ mod tests {
                 format!("{sources}socket: /{}\n", "x".repeat(107)),
                 "control.yaml:2:9: the path of a socket has 1 to 107 bytes",
             ),
+            (format!("{sources}dataplane: none\n"), "control.yaml:2:12: `dataplane: none` without `allocate`"),
+            (format!("{sources}allocate: {{}}\n"), "control.yaml:2:11: `allocate` needs one `kubernetes` source"),
+            (
+                "sources: [{kubernetes: {}}]\nallocate: {lease: {name: A b}}\n".to_owned(),
+                "control.yaml:2:26: `A b` is no name of an object",
+            ),
+            (format!("{sources}allocate: {{leas: {{}}}}\n"), "control.yaml:2:12: unknown key `leas`"),
             (format!("{sources}metrics: localhost\n"), "control.yaml:2:10: `localhost` is not an address and port"),
             (format!("{sources}metrics: 127.0.0.1:0\n"), "control.yaml:2:10: `127.0.0.1:0` is not an address and port"),
             (format!("{sources}load_balancer_class_required: 1\n"), "control.yaml:2:31: "),

@@ -38,4 +38,5 @@ pub mod notice;
 pub mod offline;
 pub mod plan;
 pub mod program;
+pub mod publish;
 pub mod watch;

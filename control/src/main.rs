@@ -99,7 +99,7 @@ fn run(path: &Path, config: Config) -> Result<(), Box<dyn std::error::Error>> {
             version = env!("CARGO_PKG_VERSION"),
             node = config.view.node,
             role = %config.view.role,
-            dataplane = %config.dataplane.display(),
+            dataplane = %config.dataplane.as_deref().unwrap_or(Path::new("none")).display(),
             "levee-control starts"
         );
         let stop = async {
@@ -123,7 +123,8 @@ fn run(path: &Path, config: Config) -> Result<(), Box<dyn std::error::Error>> {
                 }
             });
         }
-        let transport = UnixTransport::new(&config.dataplane);
+        // Without one nothing is ever sent.
+        let transport = UnixTransport::new(config.dataplane.as_deref().unwrap_or(Path::new("none")));
         daemon::run(path, config, transport, ready, stop).await?;
         Ok(())
     })

@@ -59,6 +59,19 @@ pub(crate) enum Command {
     /// Service addresses
     #[command(subcommand)]
     Vip(Vip),
+    /// Pools of load-balancer addresses, and which Service has which
+    ///
+    /// With `--cluster`, offline: of the objects in files. Without, the control process is asked.
+    Addresses {
+        /// Objects of the cluster: files or directories; may be repeated
+        #[arg(long, value_name = "FILE", num_args = 1.., value_hint = ValueHint::AnyPath)]
+        cluster: Vec<PathBuf>,
+        /// Leave load balancers without a class to others: `load_balancer_class_required` of the control configuration
+        #[arg(long, requires = "cluster")]
+        load_balancer_class_required: bool,
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Where packets of services go
     #[command(subcommand)]
     Backend(Backend),

@@ -21,6 +21,7 @@
 
 mod book;
 mod problem;
+mod report;
 mod space;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use crate::notice::Notice;
 
 use book::Book;
 pub use problem::{NotShared, Problem};
+pub use report::{AddressEntry, Addresses, PoolEntry};
 
 /// Services of this class are ours (rule 41).
 pub const LOAD_BALANCER_CLASS: &str = "levee.dev/levee";

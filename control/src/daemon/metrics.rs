@@ -21,6 +21,7 @@ use levee_api::metrics::{Exposition, Family, Histogram};
 use super::status::{DataplaneState, Status};
 use crate::model::Kind;
 use crate::program::{Outcome, Request, Sent};
+use crate::publish;
 
 families! {
     BUILD = Family::gauge("levee_control_build_info", "Always 1; the label says which version runs.")
@@ -80,6 +81,35 @@ families! {
          unreachable that there was no answer, or one without sense.",
     )
     .by(&["answer"], "5: status, applied, conflict, refused, unreachable");
+    LEADER = Family::gauge(
+        "levee_control_allocator_leader",
+        "1 if this process is the one that assigns addresses to Services; 0 if it is not, or no candidate.",
+    );
+    WANTING = Family::gauge(
+        "levee_control_allocator_unassigned_services",
+        "Services of type LoadBalancer that do not have every address that they should have, as the leader finds; else 0.",
+    );
+    REFUSED_POOLS = Family::gauge(
+        "levee_control_allocator_refused_pools",
+        "AddressPools whose spec is not in force, as the leader finds; else 0. What was good last is in force, if there was any.",
+    );
+    POOL_ADDRESSES = Family::gauge(
+        "levee_control_pool_addresses",
+        "Addresses of a pool in force, as the leader finds; 2^63 - 1 for more. What is neither assigned nor free is withheld.",
+    )
+    .by(&["pool", "family", "state"], "6 an AddressPool: total, assigned and free of each family");
+    WRITES = Family::counter("levee_control_allocator_writes_total", "What this process has written to the cluster, as the leader.")
+        .by(&["object"], "3: service, pool, event");
+    WRITES_OUTDATED = Family::counter(
+        "levee_control_allocator_outdated_writes_total",
+        "Writes that changed nothing because the object had changed meanwhile; they are found anew.",
+    );
+    WRITES_FAILED = Family::counter("levee_control_allocator_failures_total", "Requests to the API server, as the leader, that failed.");
+    EVENTS_DROPPED = Family::counter(
+        "levee_control_allocator_dropped_events_total",
+        "Events that were not told because too many waited; the statuses have what matters.",
+    );
+
     PROGRAMMING = Family::histogram(
         "levee_control_programming_seconds",
         "Time from the first event of a burst that changes the program until every worker of the dataplane runs the result.",
@@ -177,7 +207,7 @@ impl Metrics {
     }
 
     /// The page.
-    pub(super) fn page(&self, status: &Status) -> String {
+    pub(super) fn page(&self, status: &Status, published: &publish::Tally) -> String {
         let tally = self.tally().clone();
         let mut page = Exposition::default();
         page.begin(&BUILD).sample(&[&status.version], 1);
@@ -204,8 +234,32 @@ impl Metrics {
         page.single(&VIPS, status.vips);
         page.single(&BACKENDS, status.backends);
         dataplane(&mut page, status, &tally);
+        allocator(&mut page, status, published);
         page.finish()
     }
+}
+
+fn allocator(page: &mut Exposition, status: &Status, published: &publish::Tally) {
+    let report = status.allocator.clone().unwrap_or_default();
+    page.single(&LEADER, u8::from(report.leads));
+    page.single(&WANTING, report.unassigned);
+    page.single(&REFUSED_POOLS, report.refused_pools);
+    let mut addresses = page.begin(&POOL_ADDRESSES);
+    for (pool, families) in &published.usage {
+        for (family, usage) in families {
+            let family = family.to_string();
+            for (state, number) in [("total", usage.total), ("assigned", usage.assigned), ("free", usage.free)] {
+                addresses.sample(&[pool, &family, state], number);
+            }
+        }
+    }
+    let mut writes = page.begin(&WRITES);
+    writes.sample(&["service"], published.services);
+    writes.sample(&["pool"], published.pools);
+    writes.sample(&["event"], published.events);
+    page.single(&WRITES_OUTDATED, published.outdated);
+    page.single(&WRITES_FAILED, published.failures);
+    page.single(&EVENTS_DROPPED, published.dropped);
 }
 
 fn dataplane(page: &mut Exposition, status: &Status, tally: &Tally) {

@@ -27,18 +27,23 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use levee_api::diagnostic::Diagnostic;
 use levee_api::program::Generation;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::compile::{Compiler, Role, View, compile};
+use crate::allocate::Addresses;
+use crate::compile::{Compiler, Role, Size, compile};
 use crate::config::{self, Config};
+use crate::lease::Terms;
 use crate::model::{Kind, Register};
 use crate::notice::Notice;
 use crate::plan::Change;
 use crate::program::{Link, Outcome, Settings, Step, Sync, Transport};
+use crate::publish::{self, Order};
+use crate::watch::cluster::Access;
 use crate::watch::{Closed, ClusterSource, Event, FileSource, Outlet, Source, SourceId, Store, cluster, follow};
 
 pub use socket::BindError;
@@ -53,6 +58,9 @@ const PACE: Duration = Duration::from_millis(10);
 
 /// Batches of events that wait to be taken in before sources wait themselves.
 const BACKLOG: usize = 64;
+
+/// Questions who has which address that wait. People ask them.
+const QUESTIONS: usize = 4;
 
 /// How long a request that is under way may take to end when the process is told to.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -84,6 +92,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The candidate for assigning addresses has no thread to run on.
+    #[error("allocate: cannot start: {0}")]
+    Allocate(#[source] io::Error),
     /// The runtime refuses the socket.
     #[error("the status socket: {0}")]
     Serve(#[source] io::Error),
@@ -101,10 +112,10 @@ pub async fn run(
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let sources: Vec<Box<dyn Source>> =
-        config.sources.iter().flat_map(|source| sources_of(source, &config.view)).collect();
+    let sources: Vec<Box<dyn Source>> = config.sources.iter().flat_map(|source| sources_of(source, &config)).collect();
     let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
-    let standing = Arc::new(Standing::new(&config, names));
+    let (ask, mut asked) = mpsc::channel(QUESTIONS);
+    let standing = Arc::new(Standing::new(&config, names, ask));
 
     let listening = socket::bind(&config.socket, config.socket_group.as_deref())?;
     let metrics = Arc::new(Metrics::default());
@@ -122,6 +133,11 @@ pub async fn run(
         let name = source.name();
         source.start(Outlet::new(id, events.clone())).map_err(|source| Error::Source { name, source })?;
     }
+
+    let (orders, candidate) = match candidate(&config, &standing)? {
+        Some((orders, candidate)) => (Some(orders), Some(candidate)),
+        None => (None, None),
+    };
 
     let (configs, mut new_configs) = mpsc::channel(1);
     let followed = path.to_owned();
@@ -144,6 +160,7 @@ pub async fn run(
         sync: Sync::new(Settings::default()),
         standing,
         metrics,
+        orders,
         burst: None,
         compiled: None,
         mistakes_told: BTreeSet::new(),
@@ -162,14 +179,14 @@ pub async fn run(
         {
             ready();
         }
-        let until = match turn.sync.step(now) {
-            Step::Send(request) => {
+        let until = match turn.next_step(now) {
+            Some(Step::Send(request)) => {
                 turn.metrics.sent(&request);
                 under_way = Some(Box::pin(transport.carry(request)));
                 None
             }
-            Step::WaitUntil(until) => Some(until),
-            Step::WaitForAnswer => None,
+            Some(Step::WaitUntil(until)) => Some(until),
+            Some(Step::WaitForAnswer) | None => None,
         };
         turn.publish();
         let wake = until.into_iter().chain(turn.compile_at()).min();
@@ -192,6 +209,7 @@ pub async fn run(
                     turn.metrics.in_step(Instant::now());
                 }
             }
+            Some(answer) = asked.recv() => drop(oneshot::Sender::send(answer, turn.addresses())),
             () = sleep_until(wake) => {}
             () = &mut server => {}
             () = &mut stop => break,
@@ -201,15 +219,45 @@ pub async fn run(
         // Better that the dataplane's answer finds us; but it keeps its word without us, too.
         let _ = tokio::time::timeout(DRAIN, request).await;
     }
+    // Without orders the candidate gives its Lease back, so that another need not wait until it runs out.
+    drop(turn);
+    if let Some(candidate) = candidate {
+        let _ = tokio::time::timeout(DRAIN, tokio::task::spawn_blocking(|| candidate.join())).await;
+    }
     Ok(())
 }
 
+type Orders = watch::Sender<Option<Order>>;
+
+/// Starts the candidate for assigning addresses, if this process is to be one.
+fn candidate(config: &Config, standing: &Standing) -> Result<Option<(Orders, JoinHandle<()>)>, Error> {
+    let kubeconfig = config.sources.iter().find_map(|source| match source {
+        config::Source::Kubernetes(kubeconfig) => Some(kubeconfig.clone()),
+        config::Source::Path(_) => None,
+    });
+    let (Some(allocate), Some(kubeconfig), Some(publishing)) = (&config.allocate, kubeconfig, standing.publishing())
+    else {
+        return Ok(None);
+    };
+    let settings = publish::Settings {
+        access: Access::new(kubeconfig),
+        namespace: allocate.namespace.clone(),
+        lease: allocate.name.clone(),
+        name: config.view.node.clone(),
+        terms: Terms::leader(),
+    };
+    let (orders, new_orders) = watch::channel(None);
+    let candidate = publish::start(settings, new_orders, publishing).map_err(Error::Allocate)?;
+    Ok(Some((orders, candidate)))
+}
+
 /// Those that run for an entry of the configuration: for a cluster, one for each kind of object.
-fn sources_of(source: &config::Source, view: &View) -> Vec<Box<dyn Source>> {
+fn sources_of(source: &config::Source, config: &Config) -> Vec<Box<dyn Source>> {
     match source {
         config::Source::Path(path) => vec![Box::new(FileSource::new(path))],
         config::Source::Kubernetes(kubeconfig) => {
-            ClusterSource::all(kubeconfig.clone(), &view.node, view.role == Role::Node)
+            let with_pods = config.view.role == Role::Node && config.dataplane.is_some();
+            ClusterSource::all(kubeconfig.clone(), &config.view.node, with_pods)
                 .into_iter()
                 .map(|source| Box::new(source) as Box<dyn Source>)
                 .collect()
@@ -246,6 +294,8 @@ struct Turn {
     sync: Sync,
     standing: Arc<Standing>,
     metrics: Arc<Metrics>,
+    /// To the candidate for assigning addresses, if this process is one.
+    orders: Option<Orders>,
     /// First event that has not been compiled yet.
     burst: Option<Instant>,
     /// When events were compiled last.
@@ -326,9 +376,36 @@ impl Turn {
         self.compiled = Some(Instant::now());
     }
 
+    /// Tells whoever assigns addresses.
+    fn order(&mut self, changed: bool) {
+        let class_required = self.config.view.class_required;
+        let Some(orders) = &self.orders else { return };
+        if changed || orders.borrow().as_ref().is_none_or(|order| order.class_required != class_required) {
+            let balanced = Arc::clone(self.register.cluster().balanced());
+            orders.send_replace(Some(Order { balanced, class_required }));
+        }
+    }
+
+    /// Who has which address.
+    fn addresses(&self) -> Addresses {
+        Addresses::of(self.register.cluster().balanced(), self.config.view.class_required)
+    }
+
+    /// What to do for the dataplane, if there is one.
+    fn next_step(&mut self, now: Instant) -> Option<Step> {
+        self.config.dataplane.is_some().then(|| self.sync.step(now))
+    }
+
     /// Compiles what has changed. Returns whether the program is another one now.
     fn accept(&mut self) -> bool {
         let changes = self.register.take_changes();
+        self.order(changes.balanced);
+        if self.config.dataplane.is_none() {
+            let notices = self.register.cluster().notices().to_vec();
+            log_news("notice", &notices, &mut self.notices_told);
+            self.standing.compiled(Size::default(), Some(notices));
+            return false;
+        }
         let cluster = self.register.cluster();
         let change: Change = if *self.compiler.view() == self.config.view {
             self.compiler.update(cluster, &changes)

@@ -1,17 +1,20 @@
 //! How the daemon stands: written by its loop, read by the status socket.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use levee_api::diagnostic::Diagnostic;
 use levee_api::program::Generation;
+use tokio::sync::{mpsc, oneshot};
 
 use super::status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
+use crate::allocate::Addresses;
 use crate::compile::{Size, View};
 use crate::config::Config;
 use crate::notice::Notice;
 use crate::program::Link;
+use crate::publish;
 
 /// What became of the input that was accepted last.
 #[derive(Debug)]
@@ -37,20 +40,33 @@ struct Inner {
     programmed: bool,
 }
 
+/// A question to the loop, and where it answers.
+pub(super) type Ask = mpsc::Sender<oneshot::Sender<Addresses>>;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Standing {
     started: Instant,
     sources: Vec<String>,
-    socket: PathBuf,
+    /// Absent where there is no dataplane.
+    socket: Option<PathBuf>,
+    /// Asks the loop who has which address.
+    ask: Ask,
+    /// How the candidate for assigning addresses stands, if there is one.
+    publishing: Option<Arc<publish::Standing>>,
     inner: Mutex<Inner>,
 }
 
 impl Standing {
-    pub(super) fn new(config: &Config, sources: Vec<String>) -> Self {
+    pub(super) fn new(config: &Config, sources: Vec<String>, ask: Ask) -> Self {
         Standing {
             started: Instant::now(),
             socket: config.dataplane.clone(),
+            ask,
+            publishing: config
+                .allocate
+                .as_ref()
+                .map(|lease| Arc::new(publish::Standing::new(&lease.namespace, &lease.name))),
             inner: Mutex::new(Inner {
                 unanswered: Vec::new(),
                 view: config.view.clone(),
@@ -69,6 +85,23 @@ impl Standing {
     /// Nothing in here can be left half-changed, so a panic elsewhere does not matter.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the candidate for assigning addresses stands, if there is one.
+    pub(super) fn publishing(&self) -> Option<Arc<publish::Standing>> {
+        self.publishing.clone()
+    }
+
+    /// What the candidate has written.
+    pub(super) fn published(&self) -> publish::Tally {
+        self.publishing.as_ref().map(|publishing| publishing.tally()).unwrap_or_default()
+    }
+
+    /// Who has which address: asked of the loop, which alone holds the cluster. `None` if it has ended.
+    pub(super) async fn addresses(&self) -> Option<Addresses> {
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(answer).await.ok()?;
+        answered.await.ok()
     }
 
     pub(super) fn reconfigured(&self, view: &View) {
@@ -120,8 +153,8 @@ impl Standing {
         if inner.compiled.is_none() && missing.is_empty() {
             missing.push("nothing was compiled yet".to_owned());
         }
-        if !inner.programmed {
-            missing.push(format!("the dataplane at {} does not run what was compiled", self.socket.display()));
+        if let Some(socket) = self.socket.as_ref().filter(|_| !inner.programmed) {
+            missing.push(format!("the dataplane at {} does not run what was compiled", socket.display()));
         }
         missing
     }
@@ -158,6 +191,10 @@ impl Standing {
             (DataplaneState::Unreachable, Some(message)) => problems.push(format!("no dataplane: {message}")),
             _ => {}
         }
+        let allocator = self.publishing.as_ref().map(|publishing| publishing.report());
+        if let Some(failure) = allocator.as_ref().and_then(|allocator| allocator.failure.as_ref()) {
+            problems.push(format!("the cluster cannot be told of addresses: {failure}"));
+        }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -176,11 +213,12 @@ impl Standing {
                 compiled.chain(&inner.unanswered).cloned().collect()
             },
             dataplane: Dataplane {
-                socket: self.socket.display().to_string(),
+                socket: self.socket.as_ref().map_or_else(|| "none".to_owned(), |socket| socket.display().to_string()),
                 state,
                 generation: inner.generation,
                 message,
             },
+            allocator,
         }
     }
 }

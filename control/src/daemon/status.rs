@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::Metrics;
 use super::standing::Standing;
+use crate::allocate::Addresses;
 use crate::compile::Role;
 use crate::notice::Notice;
+use crate::publish;
 
 pub use levee_api::report::Health;
 
@@ -52,6 +54,8 @@ pub struct Status {
     pub notices: Vec<Notice>,
     /// How the dataplane stands.
     pub dataplane: Dataplane,
+    /// How the candidate for assigning addresses stands; absent if this process is none.
+    pub allocator: Option<publish::Report>,
 }
 
 /// One source.
@@ -68,7 +72,7 @@ pub struct SourceStatus {
 /// The dataplane, as this process sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dataplane {
-    /// Its control socket.
+    /// Its control socket; `none` where there is no dataplane.
     pub socket: String,
     /// How it stands.
     pub state: DataplaneState,
@@ -99,12 +103,13 @@ pub(super) fn router(standing: Arc<Standing>, metrics: Arc<Metrics>) -> Router {
         |status: StatusCode, error: &str| (status, Json(Problem { error: error.to_owned(), generation: None }));
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/addresses", get(addresses))
         .route("/v1/health", get(health))
         .route("/metrics", get(page).with_state((Arc::clone(&standing), metrics)))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .fallback(async move || {
-            let there = "no such path; there are /v1/status, /v1/health, /metrics, /livez and /readyz";
+            let there = "no such path; there are /v1/status, /v1/addresses, /v1/health, /metrics, /livez and /readyz";
             refuse(StatusCode::NOT_FOUND, there)
         })
         .method_not_allowed_fallback(async move || {
@@ -128,7 +133,7 @@ pub(super) fn metrics_router(standing: Arc<Standing>, metrics: Arc<Metrics>) -> 
 }
 
 async fn page(State((standing, metrics)): State<(Arc<Standing>, Arc<Metrics>)>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, levee_api::metrics::CONTENT_TYPE)], metrics.page(&standing.status()))
+    ([(CONTENT_TYPE, levee_api::metrics::CONTENT_TYPE)], metrics.page(&standing.status(), &standing.published()))
 }
 
 /// Whether a restart would help: the loop that serves this turns, so no. Nothing outside of this process counts.
@@ -142,6 +147,10 @@ async fn ready(State(standing): State<Arc<Standing>>) -> (StatusCode, String) {
         missing if missing.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
         missing => (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n"),
     }
+}
+
+async fn addresses(State(standing): State<Arc<Standing>>) -> Result<Json<Addresses>, StatusCode> {
+    standing.addresses().await.map(Json).ok_or(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 async fn status(State(standing): State<Arc<Standing>>) -> Json<Status> {

@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 
 use levee_api::net::{Family, Protocol};
 
-use super::external::{AddressPoolStatus, AddressRange, Meta, ServiceStatus};
+use super::external::{Address, AddressPoolStatus, AddressRange, IngressPort, IpMode, Meta, ServiceStatus};
 use super::{Key, ObjectName};
 use crate::notice::Notice;
 
@@ -101,6 +101,28 @@ pub struct Held {
     pub ports: Option<BTreeSet<PortKey>>,
 }
 
+impl Held {
+    /// What a status has: its addresses in mode VIP, in order.
+    #[must_use]
+    pub fn of(status: &ServiceStatus) -> Vec<Held> {
+        let vips = status.load_balancer.ingress.iter().filter(|ingress| ingress.ip_mode != Some(IpMode::Proxy));
+        let mut holds: Vec<Held> = vips
+            .filter_map(|ingress| {
+                let Address(address) = ingress.ip?.value;
+                let key = |port: &IngressPort| {
+                    let protocol = port.protocol.map_or(Protocol::Tcp, Protocol::from);
+                    Some((protocol, NonZeroU16::new(port.port)?))
+                };
+                let ports = (!ingress.ports.is_empty()).then(|| ingress.ports.iter().filter_map(key).collect());
+                Some(Held { address, ports })
+            })
+            .collect();
+        holds.sort();
+        holds.dedup_by_key(|held| held.address);
+        holds
+    }
+}
+
 /// An AddressPool object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pool {
@@ -108,6 +130,8 @@ pub struct Pool {
     pub identity: Identity,
     /// What addresses are taken from: its `spec`, or the last one that was good.
     pub in_force: Option<AddressPool>,
+    /// What its status says that was in force last.
+    pub recorded: Option<AddressPool>,
     /// Why its `spec` is not in force.
     pub refused: Option<String>,
     /// Its status, as it was read.

@@ -60,12 +60,15 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// Slices with their own names, in order.
+type NamedSlices = Vec<(Box<str>, Arc<EndpointSlice>)>;
+
 /// A cluster without contradictions: see the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ValidatedCluster {
     services: BTreeMap<ObjectName, Arc<Service>>,
     /// By Service; sorted by the slice's own name.
-    slices: BTreeMap<ObjectName, Vec<(Box<str>, Arc<EndpointSlice>)>>,
+    slices: BTreeMap<ObjectName, NamedSlices>,
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<ObjectName, Pod>,
     service_cidrs: BTreeSet<IpNet>,

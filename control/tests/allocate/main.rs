@@ -5,5 +5,6 @@
 
 mod cases;
 mod files;
+mod plans;
 mod pools;
 mod properties;

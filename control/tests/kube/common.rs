@@ -158,6 +158,27 @@ impl Admin {
         self.runtime.block_on(self.apply_async(object));
     }
 
+    /// The object as it is now.
+    pub(crate) fn get(&self, object: &Value) -> Value {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        serde_json::to_value(self.runtime.block_on(self.api(object).get(name)).unwrap()).unwrap()
+    }
+
+    /// Events about an object, as `kubectl describe` finds them: reason and message.
+    pub(crate) fn events(&self, object: &Value) -> Vec<String> {
+        let object = self.get(object);
+        let uid = object["metadata"]["uid"].as_str().unwrap();
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": namespace}});
+        let params = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+        let list = self.runtime.block_on(self.api(&event).list(&params)).unwrap();
+        let words = list.items.into_iter().map(|event| serde_json::to_value(event).unwrap());
+        let word = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().replace('"', "");
+        words
+            .map(|event| format!("{} {}: {}", word(&event, "type"), word(&event, "reason"), word(&event, "message")))
+            .collect()
+    }
+
     pub(crate) fn delete(&self, object: &Value) {
         let name = object["metadata"]["name"].as_str().unwrap();
         self.runtime.block_on(self.api(object).delete(name, &DeleteParams::default())).unwrap();

@@ -1,5 +1,6 @@
 //! One module a command: what it asks or computes, and how people read the answer.
 
+mod addresses;
 mod check;
 mod counters;
 mod doctor;
@@ -25,6 +26,9 @@ pub(crate) fn run(Arguments { common, command }: Arguments) -> Result<(), Failur
     match command {
         Command::Status(watch) => status::show(&dataplane()?, &control()?, format, watch),
         Command::Vip(Vip::List(watch)) => list::vips(&dataplane()?, format, watch),
+        Command::Addresses { cluster, load_balancer_class_required, watch } => {
+            addresses::show(control, format, &cluster, load_balancer_class_required, watch)
+        }
         Command::Backend(Backend::List { service, watch }) => list::backends(&dataplane()?, format, service, watch),
         Command::Neigh(Neigh::List(watch)) => list::neighbours(&dataplane()?, format, watch),
         Command::Port(Port::List(watch)) => list::ports(&dataplane()?, format, watch),

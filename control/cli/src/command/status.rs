@@ -117,6 +117,24 @@ fn control_half(
     for notice in &status.notices {
         writeln!(out, "note        {notice}")?;
     }
+    if let Some(allocator) = &status.allocator {
+        let lacking = match allocator.unassigned {
+            0 => String::new(),
+            number => format!(", {number} without all they should have"),
+        };
+        match allocator.leads {
+            true => writeln!(
+                out,
+                "addresses   leads by Lease {}: {}{lacking}",
+                allocator.lease,
+                count(allocator.services, "Service", "Services")
+            )?,
+            false => writeln!(out, "addresses   candidate for Lease {}, another leads", allocator.lease)?,
+        }
+    }
+    if status.dataplane.socket == "none" {
+        return Ok(());
+    }
     let generation = status.dataplane.generation;
     let message = status.dataplane.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     let generation = match (generation, runs) {

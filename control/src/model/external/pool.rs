@@ -128,6 +128,19 @@ impl AddressRange {
     }
 }
 
+impl AddressRange {
+    /// As it is written in a pool.
+    #[must_use]
+    pub fn notation(&self) -> String {
+        let bits = match (self.first, self.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
+            (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
+            _ => 0,
+        };
+        if self.is_prefix { format!("{}/{bits}", self.first) } else { self.to_string() }
+    }
+}
+
 impl std::fmt::Display for AddressRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }

@@ -5,12 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 
-use levee_api::net::{Family, Protocol};
+use levee_api::net::Family;
 
-use crate::model::external::{self, Address, IpFamilyPolicy, IpMode, ServiceType, address};
-use crate::model::{Asked, Held, Identity, LoadBalancer, PortKey, Service};
+use crate::model::external::{self, IpFamilyPolicy, ServiceType, address};
+use crate::model::{Asked, Held, Identity, LoadBalancer, Service};
 
 /// Addresses that the Service should have, separated by commas: at most one of each family.
 const ADDRESSES: &str = "levee.dev/addresses";
@@ -44,7 +43,7 @@ pub(super) fn of(object: &external::Service, service: &Service, live: bool) -> O
         labels: object.metadata.labels.clone(),
         pool: annotation(POOL),
         share_key: annotation(SHARE_KEY),
-        holds: if is_wanted { holds(&object.status) } else { Vec::new() },
+        holds: if is_wanted { Held::of(&object.status) } else { Vec::new() },
         status: object.status.clone(),
     })
 }
@@ -80,24 +79,4 @@ fn asked(annotation: Option<String>, field: Option<&str>, families: &BTreeSet<Fa
         }
     }
     Asked::For(addresses)
-}
-
-fn holds(status: &external::ServiceStatus) -> Vec<Held> {
-    let vips = status.load_balancer.ingress.iter().filter(|ingress| ingress.ip_mode != Some(IpMode::Proxy));
-    let mut holds: Vec<Held> = vips
-        .filter_map(|ingress| {
-            let Address(address) = ingress.ip?.value;
-            let ports: Option<BTreeSet<PortKey>> = (!ingress.ports.is_empty()).then(|| {
-                let key = |port: &external::IngressPort| {
-                    let protocol = port.protocol.map_or(Protocol::Tcp, Protocol::from);
-                    Some((protocol, NonZeroU16::new(port.port)?))
-                };
-                ingress.ports.iter().filter_map(key).collect()
-            });
-            Some(Held { address, ports })
-        })
-        .collect();
-    holds.sort();
-    holds.dedup_by_key(|held| held.address);
-    holds
 }

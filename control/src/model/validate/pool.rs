@@ -14,6 +14,8 @@ pub(super) struct Candidate {
     pub(super) new: Option<AddressPool>,
     /// What was in force last, as its status says. In files, whose last good state is kept whole, nothing.
     pub(super) old: Option<AddressPool>,
+    /// The same, also when it is found to be in another's way.
+    pub(super) recorded: Option<AddressPool>,
     /// Why the `spec` is not in force.
     pub(super) refused: Option<String>,
 }
@@ -25,6 +27,7 @@ pub(super) fn validate(object: &external::AddressPool, about: &mut About<'_, '_>
         identity: Identity::of(&object.metadata, live),
         status: object.status.clone(),
         new: None,
+        recorded: old.clone(),
         old,
         refused: None,
     };

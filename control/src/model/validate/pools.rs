@@ -134,9 +134,9 @@ fn settle(
         }
     }
     let finished = |(name, (candidate, _)): (String, (Candidate, &Judged))| {
-        let Candidate { identity, status, refused, .. } = candidate;
+        let Candidate { identity, status, recorded, refused, .. } = candidate;
         let in_force = pools.remove(&name);
-        (name, Pool { identity, in_force, refused, status })
+        (name, Pool { identity, in_force, recorded, refused, status })
     };
     candidates.into_iter().map(finished).collect()
 }

@@ -111,6 +111,7 @@ impl Register {
         let first = objects.next();
         let mut doubles = Findings::default();
         doubles.notices.extend(unreadable.map(Refusal::notice));
+        doubles.refusals.extend(unreadable.cloned());
         for double in objects {
             let first = first.as_ref().map_or_else(String::new, |first| first.place());
             About { findings: &mut doubles, subject: double.subject() }.refuse_with(

@@ -71,6 +71,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "metrics",
             "service_cidrs",
             "load_balancer_class_required",
+            "allocate",
         ],
     ),
     (Kind::Program, &["generation", "local", "service_ranges", "vips", "announce_in_term", "services"]),
