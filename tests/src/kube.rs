@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use crate::lab::live;
 use crate::namespace::Namespace;
@@ -15,6 +15,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/kube-apise
 pub struct ApiServer {
     child: Child,
     orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
     directory: PathBuf,
     namespace: Namespace,
 }
@@ -43,7 +44,18 @@ impl ApiServer {
         let mut line = String::new();
         let _ = answers.read_line(&mut line);
         assert_eq!(line.trim(), "ready", "see what scripts/kube-apiserver says above");
-        ApiServer { child, orders, directory, namespace: namespace.clone() }
+        ApiServer { child, orders, answers, directory, namespace: namespace.clone() }
+    }
+
+    /// Has the script do something, such as `stop-api`, and waits until it is done.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn order(&mut self, order: &str) {
+        writeln!(self.orders.as_mut().expect("it runs"), "{order}").expect("the script reads on");
+        let mut line = String::new();
+        let _ = self.answers.read_line(&mut line);
+        assert_eq!(line.trim(), "done", "{order}: see what scripts/kube-apiserver says above");
     }
 
     /// kubectl, as one who may do everything.
@@ -64,7 +76,20 @@ impl ApiServer {
     /// # Panics
     /// If it is refused.
     pub fn apply(&self, objects: &str) -> String {
-        let mut command = self.command(&["apply", "-f", "-"]);
+        self.apply_by(&["apply", "-f", "-"], objects)
+    }
+
+    /// The same, merged by the server: kubectl knows slices as a built-in kind, which this server does not have, and would
+    /// send changes of one in a form that it does not take.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn apply_on_server(&self, objects: &str) -> String {
+        self.apply_by(&["apply", "--server-side", "--force-conflicts", "-f", "-"], objects)
+    }
+
+    fn apply_by(&self, arguments: &[&str], objects: &str) -> String {
+        let mut command = self.command(arguments);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -4,8 +4,10 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use levee_api::net::Protocol;
+use levee_api::net::{Family, Protocol};
+use levee_api::program;
 use levee_tests::cluster::{Cluster, Endpoint, Service, State};
+use levee_tests::dual::{local_of_both, v6};
 use levee_tests::levee::{Control, Dataplane, Role, Take, at};
 use levee_tests::traffic::{Curl, EchoServer, Nginx, connect_many, udp_round_trips};
 use levee_tests::{Namespace, Node, Scene};
@@ -284,4 +286,60 @@ fn rules_and_routes_go_with_levee() {
     cast.scene.dataplanes[0].daemon.stop(Duration::from_secs(10));
     assert!(process.ip("rule").starts_with(untouched), "{}", process.ip("rule"));
     assert!(!process.ip("link").contains("levee-host"));
+}
+
+#[test]
+fn all_of_it_is_so_by_ipv6() {
+    let Some(scene) = Scene::start_with_both(&[1, 1], Take::Owned) else { return };
+    let (node, far) = (&scene.nodes[0], &scene.nodes[1].pods()[0]);
+    let (process, own) = (node.namespace(), v6(node.address()));
+    let service = |name: &str, at: SocketAddr, backend: SocketAddr| program::Service {
+        name: format!("default/{name}:main"),
+        protocol: Protocol::Tcp,
+        family: Family::Ipv6,
+        frontends: vec![program::Frontend {
+            address: at.ip(),
+            port: at.port(),
+            from: program::Side::Any,
+            mode: program::Mode::Nat,
+            pool: program::Pool::Cluster,
+            when_empty: program::WhenEmpty::Reject,
+            source_ranges: Vec::new(),
+        }],
+        backends: vec![program::Backend {
+            address: backend.ip(),
+            port: backend.port(),
+            pools: vec![program::Pool::Cluster],
+            via: None,
+        }],
+        affinity: None,
+    };
+    let (web, hosted, port) = (at(v6(WEB), 80), at(v6(HOSTED), 80), at(own, 30_080));
+    scene.dataplanes[0].program(&program::Program {
+        generation: 2,
+        local: local_of_both(node),
+        service_ranges: vec!["2001:db8:96::/64".parse().expect("a prefix")],
+        vips: [web, hosted].map(|at| program::Vip { address: at.ip(), announce: false }).into(),
+        services: vec![
+            service("web", web, at(v6(far.address), 7)),
+            service("hosted", hosted, at(own, 7)),
+            service("port", port, at(v6(far.address), 7)),
+        ],
+        ..program::Program::default()
+    });
+    let routes = || process.ip("-6 route show table 76");
+    scene.dataplanes[0].wait_for("its routes", |_| routes().contains("2001:db8:96::/64"));
+    let _echoes = [process, &far.namespace].map(|namespace| EchoServer::start(namespace, 7));
+    let pod = &node.pods()[0].namespace;
+    for (what, client, server) in [
+        ("a ClusterIP", process, web),
+        ("a node port of its own", process, port),
+        ("a backend on itself", process, hosted),
+        ("a backend on the node, from a pod", pod, hosted),
+    ] {
+        let outcome = connect_many(client, server, 20);
+        assert_eq!(outcome.succeeded, 20, "{what}: {outcome}\n{}\n{}", scene.dataplanes[0].counters(), routes());
+    }
+    let outcome = connect_many(process, at(v6(node.pods()[0].address), 22), 1);
+    assert_eq!(outcome.succeeded, 0, "nobody listens there, and the kernel's own way says so: {outcome}");
 }
