@@ -150,7 +150,8 @@ pub async fn run(
         .map_err(|source| Error::Source { name: path.display().to_string(), source })?;
 
     let mut turn = Turn {
-        checks: HealthChecks::new(config.dataplane.clone()),
+        // Without a dataplane nothing is compiled, and nobody is told of its health.
+        checks: HealthChecks::new(config.dataplane.clone().unwrap_or_default()),
         compiler: Compiler::new(config.view.clone()),
         config,
         config_mistakes: Vec::new(),
