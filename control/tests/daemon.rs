@@ -340,6 +340,11 @@ fn metrics_follow_a_change_to_the_dataplane_and_tell_what_fails() {
     assert!(value(&second, "levee_control_lists_total", "") > value(&first, "levee_control_lists_total", ""));
     let took = value(&second, "levee_control_programming_seconds_sum", "");
     assert!(took > 0.0 && took < PATIENCE.as_secs_f64(), "{took}");
+    assert_eq!(
+        value(&second, "levee_control_network_programming_seconds_count", ""),
+        0.0,
+        "nobody says what triggered it"
+    );
     // Of what was read again, one slice is another, and one Service with it.
     let compiled = |page| value(page, "levee_control_services_compiled_total", "");
     assert_eq!(compiled(&second) - compiled(&first), 1.0);
@@ -349,6 +354,29 @@ fn metrics_follow_a_change_to_the_dataplane_and_tell_what_fails() {
     );
     assert!(value(&second, "levee_control_sent_bytes_total", "delta") > 0.0);
 
+    // Rule 40: who does say it is measured from there.
+    let trigger = std::time::SystemTime::now();
+    let annotation = format!(
+        "  annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{}'}}\n",
+        humantime::format_rfc3339_nanos(trigger)
+    );
+    let annotated = CLUSTER.replacen(
+        "kind: EndpointSlice\nmetadata:\n",
+        &format!("kind: EndpointSlice\nmetadata:\n{annotation}"),
+        1,
+    );
+    assert_ne!(annotated, CLUSTER);
+    place.write("cluster.d/cluster.yaml", &annotated);
+    let count = "levee_control_network_programming_seconds_count";
+    eventually("rule 40", || value(&control.metrics(), count, "") == 1.0);
+    let second = control.metrics();
+    let took = value(&second, "levee_control_network_programming_seconds_sum", "");
+    assert!(
+        took > value(&second, "levee_control_compile_seconds_sum", "") / 10.0
+            && took < trigger.elapsed().unwrap().as_secs_f64(),
+        "{took}"
+    );
+
     // Bad input is a mistake, and no newer success.
     place.write("cluster.d/cluster.yaml", "\0");
     eventually("a mistake", || value(&control.metrics(), "levee_control_mistakes", "") == 1.0);
@@ -357,11 +385,11 @@ fn metrics_follow_a_change_to_the_dataplane_and_tell_what_fails() {
     assert_eq!(value(&third, compiled, ""), value(&second, compiled, ""));
     // What cannot be brought to a dataplane leaves it behind, and says so.
     drop(dataplane);
-    place.write("cluster.d/cluster.yaml", CLUSTER);
+    place.write("cluster.d/cluster.yaml", &without_node_3());
     eventually("behind", || value(&control.metrics(), "levee_control_dataplane_behind_seconds", "") > 0.1);
     let fourth = control.metrics();
     assert!(value(&fourth, "levee_control_answers_total", "unreachable") > 0.0);
-    assert_eq!(value(&fourth, "levee_control_programming_seconds_count", ""), 2.0);
+    assert_eq!(value(&fourth, "levee_control_programming_seconds_count", ""), 3.0);
 
     // By TCP: the same, probes, and nothing else.
     let by_tcp = |path| page(&mut std::net::TcpStream::connect(address).unwrap(), path);

@@ -8,8 +8,8 @@
 //! The loop adds to a tally under a lock that is held for the time of an addition or a copy. Labels are closed lists, but for sources, which
 //! the configuration bounds: no object has a series of its own.
 //!
-//! Programming latency is measured from this process's own sight of a change, not from the annotation
-//! `endpoints.kubernetes.io/last-change-trigger-time` (rule 40), which the model does not carry.
+//! Programming latency is there twice: from this process's own sight of a change, which is what levee can do something about, and
+//! from the annotation `endpoints.kubernetes.io/last-change-trigger-time` (rule 40), which is what users feel.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -114,6 +114,12 @@ families! {
         "levee_control_programming_seconds",
         "Time from the first event of a burst that changes the program until every worker of the dataplane runs the result.",
     );
+    NETWORK_PROGRAMMING = Family::histogram(
+        "levee_control_network_programming_seconds",
+        "Time from what made endpoints change, by their slice's annotation endpoints.kubernetes.io/last-change-trigger-time, until every \
+         worker of the dataplane runs it: once for each changed slice, as kubeproxy_network_programming_duration_seconds. By two clocks, \
+         this machine's and that of whoever wrote the annotation.",
+    );
 }
 
 /// The tally, shared by the loop and the socket.
@@ -131,6 +137,7 @@ struct Tally {
     /// The first change that the dataplane does not run yet.
     behind_since: Option<Instant>,
     programming: Histogram,
+    network_programming: Histogram,
     status_requests: u64,
     programs: u64,
     deltas: u64,
@@ -203,6 +210,15 @@ impl Metrics {
         let mut tally = self.tally();
         if let Some(since) = tally.behind_since.take() {
             tally.programming.observe(now.saturating_duration_since(since));
+        }
+    }
+
+    /// The dataplane runs what was triggered at these times.
+    pub(super) fn programmed(&self, triggers: &[SystemTime], now: SystemTime) {
+        let mut tally = self.tally();
+        for trigger in triggers {
+            // A clock that is ahead of ours makes a time of none.
+            tally.network_programming.observe(now.duration_since(*trigger).unwrap_or_default());
         }
     }
 
@@ -289,4 +305,5 @@ fn dataplane(page: &mut Exposition, status: &Status, tally: &Tally) {
     answers.sample(&["refused"], tally.refused);
     answers.sample(&["unreachable"], tally.unreachable);
     page.begin(&PROGRAMMING).histogram(&[], &tally.programming);
+    page.begin(&NETWORK_PROGRAMMING).histogram(&[], &tally.network_programming);
 }

@@ -28,7 +28,7 @@ use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use levee_api::diagnostic::Diagnostic;
 use levee_api::program::Generation;
@@ -164,10 +164,12 @@ pub async fn run(
         orders,
         burst: None,
         compiled: None,
+        triggers: Vec::new(),
         mistakes_told: BTreeSet::new(),
         notices_told: BTreeSet::new(),
         linked: (Link::Unknown, None),
     };
+    turn.store.count_triggers(SystemTime::now());
     let mut ready = Some(ready);
     let mut stop = pin!(stop);
     let mut server = pin!(server);
@@ -206,9 +208,7 @@ pub async fn run(
                 turn.metrics.answered(&outcome, transport.sent());
                 turn.sync.finished(Instant::now(), outcome);
                 turn.log_link();
-                if *turn.sync.link() == Link::InStep {
-                    turn.metrics.in_step(Instant::now());
-                }
+                turn.tell_if_in_step();
             }
             Some(answer) = asked.recv() => drop(oneshot::Sender::send(answer, turn.addresses())),
             () = sleep_until(wake) => {}
@@ -301,6 +301,8 @@ struct Turn {
     burst: Option<Instant>,
     /// When events were compiled last.
     compiled: Option<Instant>,
+    /// What triggered changes that were compiled and may not run yet (rule 40).
+    triggers: Vec<SystemTime>,
     /// What was logged about the input, so that it is logged once.
     mistakes_told: BTreeSet<String>,
     notices_told: BTreeSet<String>,
@@ -368,6 +370,9 @@ impl Turn {
             let refused = self.register.refused();
             if refused.is_empty() {
                 let is_new = self.accept();
+                self.triggers.append(&mut self.store.take_triggers());
+                // What changes no packet's way is through already.
+                self.tell_if_in_step();
                 self.metrics.compiled(mistakes.is_empty(), begun.elapsed(), first.filter(|_| is_new));
             }
             mistakes.extend(refused);
@@ -426,6 +431,14 @@ impl Turn {
             tracing::info!(services = size.services, vips = size.vips, "compiled; the dataplane will be told");
         }
         is_new
+    }
+
+    /// Everything that was compiled runs.
+    fn tell_if_in_step(&mut self) {
+        if *self.sync.link() == Link::InStep {
+            self.metrics.in_step(Instant::now());
+            self.metrics.programmed(&std::mem::take(&mut self.triggers), SystemTime::now());
+        }
     }
 
     fn log_link(&mut self) {

@@ -5,15 +5,23 @@
 //! old and the new list never does (rule 14). Nothing is compiled before every source has had its first full list.
 //!
 //! An object is judged when it comes in and forgotten but for what it amounts to. Which keys have something else under them
-//! than when they were [told](Store::tell) last is remembered, so that one change costs one.
+//! than when they were [told](Store::tell) last is remembered, so that one change costs one; an object that is listed again, as
+//! all are after 410, is no change.
+//!
+//! When endpoints changed is what their controller says in an annotation; who measures how long it takes until packets follow
+//! begins there (rule 40). As with kube-proxy, only what changes endpoints counts, and only from [`Store::count_triggers`] on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use levee_api::diagnostic::Diagnostic;
 
-use crate::model::{Judged, Key, Kind, Refusal, Register, Sourced};
+use crate::model::{Judged, Key, Kind, Object, Refusal, Register, Sourced};
 use crate::notice::Notice;
+
+/// When what made a slice change happened.
+const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// A place that objects come from, by its index in the configuration.
 pub type SourceId = usize;
@@ -50,16 +58,36 @@ struct Listing {
     refused: BTreeMap<Key, Refusal>,
     /// How many objects there are.
     counts: BTreeMap<Kind, usize>,
+    /// Of slices in a list that is being received: what made them change, of those that may have changed since triggers count.
+    triggers: BTreeMap<Key, SystemTime>,
 }
 
 impl Listing {
-    fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.objects.keys().chain(self.refused.keys())
-    }
-
     fn add(&mut self, judged: Arc<Judged>) {
         *self.counts.entry(judged.key().kind).or_default() += 1;
         self.objects.entry(judged.key().clone()).or_default().push(judged);
+    }
+
+    /// Puts what was there before in the place of what says the same, and returns what says something else.
+    fn settle(&mut self, before: Listing) -> BTreeSet<Key> {
+        let Listing { objects, mut refused, .. } = before;
+        let mut others: BTreeSet<Key> = self.objects.keys().cloned().collect();
+        for (key, old) in objects {
+            match self.objects.get_mut(&key) {
+                Some(new) if *new == old => {
+                    others.remove(&key);
+                    *new = old;
+                }
+                _ => drop(others.insert(key)),
+            }
+        }
+        for (key, refusal) in &self.refused {
+            if refused.remove(key).as_ref() != Some(refusal) {
+                others.insert(key.clone());
+            }
+        }
+        others.extend(refused.into_keys());
+        others
     }
 
     /// Returns whether there was something.
@@ -91,6 +119,10 @@ pub struct Store {
     untold: BTreeSet<Key>,
     /// Whether notices about no object may be others.
     noticed: bool,
+    /// From when on triggers count, if they do.
+    since: Option<SystemTime>,
+    /// Those of changes that were taken in.
+    triggers: Vec<SystemTime>,
 }
 
 impl Store {
@@ -98,12 +130,26 @@ impl Store {
     #[must_use]
     pub fn new(sources: usize) -> Self {
         let sources = (0..sources).map(|_| Source::default()).collect();
-        Store { sources, untold: BTreeSet::new(), noticed: false }
+        Store { sources, untold: BTreeSet::new(), noticed: false, since: None, triggers: Vec::new() }
+    }
+
+    /// What triggered changes is remembered from now on, if it happened after this.
+    pub fn count_triggers(&mut self, since: SystemTime) {
+        self.since = Some(since);
+    }
+
+    /// When those changes of endpoints were triggered that were taken in since this was asked last.
+    pub fn take_triggers(&mut self) -> Vec<SystemTime> {
+        std::mem::take(&mut self.triggers)
     }
 
     /// Takes in what a source says. Returns whether what holds now may have changed.
     pub fn handle(&mut self, source: SourceId, event: Event) -> bool {
         let Some(source) = self.sources.get_mut(source) else { return false };
+        let trigger = match &event {
+            Event::Listed(sourced) | Event::Changed(sourced) => self.since.and_then(|since| trigger(sourced, since)),
+            _ => None,
+        };
         match event {
             Event::ListBegins => {
                 source.next = Some(Listing::default());
@@ -111,6 +157,7 @@ impl Store {
             }
             Event::Listed(sourced) => {
                 if let Some(next) = &mut source.next {
+                    next.triggers.extend(trigger.map(|trigger| (sourced.key(), trigger)));
                     next.add(Arc::new(Judged::of(&sourced)));
                 }
                 false
@@ -122,12 +169,15 @@ impl Store {
                 false
             }
             Event::ListComplete => {
-                let Some(next) = source.next.take() else { return false };
+                let Some(mut next) = source.next.take() else { return false };
                 self.noticed = true;
-                self.untold.extend(next.keys().cloned());
-                if let Some(before) = source.current.replace(next) {
-                    self.untold.extend(before.objects.into_keys().chain(before.refused.into_keys()));
-                }
+                let is_first = source.current.is_none();
+                let others = next.settle(source.current.take().unwrap_or_default());
+                let triggers = std::mem::take(&mut next.triggers).into_iter().filter(|(key, _)| others.contains(key));
+                // What was there when we came was not waiting for us.
+                self.triggers.extend(triggers.map(|(_, trigger)| trigger).filter(|_| !is_first));
+                self.untold.extend(others);
+                source.current = Some(next);
                 source.failed.clear();
                 true
             }
@@ -135,6 +185,10 @@ impl Store {
                 Some(current) => {
                     let judged = Arc::new(Judged::of(&sourced));
                     let key = judged.key().clone();
+                    if current.objects.get(&key).is_some_and(|before| before.as_slice() == [Arc::clone(&judged)]) {
+                        return false;
+                    }
+                    self.triggers.extend(trigger);
                     current.remove(&key);
                     current.add(judged);
                     self.untold.insert(key);
@@ -236,4 +290,11 @@ impl Store {
     fn current(&self) -> impl Iterator<Item = &Listing> {
         self.sources.iter().filter_map(|source| source.current.as_ref())
     }
+}
+
+/// What triggered a slice's last change, if that was after a time.
+fn trigger(sourced: &Sourced, since: SystemTime) -> Option<SystemTime> {
+    let text = matches!(sourced.object, Object::EndpointSlice(_))
+        .then(|| sourced.object.meta().annotations.get(TRIGGER))??;
+    humantime::parse_rfc3339(text).ok().filter(|trigger| *trigger > since)
 }

@@ -6,4 +6,5 @@
 mod common;
 mod endpoints;
 mod joining;
+mod latency;
 mod packets;

@@ -11,7 +11,7 @@ use crate::model::external::AddressRange;
 use crate::model::{EndpointSlice, Key, LoadBalancer, Node, Object, ObjectName, Origin, Place, Pod, Service, Sourced};
 
 /// See the [module](self).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
     key: Key,
     origin: Origin,
@@ -23,7 +23,7 @@ pub struct Judged {
 }
 
 /// What it amounts to, and where what others may want too was written: nowhere, unless in a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Sound {
     /// It is not used, or something is wrong with it.
     Nothing,

@@ -74,7 +74,7 @@ pub fn validate<'a, J: Judge + 'a>(objects: impl IntoIterator<Item = &'a J>, not
 }
 
 /// What is found while judging.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 struct Findings {
     refused: Vec<Diagnostic>,
     notices: Vec<Notice>,

@@ -6,7 +6,7 @@ use crate::model::{AddressPool, Identity, Place};
 use super::{About, unfit};
 
 /// An AddressPool, before it meets the others.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {
     pub(super) identity: Identity,
     pub(super) status: external::AddressPoolStatus,

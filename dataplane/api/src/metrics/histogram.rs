@@ -1,9 +1,10 @@
-//! Times in buckets: from a tenth of a millisecond, which a delta takes, to ten seconds, which nothing should.
+//! Times in buckets: from a tenth of a millisecond, which a delta takes, to ten seconds, which nothing of ours should; and on to
+//! five minutes, for what begins with others.
 
 use std::time::Duration;
 
 /// Upper bounds, and how they are written, in seconds.
-const BOUNDS: [(Duration, &str); 15] = [
+const BOUNDS: [(Duration, &str); 18] = [
     (Duration::from_micros(100), "0.0001"),
     (Duration::from_micros(250), "0.00025"),
     (Duration::from_micros(500), "0.0005"),
@@ -19,6 +20,9 @@ const BOUNDS: [(Duration, &str); 15] = [
     (Duration::from_secs(1), "1"),
     (Duration::from_millis(2500), "2.5"),
     (Duration::from_secs(10), "10"),
+    (Duration::from_secs(30), "30"),
+    (Duration::from_secs(60), "60"),
+    (Duration::from_secs(300), "300"),
 ];
 
 /// How long something took, each time that it happened.
