@@ -54,7 +54,7 @@ families! {
     );
     JUDGED = Family::counter(
         "levee_control_objects_judged_total",
-        "Objects that were validated against others: those that are new, changed, gone, or were listed again.",
+        "Objects that were validated against others: those that are new, changed or gone.",
     );
     SERVICES_COMPILED = Family::counter(
         "levee_control_services_compiled_total",

@@ -225,12 +225,12 @@ pub struct Endpoint {
     pub serving: bool,
     /// Its pod is being deleted; absent is false (rule 10).
     pub terminating: bool,
-    /// Where it runs.
-    pub node: Option<String>,
+    /// Where it runs. There are many endpoints, and few nodes: one name is shared by all that are there.
+    pub node: Option<Arc<str>>,
     /// Nodes that should use it.
-    pub for_nodes: Vec<String>,
+    pub for_nodes: Box<[String]>,
     /// Zones that should use it.
-    pub for_zones: Vec<String>,
+    pub for_zones: Box<[String]>,
 }
 
 /// A node.

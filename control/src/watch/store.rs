@@ -117,6 +117,8 @@ pub struct Store {
     sources: Vec<Source>,
     /// What may be something else than when it was told last.
     untold: BTreeSet<Key>,
+    /// Names of nodes that objects share.
+    names: BTreeSet<Arc<str>>,
     /// Whether notices about no object may be others.
     noticed: bool,
     /// From when on triggers count, if they do.
@@ -130,7 +132,8 @@ impl Store {
     #[must_use]
     pub fn new(sources: usize) -> Self {
         let sources = (0..sources).map(|_| Source::default()).collect();
-        Store { sources, untold: BTreeSet::new(), noticed: false, since: None, triggers: Vec::new() }
+        let (untold, names, triggers) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        Store { sources, untold, names, noticed: false, since: None, triggers }
     }
 
     /// What triggered changes is remembered from now on, if it happened after this.
@@ -158,7 +161,7 @@ impl Store {
             Event::Listed(sourced) => {
                 if let Some(next) = &mut source.next {
                     next.triggers.extend(trigger.map(|trigger| (sourced.key(), trigger)));
-                    next.add(Arc::new(Judged::of(&sourced)));
+                    next.add(judge(&sourced, &mut self.names));
                 }
                 false
             }
@@ -178,12 +181,13 @@ impl Store {
                 self.triggers.extend(triggers.map(|(_, trigger)| trigger).filter(|_| !is_first));
                 self.untold.extend(others);
                 source.current = Some(next);
+                self.names.retain(|name| Arc::strong_count(name) > 1);
                 source.failed.clear();
                 true
             }
             Event::Changed(sourced) => match &mut source.current {
                 Some(current) => {
-                    let judged = Arc::new(Judged::of(&sourced));
+                    let judged = judge(&sourced, &mut self.names);
                     let key = judged.key().clone();
                     if current.objects.get(&key).is_some_and(|before| before.as_slice() == [Arc::clone(&judged)]) {
                         return false;
@@ -290,6 +294,12 @@ impl Store {
     fn current(&self) -> impl Iterator<Item = &Listing> {
         self.sources.iter().filter_map(|source| source.current.as_ref())
     }
+}
+
+fn judge(sourced: &Sourced, names: &mut BTreeSet<Arc<str>>) -> Arc<Judged> {
+    let mut judged = Judged::of(sourced);
+    judged.share(names);
+    Arc::new(judged)
 }
 
 /// What triggered a slice's last change, if that was after a time.

@@ -1,5 +1,6 @@
 //! One object, judged by itself: what it amounts to. What is left of it when the rest is forgotten.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,6 +61,18 @@ impl Judged {
         judged.sound = sound.unwrap_or(Sound::Nothing);
         judged.findings = findings;
         judged
+    }
+
+    /// Lets it share the names of nodes with all others that were given the same `names`.
+    pub fn share(&mut self, names: &mut BTreeSet<Arc<str>>) {
+        let Sound::Slice(_, slice) = &mut self.sound else { return };
+        let Some(slice) = Arc::get_mut(slice) else { return };
+        for node in slice.endpoints.iter_mut().filter_map(|endpoint| endpoint.node.as_mut()) {
+            match names.get(node) {
+                Some(known) => *node = Arc::clone(known),
+                None => drop(names.insert(Arc::clone(node))),
+            }
+        }
     }
 
     /// What names it.

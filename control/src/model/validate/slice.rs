@@ -59,7 +59,7 @@ pub(super) fn validate(
         let names = |list: &[external::Named]| {
             let mut names: Vec<String> = list.iter().map(|named| named.name.clone()).collect();
             names.sort();
-            names
+            names.into_boxed_slice()
         };
         endpoints.push(Endpoint {
             address,
@@ -67,7 +67,7 @@ pub(super) fn validate(
             ready: endpoint.conditions.ready.unwrap_or(true),
             serving: endpoint.conditions.serving.unwrap_or(true),
             terminating: endpoint.conditions.terminating.unwrap_or(false),
-            node: endpoint.node_name.clone().filter(|node| !node.is_empty()),
+            node: endpoint.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
             for_nodes: names(&endpoint.hints.for_nodes),
             for_zones: names(&endpoint.hints.for_zones),
         });
