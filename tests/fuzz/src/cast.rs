@@ -8,7 +8,7 @@
 //!   .254 gateway                          198.51.100.9:61000-61003
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use levee_api::net::{Family, Mac, PortRange, Protocol, Role};
@@ -110,20 +110,28 @@ pub fn director(scene: &Scene) -> Master {
     let mut master = Master::new(Setup {
         ports: ports(scene),
         snat: if scene.snat {
-            vec![range(NODE, 61007), range(Ipv4Addr::new(198, 51, 100, 9), 61003)]
+            let four = [range(NODE, 61007), range(Ipv4Addr::new(198, 51, 100, 9), 61003)];
+            let six = [(NODE, 61007), (Ipv4Addr::new(198, 51, 100, 9), 61003)];
+            let six = six.map(|(address, last)| SnatRange {
+                address: twin(address).into(),
+                ports: PortRange { first: 61000, last },
+            });
+            [four, six].concat()
         } else {
             Vec::new()
         },
         host_snat: Vec::new(),
         tunnel_ends: Vec::new(),
-        multicast: vec![net("239.1.0.0/16")],
+        // `ff05::1:0:0/96`: the twins of 239.1.0.0/16.
+        multicast: vec![net("239.1.0.0/16"), net("ff05::1:0:0/96")],
         mss_clamp: 0,
         workers: scene.workers,
     });
-    master.set_kernel_addresses([NODE.into()]);
+    master.set_kernel_addresses([NODE.into(), twin(NODE).into()]);
     master.set_routes(routes(true));
     for (port, address, mac) in neighbours() {
         master.set_neighbour(port, address, Some(mac));
+        master.set_neighbour(port, twin_of(address), Some(mac));
     }
     master.load(program(scene)).expect("a program that can be run");
     master
@@ -142,7 +150,51 @@ pub fn routes(default: bool) -> Vec<(IpNet, PortId, Option<IpAddr>)> {
     if default {
         routes.push((net("0.0.0.0/0"), UPLINK, via(254)));
     }
+    let twins: Vec<_> = routes.iter().map(|(net, port, via)| (twin_net(*net), *port, via.map(twin_of))).collect();
+    routes.extend(twins);
     routes
+}
+
+/// The IPv6 address that somebody has besides: everybody in a story has two names, and speaks by one of them.
+#[must_use]
+pub fn twin(address: Ipv4Addr) -> Ipv6Addr {
+    match address.octets() {
+        [0, 0, 0, 0] => Ipv6Addr::UNSPECIFIED,
+        [127, 0, 0, 1] => Ipv6Addr::LOCALHOST,
+        [255, 255, 255, 255] => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
+        [group @ 224..=239, a, b, c] => {
+            let scope = if group == 239 { 0xff05 } else { 0xff02 };
+            Ipv6Addr::new(scope, 0, 0, 0, 0, a.into(), b.into(), c.into())
+        }
+        [a, b, c, d] => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, a.into(), b.into(), c.into(), d.into()),
+    }
+}
+
+fn twin_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => twin(v4).into(),
+        v6 => v6,
+    }
+}
+
+/// The twins of a prefix of whole bytes: each byte of an address is two of its twin.
+fn twin_net(of: IpNet) -> IpNet {
+    let length = if of.prefix_len() == 0 { 0 } else { 64 + 2 * of.prefix_len() };
+    IpNet::new(if length == 0 { Ipv6Addr::UNSPECIFIED.into() } else { twin_of(of.addr()) }, length).expect("a prefix")
+}
+
+/// The same service for twins, by a name that comes behind all others.
+fn twin_service(service: &Service) -> Service {
+    let mut six = service.clone();
+    six.name = format!("z6/{}", six.name.replace('/', "-"));
+    six.family = Family::Ipv6;
+    for frontend in &mut six.frontends {
+        frontend.address = twin_of(frontend.address);
+    }
+    for backend in &mut six.backends {
+        backend.address = twin_of(backend.address);
+    }
+    six
 }
 
 fn neighbours() -> [(PortId, IpAddr, Mac); 5] {
@@ -181,11 +233,16 @@ pub fn program(scene: &Scene) -> Program {
         ),
         service("default/log:syslog", Protocol::Udp, vec![any([198, 51, 100, 1], 82, Mode::Nat)], &[0, 1, 4], Some(1)),
     ];
+    let vips = [vip([10, 96, 0, 1], !scene.node), vip([10, 96, 0, 2], false), vip([198, 51, 100, 1], true)];
+    let twins = vips.clone().map(|vip| Vip { address: twin_of(vip.address), ..vip });
+    let services = services.iter().cloned().chain(services.iter().map(twin_service)).collect();
+    let local =
+        Local { prefixes: local.prefixes.iter().flat_map(|net| [*net, twin_net(*net)]).collect(), pods: local.pods };
     Program {
         generation: 1,
         local,
-        service_ranges: vec![net("10.96.0.0/16")],
-        vips: vec![vip([10, 96, 0, 1], !scene.node), vip([10, 96, 0, 2], false), vip([198, 51, 100, 1], true)],
+        service_ranges: vec![net("10.96.0.0/16"), twin_net(net("10.96.0.0/16"))],
+        vips: [vips, twins].concat(),
         announce_in_term: false,
         tunnels: Vec::new(),
         services,
@@ -196,17 +253,20 @@ pub fn program(scene: &Scene) -> Program {
 /// Pods that are known one by one.
 #[must_use]
 pub fn pods() -> Vec<Pod> {
-    vec![
-        Pod { address: [10, 244, 1, 10].into(), mac: Some(POD_MAC) },
-        Pod { address: [192, 0, 2, 77].into(), mac: Some(Mac([0x02, 0, 0x5e, 0x10, 1, 0x77])) },
-    ]
+    let both =
+        [(Ipv4Addr::new(10, 244, 1, 10), POD_MAC), (Ipv4Addr::new(192, 0, 2, 77), Mac([0x02, 0, 0x5e, 0x10, 1, 0x77]))];
+    both.into_iter()
+        .flat_map(|(address, mac)| [IpAddr::from(address), twin(address).into()].map(|address| (address, mac)))
+        .map(|(address, mac)| Pod { address, mac: Some(mac) })
+        .collect()
 }
 
 /// One of [`BACKENDS`].
 #[must_use]
-pub fn backend(index: usize, pools: &[Pool]) -> Backend {
+pub fn backend(family: Family, index: usize, pools: &[Pool]) -> Backend {
     let (address, port) = BACKENDS[index % BACKENDS.len()];
-    Backend { address: address.into(), port, pools: pools.to_vec(), via: None }
+    let address = if family == Family::Ipv4 { address.into() } else { twin(address).into() };
+    Backend { address, port, pools: pools.to_vec(), via: None }
 }
 
 fn front(address: [u8; 4], port: u16, from: Side, mode: Mode, pool: Pool, when_empty: WhenEmpty) -> Frontend {
@@ -226,7 +286,7 @@ fn service(
         protocol,
         family: Family::Ipv4,
         frontends,
-        backends: backends.iter().map(|index| backend(*index, &pools(*index))).collect(),
+        backends: backends.iter().map(|index| backend(Family::Ipv4, *index, &pools(*index))).collect(),
         affinity: affinity.map(|timeout_seconds| Affinity { timeout_seconds }),
     }
 }

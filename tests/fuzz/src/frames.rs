@@ -2,16 +2,19 @@
 //! are changed, ends cut off, and lengths made to lie.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
-use etherparse::{ArpEthIpv4Packet, ArpOperation, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
+use etherparse::{
+    ArpEthIpv4Packet, ArpOperation, Icmpv6Header, Icmpv6Type, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader,
+};
 use levee_api::net::Mac;
 use levee_dataplane::headers::{Network, Transport, tcp_flags};
 use levee_dataplane::parse::parse;
 
-use crate::cast::{ADDRESSES, MACS, PORTS};
+use crate::cast::{ADDRESSES, MACS, PORTS, twin};
 
 const FLAGS: [u8; 8] = [
     tcp_flags::SYN,
@@ -55,14 +58,20 @@ enum Part {
     Other { protocol: u8, source: u16, destination: u16 },
 }
 
-/// Any frame; `to` is the MAC of the port that it arrives at.
-pub fn draw(source: &mut Unstructured<'_>, to: Mac) -> Result<Vec<u8>> {
+/// Any frame; `to` is the MAC of the port that it arrives at. If `six`, who would speak IPv4 speaks IPv6, and who would speak
+/// ARP speaks Neighbour Discovery.
+pub fn draw(source: &mut Unstructured<'_>, to: Mac, six: bool) -> Result<Vec<u8>> {
     let mut frame = match source.int_in_range(0..=15u8)? {
         0 => {
             let length = source.int_in_range(0..=80)?;
             return Ok(source.bytes(length.min(source.len()))?.to_vec());
         }
         1 | 2 => source.choose(fixtures())?.clone(),
+        3..=5 if six => {
+            let link = link(source, to)?;
+            let message = discovery(source, link.source)?;
+            link.frame(0x86dd, &message)
+        }
         3..=5 => {
             let link = link(source, to)?;
             link.frame(0x0806, &arp(source, link.source)?)
@@ -70,7 +79,8 @@ pub fn draw(source: &mut Unstructured<'_>, to: Mac) -> Result<Vec<u8>> {
         6 => link(source, to)?.frame(*source.choose(&[0x86dd, 0x88cc, 0x8906, 0x0026])?, &[0; 46]),
         _ => {
             let link = link(source, to)?;
-            link.frame(0x0800, &packet(source)?.bytes())
+            let packet = packet(source)?;
+            if six { link.frame(0x86dd, &packet.six()) } else { link.frame(0x0800, &packet.bytes()) }
         }
     };
     if source.ratio(1, 6)? {
@@ -98,7 +108,14 @@ pub fn answer(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Vec<u
                 .to_bytes(),
             ),
         ),
-        Network::Ip(ip) if ip.source.is_v4() => {
+        Network::Discovery(asked) => {
+            let octets = |address: levee_dataplane::address::Address| address.bits().to_be_bytes();
+            let body = [&octets(asked.target)[..], &[2, 1], &link.source.0].concat();
+            let message =
+                Discovery { kind: 136, flags: 0x60, from: octets(asked.target), to: octets(asked.source), hops: 255 };
+            Some(link.frame(0x86dd, &message.bytes(&body)))
+        }
+        Network::Ip(ip) => {
             let transport = match ip.transport {
                 Transport::Tcp(tcp) => Part::Tcp {
                     source: tcp.ports.destination,
@@ -120,7 +137,12 @@ pub fn answer(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Vec<u
                 transport,
                 payload: source.int_in_range(0..=40)?,
             };
-            Some(link.frame(0x0800, &packet.bytes()))
+            let six = |address: levee_dataplane::address::Address| address.bits().to_be_bytes();
+            Some(if ip.source.is_v4() {
+                link.frame(0x0800, &packet.bytes())
+            } else {
+                link.frame(0x86dd, &packet.six_between(six(ip.destination), six(ip.source)))
+            })
         }
         _ => None,
     })
@@ -201,6 +223,68 @@ fn packet(source: &mut Unstructured<'_>) -> Result<Packet> {
     })
 }
 
+/// A message of Neighbour Discovery with its IPv6 header.
+struct Discovery {
+    kind: u8,
+    flags: u8,
+    from: [u8; 16],
+    to: [u8; 16],
+    hops: u8,
+}
+
+impl Discovery {
+    fn bytes(&self, body: &[u8]) -> Vec<u8> {
+        let kind = Icmpv6Type::Unknown { type_u8: self.kind, code_u8: 0, bytes5to8: [self.flags, 0, 0, 0] };
+        let header = Icmpv6Header::with_checksum(kind, self.from, self.to, body).expect("it is short");
+        let message = [header.to_bytes().as_slice(), body].concat();
+        header_six(IpNumber::IPV6_ICMP, self.hops, self.from, self.to, &message)
+    }
+}
+
+fn discovery(source: &mut Unstructured<'_>, sender: Mac) -> Result<Vec<u8>> {
+    let mac = if source.ratio(3, 4)? { sender } else { *source.choose(&MACS)? };
+    let kind = *source.choose(&[135, 135, 135, 136, 134])?;
+    let kind = if kind == 134 { *source.choose(&[133, 134, 137])? } else { kind };
+    let (from, target) = (twin(address(source)?.into()), twin(address(source)?.into()).octets());
+    let [.., a, b, c] = target;
+    let groups = [[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c], twin(Ipv4Addr::BROADCAST).octets(), target];
+    let mut body = match kind {
+        133 => Vec::new(),
+        134 => vec![0; 8],
+        137 => [target, from.octets()].concat(),
+        _ => target.to_vec(),
+    };
+    if !(kind == 135 && from.is_unspecified()) || source.ratio(1, 8)? {
+        let length = if source.ratio(1, 8)? { source.arbitrary()? } else { 1 };
+        body.extend([if kind >= 136 { 2 } else { 1 }, length]);
+        body.extend(mac.0);
+    }
+    let hops = if source.ratio(1, 8)? { source.arbitrary()? } else { 255 };
+    let flags = *source.choose(&[0, 0x20, 0x60, 0xe0])?;
+    Ok(Discovery { kind, flags, from: from.octets(), to: *source.choose(&groups)?, hops }.bytes(&body))
+}
+
+fn header_six(
+    next_header: IpNumber,
+    hop_limit: u8,
+    source: [u8; 16],
+    destination: [u8; 16],
+    payload: &[u8],
+) -> Vec<u8> {
+    let payload_length = payload.len() as u16;
+    let header = Ipv6Header { payload_length, next_header, hop_limit, source, destination, ..Ipv6Header::default() };
+    [&header.to_bytes()[..], payload].concat()
+}
+
+fn tcp(source: u16, destination: u16, flags: u8) -> TcpHeader {
+    let mut header = TcpHeader::new(source, destination, 0x0102_0304, 65000);
+    header.acknowledgment_number = 77;
+    let flag = |flag| flags & flag != 0;
+    (header.fin, header.syn, header.rst) = (flag(tcp_flags::FIN), flag(tcp_flags::SYN), flag(tcp_flags::RST));
+    (header.psh, header.ack, header.urg) = (flag(tcp_flags::PSH), flag(tcp_flags::ACK), flag(0x20));
+    header
+}
+
 /// What a wire, or somebody with bad intentions, does to a frame.
 fn damage(source: &mut Unstructured<'_>, frame: &mut Vec<u8>) -> Result<()> {
     for _ in 0..source.int_in_range(0..=3)? {
@@ -234,16 +318,63 @@ impl Link {
 }
 
 impl Packet {
+    /// The same packet between twins.
+    fn six(&self) -> Vec<u8> {
+        self.six_between(twin(self.source.into()).octets(), twin(self.destination.into()).octets())
+    }
+
+    fn six_between(&self, from: [u8; 16], to: [u8; 16]) -> Vec<u8> {
+        let payload: Vec<u8> = (0..self.payload).map(|index| (index * 7 + 3) as u8).collect();
+        let (next, mut rest) = match self.transport {
+            Part::Tcp { source, destination, flags } => {
+                let mut header = tcp(source, destination, flags);
+                header.checksum = header.calc_checksum_ipv6_raw(from, to, &payload).unwrap_or_default();
+                (IpNumber::TCP, [&header.to_bytes()[..], &payload].concat())
+            }
+            Part::Udp { source, destination, sum } => {
+                let length = (UdpHeader::LEN + payload.len()) as u16;
+                let mut header = UdpHeader { source_port: source, destination_port: destination, length, checksum: 0 };
+                if sum {
+                    header.checksum = header.calc_checksum_ipv6_raw(from, to, &payload).unwrap_or_default();
+                }
+                (IpNumber::UDP, [&header.to_bytes()[..], &payload].concat())
+            }
+            Part::Icmp { kind, code } => {
+                // The same messages under the numbers of ICMPv6 (RFC 4443).
+                let kind = match kind {
+                    8 => 128,
+                    0 => 129,
+                    3 => 1,
+                    11 => 3,
+                    _ => 2,
+                };
+                let kind = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: [0x12, 0x34, 0, 1] };
+                let header = Icmpv6Header::with_checksum(kind, from, to, &payload).expect("it is short");
+                (IpNumber::IPV6_ICMP, [header.to_bytes().as_slice(), &payload].concat())
+            }
+            Part::Other { protocol, source, destination } => {
+                let ports = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+                (IpNumber(protocol), [&ports[..], &payload].concat())
+            }
+        };
+        let mut next = next.0;
+        if self.offset > 0 || self.more {
+            let field = (self.offset << 3 | u16::from(self.more)).to_be_bytes();
+            rest = [&[next, 0][..], &field, &[0, 0, 0x12, 0x34], &rest].concat();
+            next = 44;
+        }
+        if self.options {
+            rest = [&[next, 0, 1, 4, 0, 0, 0, 0][..], &rest].concat();
+            next = if self.ttl == 2 { 0 } else { 60 };
+        }
+        header_six(IpNumber(next), self.ttl, from, to, &rest)
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let payload: Vec<u8> = (0..self.payload).map(|index| (index * 7 + 3) as u8).collect();
         let (protocol, segment) = match self.transport {
             Part::Tcp { source, destination, flags } => {
-                let mut header = TcpHeader::new(source, destination, 0x0102_0304, 65000);
-                header.acknowledgment_number = 77;
-                let flag = |flag| flags & flag != 0;
-                (header.fin, header.syn, header.rst) =
-                    (flag(tcp_flags::FIN), flag(tcp_flags::SYN), flag(tcp_flags::RST));
-                (header.psh, header.ack, header.urg) = (flag(tcp_flags::PSH), flag(tcp_flags::ACK), flag(0x20));
+                let mut header = tcp(source, destination, flags);
                 let sum = header.calc_checksum_ipv4_raw(self.source, self.destination, &payload);
                 header.checksum = sum.unwrap_or_default();
                 (IpNumber::TCP, [&header.to_bytes()[..], &payload].concat())

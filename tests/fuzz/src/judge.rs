@@ -3,9 +3,10 @@
 //!
 //! - Every frame of the UMEM is in exactly one place, and none was ever lost.
 //! - Received = forwarded + hairpinned + passed + dropped + waiting, whenever all is quiet; what waits is counted.
-//! - What leaves an uplink shows no MAC but the port's, in Ethernet and inside ARP, and goes to one station, unless it is
-//!   an announcement or of a group of `multicast`. The counters of broken contracts, which mean bugs, stay 0.
-//! - No ARP request leaves but announcements that somebody asked for.
+//! - What leaves an uplink shows no MAC but the port's, in Ethernet, inside ARP and inside Neighbour Discovery, and goes to one
+//!   station, unless it is an announcement or of a group of `multicast`. The counters of broken contracts, which mean bugs,
+//!   stay 0.
+//! - No ARP request leaves but announcements that somebody asked for, and no solicitation, nor anything of a router's.
 //! - A checksum is wrong in what is sent only if one was wrong in what came.
 //! - What is passed to the kernel is, byte for byte, what came; and where there is a way to the kernel it is found.
 //! - A reply of a backend does not leave as it came if a flow translated it all the while that it was here. (What was
@@ -13,10 +14,11 @@
 //! - Each flow is found by both of its tuples, and is the only one so found; its source port is its worker's.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 use etherparse::{
-    ArpPacketSlice, EtherType, Ethernet2HeaderSlice, Icmpv4Header, IpNumber, Ipv4HeaderSlice, SingleVlanHeaderSlice,
-    TcpHeaderSlice, UdpHeaderSlice,
+    ArpPacketSlice, EtherType, Ethernet2HeaderSlice, Icmpv4Header, IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice,
+    SingleVlanHeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
 };
 use levee_api::net::{Mac, Role};
 use levee_api::program::Mode;
@@ -125,8 +127,12 @@ impl Judge {
         let link = Link::of(frame).expect("judged by the contract");
         if port.role == Role::Uplink && !own {
             assert!(!link.arp_request, "an ARP request left {id:?}: {frame:02x?}");
+            let told = link.discovery.as_ref().is_none_or(|discovery| discovery.kind == 136);
+            assert!(told, "a question of Neighbour Discovery left {id:?}: {frame:02x?}");
+            let group: ipnet::Ipv6Net = "ff05::1:0:0/96".parse().expect("a prefix");
             let allowed = !link.destination.is_multicast()
-                || tuple_addresses(frame).is_some_and(|(_, to)| to.octets().starts_with(&[239, 1]));
+                || tuple_addresses(frame).is_some_and(|(_, to)| to.octets().starts_with(&[239, 1]))
+                || ipv6(frame).is_some_and(|ip| group.contains(&Ipv6Addr::from(ip.to)));
             assert!(allowed, "sent to a group out of {id:?}: {frame:02x?}");
         }
         if checksums(frame) == Some(false) {
@@ -220,6 +226,96 @@ struct Link<'a> {
     arp_request: bool,
     /// The IPv4 packet, to the end of the frame.
     ipv4: Option<&'a [u8]>,
+    /// The IPv6 packet, to the end of the frame.
+    ipv6: Option<&'a [u8]>,
+    discovery: Option<Discovery>,
+}
+
+/// A message of Neighbour Discovery, as far as it can be read.
+struct Discovery {
+    kind: u8,
+    macs: Vec<[u8; 6]>,
+}
+
+impl Discovery {
+    /// RFC 4861, 4.6: the options behind the fixed part of each message.
+    fn of(packet: &[u8]) -> Option<Self> {
+        let ip = read_ipv6(packet).filter(|ip| ip.whole && ip.next == 58)?;
+        let kind = *ip.payload.first()?;
+        let fixed = match kind {
+            133 => 8,
+            134 => 16,
+            135 | 136 => 24,
+            137 => 40,
+            _ => return None,
+        };
+        let (mut rest, mut macs) = (ip.payload.get(fixed..)?, Vec::new());
+        while let [option, length @ 1..=255, ..] = *rest {
+            let bytes = rest.get(..usize::from(length) * 8)?;
+            if matches!(option, 1 | 2) {
+                macs.push(bytes[2..8].try_into().ok()?);
+            }
+            rest = &rest[bytes.len()..];
+        }
+        Some(Discovery { kind, macs })
+    }
+}
+
+/// An IPv6 packet behind the extension headers that hide nothing.
+struct Ipv6<'a> {
+    from: [u8; 16],
+    to: [u8; 16],
+    next: u8,
+    payload: &'a [u8],
+    whole: bool,
+}
+
+fn ipv6(frame: &[u8]) -> Option<Ipv6<'_>> {
+    read_ipv6(Link::of(frame)?.ipv6?)
+}
+
+fn read_ipv6(packet: &[u8]) -> Option<Ipv6<'_>> {
+    let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
+    let mut payload = packet.get(40..40 + usize::from(header.payload_length()))?;
+    let (mut next, mut whole) = (header.next_header().0, true);
+    while whole && matches!(next, 0 | 43 | 44 | 60) {
+        let length = if next == 44 { 8 } else { (usize::from(*payload.get(1)?) + 1) * 8 };
+        // What a routing header says that is still to come is for others to read.
+        whole = match next {
+            43 => *payload.get(3)? == 0,
+            44 => payload.get(2..4)?[0] == 0 && payload[3] & 0xf9 == 0,
+            _ => true,
+        };
+        (next, payload) = (payload[0], payload.get(length..)?);
+    }
+    Some(Ipv6 { from: header.source(), to: header.destination(), next, payload, whole })
+}
+
+/// Whether the checksum of an IPv6 packet's transport is right.
+fn checksum_of_ipv6(ip: &Ipv6<'_>) -> Option<bool> {
+    if !ip.whole {
+        return Some(true);
+    }
+    match ip.next {
+        6 => {
+            let tcp = TcpHeaderSlice::from_slice(ip.payload).ok()?;
+            let data = ip.payload.get(tcp.slice().len()..)?;
+            Some(tcp.calc_checksum_ipv6_raw(ip.from, ip.to, data).ok()? == tcp.checksum())
+        }
+        17 => {
+            let udp = UdpHeaderSlice::from_slice(ip.payload).ok()?;
+            let data = ip.payload.get(8..usize::from(udp.length()))?;
+            let computed = udp.to_header().calc_checksum_ipv6_raw(ip.from, ip.to, data).ok()?;
+            Some(udp.checksum() == 0 || udp.checksum() == computed)
+        }
+        58 => {
+            let length = (ip.payload.len() as u32).to_be_bytes();
+            let mut sum = etherparse::checksum::Sum16BitWords::new().add_16bytes(ip.from).add_16bytes(ip.to);
+            let sum = sum.add_4bytes(length).add_4bytes([0, 0, 0, 58]).add_slice(ip.payload);
+            (ip.payload.len() >= 8).then(|| sum.ones_complement() == 0)
+        }
+        _ => Some(true),
+    }
 }
 
 impl<'a> Link<'a> {
@@ -240,6 +336,8 @@ impl<'a> Link<'a> {
             arp_sender: arp.as_ref().map(|arp| arp.sender_mac),
             arp_request: arp.is_some_and(|arp| arp.operation.0 == 1),
             ipv4: (announced == EtherType::IPV4).then_some(rest),
+            ipv6: (announced == EtherType::IPV6).then_some(rest),
+            discovery: if announced == EtherType::IPV6 { Discovery::of(rest) } else { None },
         })
     }
 }
@@ -252,6 +350,9 @@ fn contract(frame: &[u8], may_show: impl Fn([u8; 6]) -> bool) -> Result<(), &'st
     }
     if link.arp_sender.is_some_and(|sender| !may_show(sender)) {
         return Err("the ARP inside it shows another MAC");
+    }
+    if link.discovery.is_some_and(|discovery| !discovery.macs.into_iter().all(may_show)) {
+        return Err("the Neighbour Discovery inside it shows another MAC");
     }
     if link.destination == Mac::ZERO {
         return Err("it is for nobody");
@@ -278,27 +379,37 @@ fn tuple_addresses(frame: &[u8]) -> Option<(std::net::Ipv4Addr, std::net::Ipv4Ad
 }
 
 fn tuple(frame: &[u8]) -> Option<Tuple> {
-    let ip = ipv4(frame).filter(|ip| ip.whole)?;
-    let (source, destination) = match ip.header.protocol() {
+    let (from, to, protocol, payload) = match (ipv4(frame), ipv6(frame)) {
+        (Some(ip), _) if ip.whole => {
+            let ends = (IpAddr::from(ip.header.source_addr()), IpAddr::from(ip.header.destination_addr()));
+            (ends.0, ends.1, ip.header.protocol(), ip.payload)
+        }
+        (_, Some(ip)) if ip.whole => (ip.from.into(), ip.to.into(), IpNumber(ip.next), ip.payload),
+        _ => return None,
+    };
+    let (source, destination) = match protocol {
         IpNumber::TCP => {
-            let tcp = TcpHeaderSlice::from_slice(ip.payload).ok()?;
+            let tcp = TcpHeaderSlice::from_slice(payload).ok()?;
             (tcp.source_port(), tcp.destination_port())
         }
         IpNumber::UDP => {
-            let udp = UdpHeaderSlice::from_slice(ip.payload).ok()?;
+            let udp = UdpHeaderSlice::from_slice(payload).ok()?;
             (udp.source_port(), udp.destination_port())
         }
         _ => return None,
     };
     Some(Tuple {
-        source: Endpoint { address: ip.header.source_addr().into(), port: source },
-        destination: Endpoint { address: ip.header.destination_addr().into(), port: destination },
-        protocol: ip.header.protocol().0,
+        source: Endpoint { address: from.into(), port: source },
+        destination: Endpoint { address: to.into(), port: destination },
+        protocol: protocol.0,
     })
 }
 
-/// Whether every checksum of an IPv4 frame is right, as far as the frame shows; `None` if it is none, or cannot be read.
+/// Whether every checksum of an IP frame is right, as far as the frame shows; `None` if it is none, or cannot be read.
 fn checksums(frame: &[u8]) -> Option<bool> {
+    if let Some(ip) = ipv6(frame) {
+        return checksum_of_ipv6(&ip);
+    }
     let ip = ipv4(frame)?;
     // etherparse's own computation for a header that was read forgets the reserved flag.
     if etherparse::checksum::Sum16BitWords::new().add_slice(ip.header.slice()).ones_complement() != 0 {
@@ -349,9 +460,15 @@ mod tests {
     #[test]
     fn a_foreign_mac_is_seen_in_ethernet_and_inside_arp() {
         let may_show = |mac| mac == UPLINK_MAC.0;
+        let mut seen = 0;
         for frame in changed(|_| ()) {
-            assert_eq!(contract(&frame, may_show), Ok(()));
+            // The client's, in options of Neighbour Discovery.
+            let shown = Link::of(&frame).and_then(|link| link.discovery).is_some_and(|said| !said.macs.is_empty());
+            seen += usize::from(shown);
+            let expected = if shown { Err("the Neighbour Discovery inside it shows another MAC") } else { Ok(()) };
+            assert_eq!(contract(&frame, may_show), expected);
         }
+        assert!(seen > 3, "{seen}");
         for frame in changed(|frame| frame[6..12].copy_from_slice(&CLIENT_MAC.0)) {
             assert_eq!(contract(&frame, may_show), Err("its source is not the port's MAC"));
         }

@@ -35,6 +35,8 @@ pub struct Scene {
     pub rate: u32,
     /// The worker's clock at the beginning.
     pub now: Millis,
+    /// Whether everybody speaks IPv6, from the [twins](crate::cast::twin) of their addresses.
+    pub six: bool,
 }
 
 /// Who has which queue.
@@ -104,6 +106,8 @@ const MODES: [Mode; 3] = [Mode::Nat, Mode::Dnat, Mode::Dsr];
 impl Scene {
     /// Draws a scene.
     pub fn draw(source: &mut Unstructured<'_>) -> Result<Self> {
+        // Told by the story's length: it costs no byte, and stories that once failed stay what they were.
+        let six = matches!(source.len() % 5, 0 | 3);
         let workers = source.int_in_range(1..=2)?;
         Ok(Scene {
             node: source.arbitrary()?,
@@ -116,6 +120,7 @@ impl Scene {
             ring: *source.choose(&[32, 64, 4])?,
             rate: *source.choose(&[1000, 2])?,
             now: *source.choose(&[0, 1000, Millis::MAX - 5000])?,
+            six,
         })
     }
 }
@@ -127,7 +132,7 @@ impl Step {
         Ok(match source.int_in_range(0..=39u8)? {
             0..=13 => {
                 let queue = source.choose_index(stage.queues())?;
-                let frame = frames::draw(source, stage.mac(queue))?;
+                let frame = frames::draw(source, stage.mac(queue), stage.six())?;
                 let storm = source.ratio(1, 16)?;
                 let copies = if storm { source.int_in_range(1..=64)? } else { 1 };
                 Step::Arrive { queue, frame, copies, run: source.ratio(3, 4)? }
@@ -151,20 +156,20 @@ impl Step {
                     Some(vec![Pool::Cluster, Pool::Local]),
                 ];
                 Step::Backend {
-                    service: source.int_in_range(0..=6)?,
+                    service: stage.service(source.int_in_range(0..=6)?),
                     backend: source.choose_index(BACKENDS.len())?,
                     pools: source.choose(&pools)?.clone(),
                 }
             }
-            31 => Step::Service(source.int_in_range(0..=6)?),
-            32 => Step::Reach(source.int_in_range(0..=6)?, *source.choose(&MODES)?),
+            31 => Step::Service(stage.service(source.int_in_range(0..=6)?)),
+            32 => Step::Reach(stage.service(source.int_in_range(0..=6)?), *source.choose(&MODES)?),
             33 => match source.int_in_range(0..=3u8)? {
                 3 => Step::Pods,
-                vip => Step::Vip(vip.into()),
+                vip => Step::Vip(if stage.six() { 3 } else { 0 } + usize::from(vip)),
             },
             34 | 35 => {
                 let macs = [None, Some(MACS[7]), Some(MACS[3])];
-                Step::Neighbour(port(source)?, (*source.choose(&ADDRESSES)?).into(), *source.choose(&macs)?)
+                Step::Neighbour(port(source)?, stage.of_family(*source.choose(&ADDRESSES)?), *source.choose(&macs)?)
             }
             36 => match source.int_in_range(0..=3u8)? {
                 0 | 1 => Step::Kernel(source.arbitrary()?),
@@ -179,12 +184,16 @@ impl Step {
                     let address = *source.choose(&ADDRESSES)?;
                     let mut frame = vec![0; levee_dataplane::rewrite::announce::ROOM];
                     let vlans = levee_dataplane::headers::Vlans::default();
-                    let length =
-                        levee_dataplane::rewrite::announce::announcement(mac, address.into(), vlans, &mut frame);
+                    let length = levee_dataplane::rewrite::announce::announcement(
+                        mac,
+                        stage.of_family(address),
+                        vlans,
+                        &mut frame,
+                    );
                     frame.truncate(length.unwrap_or_default());
                     frame
                 } else {
-                    frames::draw(source, mac)?
+                    frames::draw(source, mac, stage.six())?
                 };
                 Step::Inject(to, frame)
             }

@@ -55,6 +55,7 @@ pub struct Stage {
     publisher: Publisher<Tables>,
     notices: Receiver<Notice>,
     now: Millis,
+    six: bool,
     sent: VecDeque<(PortId, Vec<u8>)>,
     judge: Judge,
 }
@@ -123,6 +124,7 @@ impl Stage {
             publisher,
             notices,
             now: scene.now,
+            six: scene.six,
             sent: VecDeque::with_capacity(REMEMBERED),
         };
         // Fills the fill rings.
@@ -134,6 +136,24 @@ impl Stage {
     #[must_use]
     pub fn queues(&self) -> usize {
         self.queues.len()
+    }
+
+    /// Whether everybody speaks IPv6.
+    #[must_use]
+    pub fn six(&self) -> bool {
+        self.six
+    }
+
+    /// The place of a service, or of its twin: those come behind the seven others.
+    #[must_use]
+    pub fn service(&self, index: usize) -> usize {
+        if self.six { index + 7 } else { index }
+    }
+
+    /// An address, or its twin.
+    #[must_use]
+    pub fn of_family(&self, address: std::net::Ipv4Addr) -> std::net::IpAddr {
+        if self.six { cast::twin(address).into() } else { address.into() }
     }
 
     /// The MAC of a queue's port.
@@ -214,7 +234,7 @@ impl Stage {
         match step {
             Step::Backend { service, backend, pools } => {
                 if let Some(service) = program.services.get_mut(service) {
-                    let template = cast::backend(backend, pools.as_deref().unwrap_or_default());
+                    let template = cast::backend(service.family, backend, pools.as_deref().unwrap_or_default());
                     service.backends.retain(|other| (other.address, other.port) != (template.address, template.port));
                     service.backends.extend(pools.map(|_| template));
                 }
@@ -249,7 +269,10 @@ impl Stage {
             Step::Neighbour(port, address, mac) => {
                 self.master.set_neighbour(port, address, mac);
             }
-            Step::Kernel(node) => self.master.set_kernel_addresses(node.then_some(cast::NODE.into())),
+            Step::Kernel(node) => {
+                let both = [cast::NODE.into(), cast::twin(cast::NODE).into()];
+                self.master.set_kernel_addresses(both.into_iter().filter(|_| node));
+            }
             Step::Route(default) => self.master.set_routes(cast::routes(default)),
             Step::PortMac(port, mac) => {
                 self.master.set_port_mac(port, mac);
