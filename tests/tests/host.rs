@@ -42,7 +42,7 @@ impl Cast {
                 control
             })
             .collect();
-        let cast = Cast { controls: controls, cluster, scene };
+        let cast = Cast { controls, cluster, scene };
         for (node, dataplane) in cast.scene.nodes.iter().zip(&cast.scene.dataplanes) {
             wait_for_ways(node, dataplane);
         }

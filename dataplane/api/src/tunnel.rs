@@ -200,7 +200,8 @@ mod tests {
         };
         assert_eq!(tunnel(|_| {}), Ok(()));
         assert_eq!(tunnel(|tunnel| tunnel.vni = Some(MAX_VNI)), Ok(()));
-        let refused: [(fn(&mut Tunnel), &str); 7] = [
+        type Refused = (fn(&mut Tunnel), &'static str);
+        let refused: [Refused; 7] = [
             (|tunnel| tunnel.port = Some(0), "default 4789"),
             (|tunnel| tunnel.vni = Some(MAX_VNI + 1), "expected 0 to 16777215"),
             (|tunnel| *tunnel = Tunnel { kind: Encapsulation::Gue, vni: Some(1), ..Tunnel::default() }, "leave it out"),
