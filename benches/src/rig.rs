@@ -12,7 +12,7 @@ use levee_dataplane::decide::Memory;
 use levee_dataplane::flows::affinity::Affinities;
 use levee_dataplane::flows::{Flows, Millis, Timeouts};
 use levee_dataplane::hash::Key;
-use levee_dataplane::limits::Limit;
+use levee_dataplane::limits::{Limit, Newcomers};
 use levee_dataplane::mem::publication::{self, Publisher};
 use levee_dataplane::port::memory::MemoryPort;
 use levee_dataplane::reason::Reason;
@@ -161,6 +161,7 @@ pub fn memory(flows: usize) -> Memory {
         arp: Limit::new(50, HASH_KEY),
         replies: Limit::new(10_000, HASH_KEY),
         errors: Limit::new(100, HASH_KEY),
+        newcomers: Newcomers::default(),
         created: 0,
         untracked: 0,
     }

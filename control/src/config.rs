@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::diagnostic::Diagnostic;
+use levee_api::tunnel::Tunnel;
 use levee_api::yaml;
 use serde::Deserialize;
 
@@ -42,6 +43,8 @@ struct File {
     #[serde(default)]
     load_balancer_class_required: bool,
     allocate: Option<Placed<AllocateEntry>>,
+    #[serde(default)]
+    tunnels: Vec<Placed<Tunnel>>,
 }
 
 /// `allocate`.
@@ -112,6 +115,8 @@ pub struct Config {
     /// is the Node's name unless the kubelet was told otherwise. `role` is `node` (default) or `balancer`. `service_cidrs` are ranges of ClusterIPs,
     /// beside those that ServiceCIDR objects give. `load_balancer_class_required` leaves Services of type LoadBalancer
     /// without a `loadBalancerClass` to somebody else; default false, since most clusters have one implementation.
+    /// `tunnels` are those that end at the dataplane, for Services of mode `tunnel`: on a balancer the first is what packets are
+    /// wrapped in; on a node, all are unwrapped, from their `peers`. Default none.
     pub view: View,
     /// `sources`: files and directories of objects, and the API servers of clusters; at least one.
     pub sources: Vec<Source>,
@@ -216,6 +221,23 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
             ),
         }
     }
+    let mut tunnels: Vec<Tunnel> = Vec::new();
+    for Placed { value: tunnel, place } in parsed.tunnels {
+        if let Err(message) = tunnel.check() {
+            mistakes.push(origin.diagnostic(place, message).help("see `tunnels` in the example configurations"));
+        } else if let Some(other) = tunnels.iter().find(|other| other.udp_port() == tunnel.udp_port()) {
+            let message = format!("tunnel `{}` has the port of tunnel `{}`", tunnel.kind, other.kind);
+            mistakes
+                .push(origin.diagnostic(place, message).help("give one of them another `port`, on both of its ends"));
+        } else if parsed.role == Role::Node && tunnel.peers.is_empty() {
+            let message = format!("tunnel `{}` has no `peers`, so nothing would be unwrapped", tunnel.kind);
+            mistakes.push(
+                origin.diagnostic(place, message).help("list the addresses of the balancers: `peers: [192.0.2.0/28]`"),
+            );
+        } else {
+            tunnels.push(tunnel);
+        }
+    }
     if parsed.sources.value.is_empty() {
         mistakes.push(
             origin
@@ -316,7 +338,13 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
         return Err(mistakes);
     }
     Ok(Config {
-        view: View { node, role: parsed.role, service_cidrs, class_required: parsed.load_balancer_class_required },
+        view: View {
+            node,
+            role: parsed.role,
+            service_cidrs,
+            class_required: parsed.load_balancer_class_required,
+            tunnels,
+        },
         sources,
         dataplane,
         allocate,
@@ -386,6 +414,31 @@ mod tests {
             "{}",
             mistakes[0]
         );
+    }
+
+    #[test]
+    fn tunnels_are_judged_with_their_place() {
+        let sources = "sources: [{path: /a}]\nnode: n\n";
+        let tunnels = |text: &str| format!("{sources}{text}");
+        let good = tunnels(
+            "tunnels:\n  - kind: vxlan\n    peers: [192.0.2.10, 2001:db8::/64]\n  - {kind: gue, peers: [192.0.2.10]}\n",
+        );
+        let config = read("c.yaml", good.as_bytes(), "host").expect("good");
+        assert_eq!(config.view.tunnels.len(), 2);
+        assert_eq!(config.view.tunnels[0].peers[0].to_string(), "192.0.2.10/32");
+        for (text, expected) in [
+            ("tunnels: [{kind: vxlan}]\n", "control.yaml:3:11: tunnel `vxlan` has no `peers`"),
+            ("tunnels: [{kind: ipip, port: 4, peers: [192.0.2.1]}]\n", "uses no UDP"),
+            ("tunnels: [{kind: vxlan, vni: 16777216, peers: [192.0.2.1]}]\n", "expected 0 to 16777215"),
+            ("tunnels: [{kind: vxlan, peers: [nobody]}]\n", "`nobody` is neither an address nor a prefix"),
+            (
+                "tunnels: [{kind: vxlan, peers: [192.0.2.1]}, {kind: gue, port: 4789, peers: [192.0.2.1]}]\n",
+                "tunnel `gue` has the port of tunnel `vxlan`",
+            ),
+        ] {
+            let told = told(&tunnels(text));
+            assert!(told.contains(expected), "{told}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::flows::state::State;
 use crate::flows::{CachedHop, Direction, Flow, FlowId, Flows, Millis, Tuple};
 use crate::hash::{MAGLEV_KEY, spread};
 use crate::headers::{Headers, Ip, Network, Transport, tcp_flags};
-use crate::limits::Limit;
+use crate::limits::{Limit, Newcomers, Welcome};
 use crate::reason::Reason;
 use crate::tables::service::{Frontend, Service};
 use crate::tables::{Hop, NeighbourKey, Tables};
@@ -27,6 +27,10 @@ use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
 /// How many SNAT ports are tried for a new flow before the range counts as full. With half of a range towards one
 /// backend in use, 32 tries all fail once in 2³² flows.
 const SNAT_TRIES: u32 = 32;
+
+/// A connection whose client has not acknowledged for so long, in milliseconds, gives its SNAT port to one that needs it:
+/// longer than a round trip, far shorter than `timeouts.tcp_syn`.
+const HALF_OPEN: Millis = 200;
 
 /// What a worker decides with: all its own, and bounded.
 pub struct Memory {
@@ -40,6 +44,8 @@ pub struct Memory {
     pub replies: Limit,
     /// ICMP errors by flow, and by sender where no flow is known.
     pub errors: Limit,
+    /// Flows that may begin.
+    pub newcomers: Newcomers,
     /// Flows begun since the worker last looked.
     pub created: u32,
     /// Packets sent on without a flow since the worker last looked.
@@ -368,6 +374,15 @@ fn begin(
         Transport::Tcp(_) => State::Established,
         _ => State::Udp,
     };
+    let (source, vip) = (tuple.source.address.halves(), tuple.destination.address.halves());
+    let at = vip[0] ^ vip[1] ^ u64::from(tuple.destination.port) << 32;
+    let tracked = match memory.newcomers.welcome(source[0] ^ source[1], at, scene.now) {
+        Welcome::Come => true,
+        Welcome::TooManyOfSource => return dropped(Reason::NewFlowsOfSource),
+        // Where no answer comes by here, nothing need be remembered: the same hash finds the same backend.
+        Welcome::TooManyOfVip if matches!(frontend.mode, Mode::Dsr | Mode::Tunnel) => false,
+        Welcome::TooManyOfVip => return dropped(Reason::NewFlowsOfVip),
+    };
     let hash = service.hash(tuple.source, tuple.destination);
     let remembered = service.affinity_ms.and_then(|timeout| {
         let backend = memory.affinities.get(service.id, tuple.source.address, timeout, scene.now)?;
@@ -387,7 +402,7 @@ fn begin(
         return reject(ip, scene, memory);
     }
     let source = if mode == Mode::Nat {
-        match snat(backend.endpoint, tuple, hash, scene, &memory.flows) {
+        match snat(backend.endpoint, tuple, hash, scene, &mut memory.flows) {
             Ok(source) => source,
             Err(reason) => return dropped(reason),
         }
@@ -404,6 +419,10 @@ fn begin(
     flow.service_slot = service.slot;
     flow.service_id = service.id;
     flow.services_stamp = scene.tables.services_stamp;
+    if !tracked && mode != Mode::Nat {
+        memory.untracked += 1;
+        return to_backend(&mut flow, service, scene);
+    }
     match memory.flows.insert(flow, scene.now) {
         Some(id) => {
             memory.created += 1;
@@ -437,12 +456,13 @@ pub fn effective_mode(mode: Mode, client: Address, backend: Address, scene: &Sce
 }
 
 /// A free source address and port towards a backend, out of this worker's part.
-fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &Flows) -> Result<Endpoint, Reason> {
+fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &mut Flows) -> Result<Endpoint, Reason> {
     let (mut reason, ranges) = if scene.tables.owner(backend.address).kernel {
         (Reason::HostNetwork, &*scene.tables.host_snat)
     } else {
         (Reason::NoSnatAddress, &*scene.tables.snat)
     };
+    let mut half_open: Option<(Millis, FlowId, Endpoint)> = None;
     for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
         reason = Reason::NoSnatPort;
         let part = range.part(scene.worker, scene.tables.workers);
@@ -456,10 +476,20 @@ fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &
             let port = part.start + (start + step) % count;
             let source = Endpoint { address: range.address, port: u16::try_from(port).unwrap_or(u16::MAX) };
             let reply = Tuple { source: backend, destination: source, protocol: tuple.protocol };
-            if flows.find(&reply).is_none() {
-                return Ok(source);
+            let Some((id, _)) = flows.find(&reply) else { return Ok(source) };
+            // A flood of SYNs must not hold all ports until each of them has timed out.
+            let idle =
+                flows.get(id).filter(|flow| flow.state == State::Syn).map(|flow| scene.now.wrapping_sub(flow.last()));
+            if let Some(idle) = idle.filter(|idle| *idle >= HALF_OPEN)
+                && half_open.is_none_or(|(longest, ..)| idle > longest)
+            {
+                half_open = Some((idle, id, source));
             }
         }
+    }
+    if let Some((_, id, source)) = half_open {
+        flows.remove(id);
+        return Ok(source);
     }
     Err(reason)
 }

@@ -16,7 +16,7 @@ use crate::flows::affinity::Affinities;
 use crate::flows::{Flow, Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::{Fragment, Headers, Icmp, Ip, Network, Ports, Tcp, Transport, Udp, Vlans, tcp_flags};
-use crate::limits::Limit;
+use crate::limits::{Limit, Newcomers};
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::verdict::{Endpoint, PortId, Reply, Verdict};
@@ -149,6 +149,7 @@ fn memory() -> Result<Memory, String> {
         arp: Limit::new(1, MAGLEV_KEY),
         replies: Limit::new(1, MAGLEV_KEY),
         errors: Limit::new(1, MAGLEV_KEY),
+        newcomers: Newcomers::default(),
         created: 0,
         untracked: 0,
     })

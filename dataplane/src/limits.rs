@@ -48,6 +48,41 @@ impl Limit {
     }
 }
 
+/// How many flows may begin: what a flood of them, by one client or by a million, is held to. What is established is never
+/// asked.
+#[derive(Default)]
+pub struct Newcomers {
+    /// To one VIP and port, whoever begins them.
+    pub of_vip: Option<Limit>,
+    /// By one source address.
+    pub of_source: Option<Limit>,
+}
+
+/// What becomes of a flow that would begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Welcome {
+    /// It begins.
+    Come,
+    /// Its source has begun too many.
+    TooManyOfSource,
+    /// Too many have begun at its VIP.
+    TooManyOfVip,
+}
+
+impl Newcomers {
+    /// Whether one more may begin. The source is asked first, so that one client's flood does not spend what the VIP has for all.
+    #[inline]
+    pub fn welcome(&mut self, source: u64, vip: u64, now: Millis) -> Welcome {
+        if self.of_source.as_mut().is_some_and(|limit| !limit.take(source, now)) {
+            return Welcome::TooManyOfSource;
+        }
+        if self.of_vip.as_mut().is_some_and(|limit| !limit.take(vip, now)) {
+            return Welcome::TooManyOfVip;
+        }
+        Welcome::Come
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
@@ -67,6 +102,20 @@ mod tests {
             "a bucket never holds more than one second"
         );
         assert!(!Limit::new(0, MAGLEV_KEY).take(1, 0));
+    }
+
+    #[test]
+    fn one_clients_flood_does_not_spend_what_others_have() {
+        let limit = |rate| Some(Limit::new(rate, MAGLEV_KEY));
+        let mut newcomers = Newcomers { of_vip: limit(100), of_source: limit(10) };
+        let mut count = |source, which| (0..1000).filter(|_| newcomers.welcome(source, 7, 0) == which).count();
+        assert_eq!(count(1, Welcome::Come), 10);
+        assert_eq!(count(2, Welcome::Come), 10);
+        assert_eq!(count(1, Welcome::TooManyOfSource), 1000);
+        let many = (100..1000).filter(|source| newcomers.welcome(*source, 7, 0) == Welcome::Come).count();
+        assert_eq!(many, 80, "and all together have a hundred");
+        assert_eq!(newcomers.welcome(1000, 7, 0), Welcome::TooManyOfVip);
+        assert_eq!(Newcomers::default().welcome(1, 7, 0), Welcome::Come);
     }
 
     proptest! {

@@ -159,6 +159,10 @@ reasons! {
     ReplyRateLimited = "reply_rate_limited",
     /// A RST, or an ICMP error, in answer to which nothing may be sent (RFC 9293, 3.5.2; RFC 1122, 3.2.2).
     NoReplyAllowed = "no_reply_allowed",
+    /// The first packet of a flow whose source has begun more than `new_flows.per_source` allows.
+    NewFlowsOfSource = "new_flows_of_source",
+    /// The first packet of a flow beyond `new_flows.per_vip`, where it cannot be sent on without a flow (`nat`, `dnat`).
+    NewFlowsOfVip = "new_flows_of_vip",
     /// A tunnel's packet from an address that is not among its peers: check `tunnels.peers`.
     TunnelStranger = "tunnel_stranger",
     /// A tunnel's packet with a header that is broken or of another version, with a wrong checksum, or without a packet in it.

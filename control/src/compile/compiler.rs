@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use levee_api::program::{Local, Service as Programmed, Vip};
 
-use super::{CompiledService, Context, HealthChecks, Role, View, local, service};
+use super::{CompiledService, Context, HealthChecks, Role, View, local, service, tunnels};
 use crate::allocate;
 use crate::model::{Changes, Node, ObjectName, ValidatedCluster};
 use crate::notice::Notice;
@@ -122,6 +122,7 @@ impl Compiler {
         self.fresh = true;
         let mut change = self.parts(cluster, &changes);
         change.local = Some(self.local());
+        change.tunnels = Some(Arc::new(tunnels(&self.view, self.node.as_ref())));
         change
     }
 
@@ -132,7 +133,15 @@ impl Compiler {
             return self.everything(cluster);
         }
         self.fresh |= changes.notices;
-        self.parts(cluster, changes)
+        if self.view.tunnels.is_empty() || changes.nodes.is_empty() {
+            return self.parts(cluster, changes);
+        }
+        // Nodes that packets are wrapped for have other addresses, perhaps.
+        let mut changes = changes.clone();
+        let tunnelled =
+            cluster.services().filter(|(_, service)| service.asks_for_tunnel()).map(|(name, _)| name.clone());
+        changes.services.extend(tunnelled);
+        self.parts(cluster, &changes)
     }
 
     fn parts(&mut self, cluster: &ValidatedCluster, changes: &Changes) -> Change {

@@ -20,13 +20,13 @@ pub(super) enum Address {
     NodePort,
 }
 
-/// The frontends of one address and port.
+/// The frontends of one address and port. `mode` is how balancers reach the backends.
 pub(super) fn frontends(
     kind: Address,
     (address, port): (IpAddr, u16),
     role: Role,
     policy: TrafficPolicy,
-    balancer_mode: Mode,
+    mode: Mode,
     selection: &Selection,
 ) -> Vec<Frontend> {
     let frontend = |from: Side, mode: Mode, pool: Pool| Frontend {
@@ -48,21 +48,28 @@ pub(super) fn frontends(
         // Rule 32: for what this node sends itself, an external address is a detour to the cluster's endpoints.
         (Role::Node, Address::LoadBalancer | Address::NodePort) => {
             let pool = if kind == Address::LoadBalancer { selection.everybody } else { Pool::Cluster };
-            vec![
+            let mut list = vec![
                 frontend(Side::Pods, Mode::Dnat, pool),
                 if local {
                     frontend(Side::Uplink, Mode::Dnat, Pool::Local)
                 } else {
                     frontend(Side::Uplink, Mode::Nat, pool)
                 },
-            ]
+            ];
+            // What a balancer wrapped for this node is for an endpoint here. If it has just gone, the balancer will soon know,
+            // and where to send a retry: a refusal would end what can still be had.
+            if mode == Mode::Tunnel && kind == Address::LoadBalancer {
+                let unwrapped = frontend(Side::Tunnel, Mode::Dnat, Pool::Local);
+                list.push(Frontend { when_empty: WhenEmpty::Drop, ..unwrapped });
+            }
+            list
         }
         // A balancer is not the node that an internal policy speaks of: nothing is local to it.
         (Role::Balancer, Address::Cluster) => {
-            vec![frontend(Side::Any, balancer_mode, if local { Pool::Local } else { Pool::Cluster })]
+            vec![frontend(Side::Any, mode, if local { Pool::Local } else { Pool::Cluster })]
         }
         // Policy Local: no second hop, and the client's address is kept; that is the mode's business, not the pool's.
-        (Role::Balancer, Address::LoadBalancer) => vec![frontend(Side::Any, balancer_mode, Pool::Cluster)],
+        (Role::Balancer, Address::LoadBalancer) => vec![frontend(Side::Any, mode, Pool::Cluster)],
         (Role::Balancer, Address::NodePort) => Vec::new(),
     }
 }

@@ -18,6 +18,7 @@
 //! |---|---|---|---|
 //! | ClusterIP | `dnat` | `nat` | annotation (but for `dsr`), or `nat` |
 //! | load balancer, policy Cluster | `dnat` | `nat` | annotation, or `nat`; announced |
+//! | the same, mode `tunnel` | as its policy says | as its policy says; from tunnels `dnat`, Local pool | `tunnel`, Cluster pool; announced |
 //! | load balancer, policy Local | `dnat`, Cluster pool (rule 32) | `dnat`, Local pool | `dnat` or `dsr`, Cluster pool; announced |
 //! | node port, policy Cluster | `dnat` | `nat` | none |
 //! | node port, policy Local | `dnat`, Cluster pool | `dnat`, Local pool | none |
@@ -45,7 +46,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use levee_api::net::Family;
 use levee_api::program::Program;
+use levee_api::tunnel::Tunnel;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Node, ObjectName, ValidatedCluster};
@@ -86,6 +89,8 @@ pub struct View {
     pub service_cidrs: Vec<IpNet>,
     /// Leave Services of type LoadBalancer without `loadBalancerClass` to somebody else (rule 41).
     pub class_required: bool,
+    /// Tunnels that end at the dataplane: see [`Program::tunnels`].
+    pub tunnels: Vec<Tunnel>,
 }
 
 impl View {
@@ -111,6 +116,10 @@ pub struct Context<'a> {
     /// Where node ports are served: nowhere on a balancer.
     node_port_addresses: &'a BTreeSet<IpAddr>,
     class_required: bool,
+    /// Whether packets can be wrapped here, or unwrapped.
+    tunnels: bool,
+    /// The nodes that packets are wrapped for.
+    cluster: &'a ValidatedCluster,
 }
 
 impl<'a> Context<'a> {
@@ -126,8 +135,30 @@ impl<'a> Context<'a> {
             zone: node.zone.as_deref(),
             node_port_addresses: if view.role == Role::Node { &node.internal_ips } else { &NOBODY.internal_ips },
             class_required: view.class_required,
+            tunnels: !view.tunnels.is_empty(),
+            cluster,
         }
     }
+
+    /// Where a node unwraps packets: its internal address, of this family if it has one.
+    fn tunnel_end(&self, node: &str, family: Family) -> Option<IpAddr> {
+        let internal = &self.cluster.node(node)?.internal_ips;
+        internal.iter().find(|address| Family::of(**address) == family).or(internal.first()).copied()
+    }
+}
+
+/// A view's tunnels, as its dataplane is told: on a node they end at the addresses that balancers send to, its internal ones.
+fn tunnels(view: &View, node: Option<&Node>) -> Vec<Tunnel> {
+    let mut tunnels = view.tunnels.clone();
+    let internal = node.filter(|_| view.role == Role::Node).map(|node| &node.internal_ips);
+    for tunnel in tunnels.iter_mut().filter(|tunnel| tunnel.addresses.is_empty()) {
+        for address in internal.into_iter().flatten() {
+            if tunnel.addresses.iter().all(|other| other.is_ipv4() != address.is_ipv4()) {
+                tunnel.addresses.push(*address);
+            }
+        }
+    }
+    tunnels
 }
 
 /// Where each Service's health check is answered (rule 39), and with how many endpoints.

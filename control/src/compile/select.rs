@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use levee_api::net::{Family, Protocol};
-use levee_api::program::{Backend, Pool};
+use levee_api::program::{Backend, Pool, Via};
 
 use super::{Context, Role};
 use crate::model::{Endpoint, EndpointSlice, Service, ServicePort, TrafficPolicy};
@@ -58,11 +58,15 @@ pub(super) fn select(
     protocol: Protocol,
     service: &Service,
     external: bool,
+    tunnelled: bool,
     context: &Context<'_>,
 ) -> Selection {
     // Rule 20.
     let uses_cluster = service.internal_policy == TrafficPolicy::Cluster || external;
-    let uses_local = service.internal_policy == TrafficPolicy::Local || service.external_policy == TrafficPolicy::Local;
+    // What balancers wrap for this node goes to endpoints that are here, whatever the policy.
+    let uses_local = service.internal_policy == TrafficPolicy::Local
+        || service.external_policy == TrafficPolicy::Local
+        || tunnelled && context.role == Role::Node;
     let topology = Topology::of(endpoints, context);
     let is_local = |endpoint: &Endpoint| endpoint.node.as_deref() == Some(context.node);
 
@@ -97,7 +101,10 @@ pub(super) fn select(
         if stopped && protocol == Protocol::Udp && serving_elsewhere {
             continue;
         }
-        backends.push(Backend { address: key.ip(), port: key.port(), pools, via: None });
+        let node = endpoint.node.as_deref().filter(|_| tunnelled && context.role == Role::Balancer);
+        let end = node.and_then(|node| context.tunnel_end(node, Family::of(key.ip())));
+        let via = end.map(|address| Via { address, mac: None });
+        backends.push(Backend { address: key.ip(), port: key.port(), pools, via });
     }
     let any = !usable(endpoints, |_| true, |_| true).is_empty();
     let everybody = if hinted { Pool::All } else { Pool::Cluster };

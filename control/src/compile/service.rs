@@ -62,7 +62,8 @@ pub fn service<'a>(
             let endpoints = gather(port, *family, slices.clone());
             // Rule 21: an address or a node port that the Service has, whether or not this dataplane serves it.
             let external = port.node_port.is_some() || !object.load_balancer_ips.is_empty() || object.has_external_ips;
-            let mut selection = select(&endpoints, port.protocol, object, external, context);
+            let tunnelled = context.tunnels && asked == Some(Mode::Tunnel);
+            let mut selection = select(&endpoints, port.protocol, object, external, tunnelled, context);
             if selection.backends.len() > MOST_BACKENDS {
                 work.notice(format!(
                     "port {} has {} endpoints of {family}; the first {MOST_BACKENDS} by address are used",
@@ -72,7 +73,10 @@ pub fn service<'a>(
                 selection.backends.truncate(MOST_BACKENDS);
             }
             let mut modes = Modes { work: &mut work, asked, port, family: *family, backends: &selection.backends };
-            let (internal_mode, external_mode) = modes.on_a_balancer();
+            let (internal_mode, external_mode) = modes.in_and_out();
+            if external_mode != Mode::Tunnel {
+                selection.backends.iter_mut().for_each(|backend| backend.via = None);
+            }
 
             let number = port.port.get();
             let mut list: Vec<Frontend> = frontends(
@@ -152,10 +156,18 @@ impl Work<'_> {
             Some("nat") => Some(Mode::Nat),
             Some("dnat") => Some(Mode::Dnat),
             Some("dsr") => Some(Mode::Dsr),
+            Some("tunnel") if !self.context.tunnels => {
+                self.notice(match self.context.role {
+                    Role::Balancer => "mode `tunnel` needs `tunnels` in the configuration; the default is used",
+                    Role::Node => "balancers may wrap its packets, and nothing is unwrapped here without `tunnels` in the configuration",
+                });
+                None
+            }
+            Some("tunnel") => Some(Mode::Tunnel),
             Some(other) => {
                 let shown: String = other.chars().take(40).collect();
                 self.notice(format!(
-                    "annotation `levee.dev/mode` is `{shown}`; expected `nat`, `dnat` or `dsr`; the default is used"
+                    "annotation `levee.dev/mode` is `{shown}`; expected `nat`, `dnat`, `dsr` or `tunnel`; the default is used"
                 ));
                 None
             }
@@ -220,10 +232,11 @@ struct Modes<'m, 'w> {
 }
 
 impl Modes<'_, '_> {
-    /// For its ClusterIP and for its load-balancer addresses. On a node, nobody asks.
-    fn on_a_balancer(&mut self) -> (Mode, Mode) {
+    /// For its ClusterIP and for its load-balancer addresses. On a node, all that counts is whether balancers wrap what they
+    /// send here.
+    fn in_and_out(&mut self) -> (Mode, Mode) {
         if self.work.context.role == Role::Node {
-            return (Mode::Nat, Mode::Nat);
+            return (Mode::Nat, self.asked.filter(|mode| *mode == Mode::Tunnel).unwrap_or(Mode::Nat));
         }
         let keeps_client = self.work.object.external_policy == TrafficPolicy::Local;
         let asked = match self.asked {
@@ -236,6 +249,7 @@ impl Modes<'_, '_> {
                 ));
                 None
             }
+            Some(Mode::Tunnel) => self.tunnel(keeps_client),
             asked => asked,
         };
         let external = match (asked, keeps_client) {
@@ -249,8 +263,20 @@ impl Modes<'_, '_> {
             (None, true) => Mode::Dnat,
             (None, false) => Mode::Nat,
         };
-        // For `dsr`, backends hold the load-balancer address; nobody gives them the ClusterIP.
-        let internal = asked.filter(|mode| *mode != Mode::Dsr).unwrap_or(Mode::Nat);
+        // For `dsr`, backends hold the load-balancer address; nobody gives them the ClusterIP. For `tunnel`, nodes expect to
+        // unwrap what is for load-balancer addresses.
+        let internal = asked.filter(|mode| !matches!(mode, Mode::Dsr | Mode::Tunnel)).unwrap_or(Mode::Nat);
         (internal, external)
+    }
+
+    /// A packet is wrapped for a node, so each backend must be on one whose address is known.
+    fn tunnel(&mut self, keeps_client: bool) -> Option<Mode> {
+        let Some(lost) = self.backends.iter().find(|backend| backend.via.is_none()) else { return Some(Mode::Tunnel) };
+        let instead = if keeps_client { Mode::Dnat } else { Mode::Nat };
+        self.work.notice(format!(
+            "mode `tunnel` needs the Node of each endpoint, with an address of type InternalIP; {} has none; {} port {} uses `{instead}`",
+            lost.address, self.family, self.port.port
+        ));
+        None
     }
 }

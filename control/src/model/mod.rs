@@ -168,6 +168,14 @@ pub struct Service {
     pub has_external_ips: bool,
 }
 
+impl Service {
+    /// Whether balancers are to wrap its packets for their backends' nodes.
+    #[must_use]
+    pub fn asks_for_tunnel(&self) -> bool {
+        self.mode.as_deref() == Some("tunnel")
+    }
+}
+
 /// How a Service is reachable from outside, by its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum External {

@@ -1,7 +1,10 @@
 //! Rules 26–41: what happens to a packet, and to whom Services belong.
 
+use std::net::IpAddr;
+
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Affinity, Mode, Pool, Side, WhenEmpty};
+use levee_api::tunnel::Tunnel;
 use levee_control::compile::{Compiler, Role, View};
 
 use crate::common::*;
@@ -117,6 +120,51 @@ fn rule_31_direct_return_needs_the_services_port_at_the_backend() {
     let local = annotated("type: LoadBalancer\nexternalTrafficPolicy: Local");
     let compiled = on_balancer(&(local + &slice("s", &["10.244.1.1"])));
     assert_eq!(compiled.frontend("192.0.2.80:80", Side::Uplink).mode, Mode::Dnat);
+}
+
+/// As somebody sees it whose dataplane has a tunnel.
+fn with_tunnel(view: View, yaml: &str) -> Compiled {
+    let peers = if view.role == Role::Node { vec!["192.0.2.0/28".parse().unwrap()] } else { Vec::new() };
+    on(yaml, &View { tunnels: vec![Tunnel { peers, ..Tunnel::default() }], ..view })
+}
+
+#[test]
+fn rule_31_a_tunnel_leads_to_the_node_of_each_endpoint_and_ends_there() {
+    let service = named_web("annotations: {levee.dev/mode: tunnel}", "type: LoadBalancer", "192.0.2.80");
+    let yaml = HERE.to_owned() + &service + &slice("s", &["10.244.1.1 here", "10.244.1.2 here"]);
+
+    let compiled = with_tunnel(View::balancer("balancer-1"), &yaml);
+    let frontend = compiled.frontend("192.0.2.80:80", Side::Uplink);
+    assert_eq!((frontend.mode, frontend.pool), (Mode::Tunnel, Pool::Cluster));
+    assert_eq!(compiled.frontend("10.96.0.10:80", Side::Uplink).mode, Mode::Nat, "its nodes unwrap no ClusterIP");
+    let backends = &compiled.service("default/web:http").backends;
+    assert!(backends.iter().all(|backend| backend.via.unwrap().address == IpAddr::from([172, 16, 0, 1])));
+    assert_eq!(compiled.program.tunnels.len(), 1);
+
+    let compiled = with_tunnel(View::node("here"), &yaml);
+    let frontend = compiled.frontend("192.0.2.80:80", Side::Tunnel);
+    assert_eq!((frontend.mode, frontend.pool, frontend.when_empty), (Mode::Dnat, Pool::Local, WhenEmpty::Drop));
+    assert_eq!(compiled.frontend("192.0.2.80:80", Side::Uplink).mode, Mode::Nat, "besides what comes without");
+    assert_eq!(compiled.pool(Pool::Local).len(), 2);
+    assert!(compiled.service("default/web:http").backends.iter().all(|backend| backend.via.is_none()));
+    assert_eq!(compiled.program.tunnels[0].addresses, [IpAddr::from([172, 16, 0, 1])], "where balancers send to");
+}
+
+#[test]
+fn rule_31_without_a_tunnel_or_a_node_the_default_is_used_and_told() {
+    let service = |spec: &str| named_web("annotations: {levee.dev/mode: tunnel}", spec, "192.0.2.80");
+    let plain = service("type: LoadBalancer") + &slice("s", &["10.244.1.1 here", "10.244.2.1 there"]);
+    let compiled = on_balancer(&plain);
+    assert_eq!(compiled.frontend("192.0.2.80:80", Side::Uplink).mode, Mode::Nat);
+    assert!(compiled.tells("Service default/web", "`tunnel` needs `tunnels` in the configuration"));
+    let local = service("type: LoadBalancer\nexternalTrafficPolicy: Local") + &slice("s", &["10.244.2.1 there"]);
+    for (yaml, mode) in [(plain, Mode::Nat), (local, Mode::Dnat)] {
+        let compiled = with_tunnel(View::balancer("balancer-1"), &(HERE.to_owned() + &yaml));
+        assert_eq!(compiled.frontend("192.0.2.80:80", Side::Uplink).mode, mode);
+        assert!(compiled.tells("Service default/web", "10.244.2.1 has none"));
+        let backends = &compiled.service("default/web:http").backends;
+        assert!(backends.iter().all(|backend| backend.via.is_none()));
+    }
 }
 
 #[test]

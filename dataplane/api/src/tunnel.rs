@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::net::Family;
 
@@ -124,14 +124,25 @@ pub struct Tunnel {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub addresses: Vec<IpAddr>,
-    /// Who may send packets to be unwrapped; empty: nobody.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Who may send packets to be unwrapped, addresses or prefixes; empty: nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "peers")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub peers: Vec<IpNet>,
     /// The longest outer packet in bytes; default: the MTU of the port that it leaves by. Less, where the way between the ends
     /// carries less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+}
+
+fn peers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let peer = |text: &String| {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
+            let shown: String = text.chars().take(60).collect();
+            serde::de::Error::custom(format!("`{shown}` is neither an address nor a prefix, such as `192.0.2.0/28`"))
+        })
+    };
+    Vec::<String>::deserialize(deserializer)?.iter().map(peer).collect()
 }
 
 impl Tunnel {

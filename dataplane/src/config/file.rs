@@ -31,6 +31,8 @@ pub(super) struct File {
     pub(super) errors: Rate,
     pub(super) mss_clamp: Option<Spanned<u32>>,
     #[serde(default)]
+    pub(super) new_flows: NewFlows,
+    #[serde(default)]
     pub(super) flows: Flows,
     #[serde(default)]
     pub(super) timeouts: Timeouts,
@@ -123,6 +125,13 @@ pub(super) struct Snat {
 #[serde(deny_unknown_fields)]
 pub(super) struct Rate {
     pub(super) rate: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewFlows {
+    pub(super) per_vip: Option<Spanned<u32>>,
+    pub(super) per_source: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -76,6 +76,12 @@ pub struct Config {
     /// `replies.rate`: RSTs, unreachables and echo replies per second and worker; the rest is dropped as `reply_rate_limited`.
     /// Default 10,000: enough for a rolling restart's refusals, too few to make an amplifier.
     pub reply_rate: u32,
+    /// `new_flows.per_vip`: flows per second that may begin at one VIP and port, over all workers; beyond it, `dsr` and `tunnel` send
+    /// on by hash without a flow, `nat` and `dnat` drop. Default 0: no limit but the table's size.
+    pub new_flows_of_vip: u32,
+    /// `new_flows.per_source`: flows per second that one source address may begin at each worker; beyond it, they are dropped. Default 0:
+    /// no limit, since thousands of clients can be behind one address.
+    pub new_flows_of_source: u32,
     /// `errors.rate`: ICMP errors per second that are sent on about one flow, or from one sender about flows that are not
     /// known; the rest is dropped as `icmp_rate_limited`. Default 100: each one tells its receiver all there is to tell.
     pub error_rate: u32,

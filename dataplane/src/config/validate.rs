@@ -72,6 +72,8 @@ impl Checker<'_> {
             multicast: self.multicast(raw.multicast),
             arp_rate: self.number("arp.rate", raw.arp.rate, 50, 1..=1_000_000),
             reply_rate: self.number("replies.rate", raw.replies.rate, 10_000, 1..=10_000_000),
+            new_flows_of_vip: self.number("new_flows.per_vip", raw.new_flows.per_vip, 0, 0..=100_000_000),
+            new_flows_of_source: self.number("new_flows.per_source", raw.new_flows.per_source, 0, 0..=100_000_000),
             error_rate: self.number("errors.rate", raw.errors.rate, 100, 1..=1_000_000),
             mss_clamp: u16::try_from(self.number("mss_clamp", raw.mss_clamp, 0, 536..=65_495)).unwrap_or(0),
             flow_capacity: self.number("flows.capacity", raw.flows.capacity, 1 << 20, 1024..=1 << 27),

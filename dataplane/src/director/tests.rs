@@ -13,7 +13,7 @@ use crate::decide::Memory;
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
-use crate::limits::Limit;
+use crate::limits::{Limit, Newcomers};
 use crate::mem::publication;
 use crate::neighbours::Asked;
 use crate::port::memory::MemoryPort;
@@ -87,6 +87,7 @@ impl Lab {
                 arp: Limit::new(50, MAGLEV_KEY),
                 replies: Limit::new(50, MAGLEV_KEY),
                 errors: Limit::new(50, MAGLEV_KEY),
+                newcomers: Newcomers::default(),
                 created: 0,
                 untracked: 0,
             },

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod errors;
+mod flood;
 mod fragments;
 mod ipv6;
 mod sizes;
@@ -22,7 +23,7 @@ use super::*;
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
-use crate::limits::Limit;
+use crate::limits::{Limit, Newcomers};
 use crate::mem::publication::{self, Publisher};
 use crate::port::memory::MemoryPort;
 use crate::tables::master::{Master, Setup};
@@ -151,6 +152,7 @@ impl Lab {
                         arp: Limit::new(50, MAGLEV_KEY),
                         replies: Limit::new(100, MAGLEV_KEY),
                         errors: Limit::new(20, MAGLEV_KEY),
+                        newcomers: Newcomers::default(),
                         created: 0,
                         untracked: 0,
                     },

@@ -15,7 +15,7 @@ use levee_dataplane::decide::Memory;
 use levee_dataplane::flows::affinity::Affinities;
 use levee_dataplane::flows::{Flow, Flows, Millis, Timeouts};
 use levee_dataplane::hash::MAGLEV_KEY;
-use levee_dataplane::limits::Limit;
+use levee_dataplane::limits::{Limit, Newcomers};
 use levee_dataplane::mem::publication::{self, Publisher};
 use levee_dataplane::port::memory::MemoryPort;
 use levee_dataplane::reason::Reason;
@@ -102,6 +102,7 @@ impl Stage {
                     arp: Limit::new(scene.rate, MAGLEV_KEY),
                     replies: Limit::new(scene.rate, MAGLEV_KEY),
                     errors: Limit::new(scene.rate, MAGLEV_KEY),
+                    newcomers: Newcomers::default(),
                     created: 0,
                     untracked: 0,
                 },

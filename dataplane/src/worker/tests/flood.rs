@@ -1,0 +1,85 @@
+//! Floods of new flows: what is established goes on, in fixed memory.
+
+use levee_api::program::Via;
+use levee_api::tunnel::Tunnel;
+
+use super::*;
+
+fn limited(mut lab: Lab, of_vip: u32, of_source: u32) -> Lab {
+    let limit = |rate| (rate > 0).then(|| Limit::new(rate, MAGLEV_KEY));
+    lab.workers[0].bench.memory.newcomers = Newcomers { of_vip: limit(of_vip), of_source: limit(of_source) };
+    lab
+}
+
+fn syn(lab: &mut Lab, client: [u8; 4], port: u16) -> usize {
+    lab.arrive(UPLINK, &tcp((PEER, NODE), (client, VIP), (port, 80), "S")).len()
+}
+
+/// A SYN of each of many clients.
+fn flood(lab: &mut Lab, count: u32) -> usize {
+    (0..count).map(|number| syn(lab, Ipv4Addr::from_bits(0xcb00_0000 + number).octets(), 1000)).sum()
+}
+
+fn tunnel() -> Lab {
+    let mut program = program(Mode::Tunnel, &[REMOTE_IP]);
+    program.local = Local::default();
+    for backend in program.services.iter_mut().flat_map(|service| &mut service.backends) {
+        backend.via = Some(Via { address: [192, 168, 0, 11].into(), mac: None });
+    }
+    program.tunnels = vec![Tunnel::default()];
+    Lab::new(1, program)
+}
+
+#[test]
+fn beyond_the_rate_flows_go_on_untracked_where_no_answer_passes() {
+    for lab in [tunnel(), Lab::new(1, program(Mode::Dsr, &[REMOTE_IP]))] {
+        let mut lab = limited(lab, 100, 0);
+        assert_eq!(syn(&mut lab, CLIENT, 4000), 1);
+        assert_eq!(flood(&mut lab, 500), 500, "all are sent on");
+        assert_eq!(lab.workers[0].memory().flows.len(), 100, "and as many are tracked as may begin");
+        let untracked = lab.handles[0].counters.get(Counter::Untracked);
+        assert_eq!(untracked, 401);
+        // The established one is looked up, not counted.
+        assert_eq!(lab.arrive(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "A")).len(), 1);
+        assert_eq!(lab.handles[0].counters.get(Counter::Untracked), untracked);
+    }
+}
+
+#[test]
+fn beyond_the_rate_flows_that_need_a_memory_do_not_begin() {
+    for mode in [Mode::Nat, Mode::Dnat] {
+        let mut lab = limited(Lab::new(1, program(mode, &[REMOTE_IP])), 100, 0);
+        assert_eq!(syn(&mut lab, CLIENT, 4000), 1);
+        assert_eq!(flood(&mut lab, 500), 99);
+        assert_eq!(lab.count(Reason::NewFlowsOfVip), 401);
+        assert_eq!(lab.arrive(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "A")).len(), 1);
+        // A second later, there is room again.
+        lab.now += 1000;
+        assert_eq!(syn(&mut lab, CLIENT, 4001), 1);
+    }
+}
+
+#[test]
+fn one_source_does_not_take_what_is_for_all() {
+    let mut lab = limited(Lab::new(1, program(Mode::Nat, &[REMOTE_IP])), 1000, 10);
+    let begun: usize = (0..100).map(|port| syn(&mut lab, [203, 0, 113, 1], 1000 + port)).sum();
+    assert_eq!(begun, 10);
+    assert_eq!(lab.count(Reason::NewFlowsOfSource), 90);
+    assert_eq!(syn(&mut lab, CLIENT, 4000), 1);
+}
+
+#[test]
+fn half_open_connections_give_their_snat_ports_to_those_who_need_them_and_established_ones_do_not() {
+    let mut lab = Lab::new(1, program(Mode::Nat, &[REMOTE_IP]));
+    let (_, first) = lab.one(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "S"));
+    let source = read(&first).2;
+    lab.one(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "A"));
+    // 1,000 ports, one of them in use for good: after a while, every try finds each of its ports half open.
+    for round in 0..3 {
+        assert!(flood(&mut lab, 2000) >= if round == 0 { 800 } else { 1 }, "{round}");
+        lab.now += 250;
+        assert_eq!(syn(&mut lab, [192, 0, 2, 8], 5000 + round), 1, "there is a port for one who means it");
+    }
+    let (_, answer) = lab.one(UPLINK, &tcp((PEER, NODE), (REMOTE_IP, NODE_IP), (8080, source.1), "A"));
+    assert_eq!(read(&answer).3, (CLIENT, 4000), "the established one has kept its own");
+}
