@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use levee_api::net::{Family, Protocol};
+use levee_api::net::Family;
 use levee_api::program::{Affinity, Backend, Frontend, Mode, Service as Programmed, Vip};
 
 use super::frontends::{Address, frontends};
@@ -55,10 +55,6 @@ pub fn service<'a>(
             balancer_ips.iter().map(|address| Vip { address: *address, announce: context.role == Role::Balancer }),
         );
         for port in &object.ports {
-            if port.protocol == Protocol::Sctp {
-                work.notice(format!("port {} is SCTP, which this version does not balance; it is left out", port.port));
-                continue;
-            }
             let endpoints = gather(port, *family, slices.clone());
             // Rule 21: an address or a node port that the Service has, whether or not this dataplane serves it.
             let external = port.node_port.is_some() || !object.load_balancer_ips.is_empty() || object.has_external_ips;

@@ -369,8 +369,17 @@ fn a_service_out_of_all_proportion_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn sctp_ports_are_left_out_and_told() {
-    let compiled = on_node(&web("ports: [{name: http, port: 80}, {name: s, port: 81, protocol: SCTP}]"));
-    assert_eq!(compiled.program.services.len(), 1);
-    assert!(compiled.tells("Service default/web", "port 81 is SCTP"));
+fn sctp_ports_are_served_as_others_are() {
+    let endpoints = slice_with(
+        "s",
+        "IPv4",
+        "kubernetes.io/service-name: web",
+        "{name: s, port: 8081, protocol: SCTP}",
+        &["10.244.1.1"],
+    );
+    let ports = "ports: [{name: http, port: 80}, {name: s, port: 81, protocol: SCTP}]";
+    let compiled = on_node(&(web(ports) + &endpoints));
+    let service = compiled.program.services.iter().find(|service| service.name == "default/web:s").unwrap();
+    assert_eq!((service.protocol, service.backends.len()), (Protocol::Sctp, 1));
+    assert_eq!(service.backends[0].port, 8081);
 }

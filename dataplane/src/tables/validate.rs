@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use levee_api::net::{Family, Mac, Protocol};
+use levee_api::net::{Family, Mac};
 use levee_api::program::{Generation, Local, Mode, Service, Vip};
 use levee_api::tunnel::Tunnel;
 
@@ -14,9 +14,6 @@ pub(super) fn service(service: &Service) -> Result<(), String> {
     let wrong = |what: String| Err(format!("service `{}` ({}): {what}", service.name, service.protocol));
     if service.name.is_empty() {
         return wrong("it has no name".into());
-    }
-    if service.protocol == Protocol::Sctp {
-        return wrong("SCTP is not balanced by this version; leave the port out".into());
     }
     if service.backends.len() > MOST_BACKENDS {
         return wrong(format!("{} backends; {MOST_BACKENDS} is the most", service.backends.len()));

@@ -24,27 +24,61 @@ pub const PROTOCOL: u8 = 132;
 /// length in bytes.
 ///
 /// A CRC is linear: the new one differs from the old by the CRC, without initial value and complement, of the difference
-/// followed by zeros. So a wrong checksum stays wrong, as with [`Update`](super::checksum::Update). Bit by bit:
-/// some 10 µs per KiB, for which SCTP behind a changed port is rare enough.
+/// followed by zeros. So a wrong checksum stays wrong, as with [`Update`](super::checksum::Update). A zero bit
+/// more is a multiplication by x, and so many of them one by a power of x, found by squaring: the packet itself is not read, and a
+/// long one costs hardly more than a short one.
 #[must_use]
 pub fn update_ports(checksum: u32, old: u32, new: u32, length: usize) -> u32 {
     let mut crc = 0;
     for byte in (old ^ new).to_be_bytes() {
         crc = step(crc, byte);
     }
-    for _ in 4..length {
-        crc = step(crc, 0);
-    }
+    crc = multiply(crc, zeros(length.saturating_sub(4)));
     // The field holds the least significant byte first.
     checksum ^ crc.swap_bytes()
 }
 
-/// One byte through CRC32c (Castagnoli, reflected: 0x82f63b78).
+/// The polynomial of CRC32c (Castagnoli), reflected: the highest bit is x⁰.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+const ONE: u32 = 1 << 31;
+
+/// x to the power of 2ⁿ, for n from 0.
+const POWERS: [u32; 32] = {
+    let mut powers = [ONE >> 1; 32];
+    let mut n = 1;
+    while n < powers.len() {
+        #[allow(clippy::indexing_slicing, reason = "at compile time, and inside the array")]
+        {
+            powers[n] = multiply(powers[n - 1], powers[n - 1]);
+        }
+        n += 1;
+    }
+    powers
+};
+
+/// What a CRC is multiplied by for that many zero bytes behind what it was of.
+fn zeros(bytes: usize) -> u32 {
+    let bits = POWERS.iter().skip(3).zip(0..).filter(|(_, bit)| bytes >> bit & 1 == 1);
+    bits.fold(ONE, |product, (power, _)| multiply(product, *power))
+}
+
+/// The product of two polynomials modulo [`POLYNOMIAL`].
+const fn multiply(a: u32, mut b: u32) -> u32 {
+    let (mut product, mut place) = (0, ONE);
+    while place != 0 {
+        product ^= b & ((a & place != 0) as u32).wrapping_neg();
+        b = (b >> 1) ^ (POLYNOMIAL & (b & 1).wrapping_neg());
+        place >>= 1;
+    }
+    product
+}
+
+/// One byte through CRC32c.
 const fn step(crc: u32, byte: u8) -> u32 {
     let mut crc = crc ^ byte as u32;
     let mut bit = 0;
     while bit < 8 {
-        crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        crc = (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg());
         bit += 1;
     }
     crc
@@ -65,7 +99,7 @@ mod tests {
 
     #[test]
     fn ports_change_as_in_a_recomputation() {
-        for length in [4, 12, 13, 1400] {
+        for length in [4, 5, 12, 13, 1400, 9000, 65_515] {
             let mut packet: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
             let old = crc32c(&packet).swap_bytes();
             let ports = 0x1234_5678_u32;

@@ -6,6 +6,7 @@ mod errors;
 mod flood;
 mod fragments;
 mod ipv6;
+mod sctp;
 mod sizes;
 
 use std::net::{IpAddr, Ipv4Addr};

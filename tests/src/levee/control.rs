@@ -49,8 +49,10 @@ impl Control {
     pub fn start_with(namespace: &Namespace, role: Role, node: &str, sources: &str, dataplane: &Dataplane) -> Control {
         let file = |ending: &str| namespace.directory().join(format!("{}-control.{ending}", namespace.name()));
         let (configuration, socket) = (file("yaml"), file("sock"));
+        // Hosts of the lab, among them balancers, are numbered 200 to 239.
+        let tunnel = if role == Role::Node { "{kind: vxlan, peers: [192.0.2.192/26]}" } else { "{kind: vxlan}" };
         let text = format!(
-            "node: {node}\nrole: {}\n{sources}dataplane: {}\nsocket: {}\n",
+            "node: {node}\nrole: {}\n{sources}dataplane: {}\nsocket: {}\ntunnels: [{tunnel}]\n",
             if role == Role::Node { "node" } else { "balancer" },
             dataplane.socket().display(),
             socket.display()

@@ -157,6 +157,7 @@ impl Master {
                 steered.shared.insert(address);
                 steered.ports.insert((Protocol::Tcp, range.ports));
                 steered.ports.insert((Protocol::Udp, range.ports));
+                steered.ports.insert((Protocol::Sctp, range.ports));
             }
         }
         for tunnel in self.tables.tunnels.iter() {
