@@ -89,8 +89,41 @@ pub fn draw(source: &mut Unstructured<'_>, to: Mac, six: bool) -> Result<Vec<u8>
     Ok(frame)
 }
 
+/// What somebody on the way says about `sent`, which he could not send on: mostly as RFC 792 has it.
+pub fn complaint(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Ok(headers) = parse(sent) else { return Ok(None) };
+    let Network::Ip(ip) = headers.network else { return Ok(None) };
+    if !ip.source.is_v4() {
+        return Ok(None);
+    }
+    let tags = (0..usize::from(headers.vlans.count)).map(|index| (0x8100, headers.vlans.tci[index])).collect();
+    let link = Link { destination: headers.source, source: headers.destination, tags };
+    let quoted = sent.get(usize::from(headers.l3)..usize::from(ip.end)).unwrap_or_default();
+    let cut = if source.ratio(7, 8)? { *source.choose(&[28, 36, 40, 548])? } else { source.int_in_range(0..=60)? };
+    let quoted = quoted.get(..cut.min(quoted.len())).unwrap_or_default();
+    let mtu = *source.choose(&[1300u16, 1300, 552, 551, 0, 9000])?;
+    let (kind, code) = *source.choose(&[(3u8, 4u8), (3, 4), (3, 3), (11, 0), (12, 0), (4, 0), (5, 1)])?;
+    let mut message = [&[kind, code, 0, 0, 0, 0][..], &mtu.to_be_bytes(), quoted].concat();
+    let sum = etherparse::checksum::Sum16BitWords::new().add_slice(&message).ones_complement().to_be();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let to = if source.ratio(7, 8)? { octets(ip.source) } else { address(source)? };
+    let Ok(mut header) = Ipv4Header::new(message.len() as u16, ttl(source)?, IpNumber::ICMP, address(source)?, to)
+    else {
+        return Ok(None);
+    };
+    header.header_checksum = header.calc_header_checksum();
+    let mut frame = link.frame(0x0800, &[&header.to_bytes()[..], &message].concat());
+    if source.ratio(1, 8)? {
+        damage(source, &mut frame)?;
+    }
+    Ok(Some(frame))
+}
+
 /// The frame that somebody who got `sent` would answer with, if it is one that is answered.
 pub fn answer(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Vec<u8>>> {
+    if source.ratio(1, 6)? {
+        return complaint(source, sent);
+    }
     let Ok(headers) = parse(sent) else { return Ok(None) };
     let tags = (0..usize::from(headers.vlans.count)).map(|index| (0x8100, headers.vlans.tci[index])).collect();
     let link = Link { destination: headers.source, source: headers.destination, tags };
@@ -206,16 +239,18 @@ fn packet(source: &mut Unstructured<'_>) -> Result<Packet> {
         7 | 8 => Part::Icmp { kind: *source.choose(&[8, 0, 3, 11, 13])?, code: *source.choose(&[0, 0, 0, 1, 3])? },
         _ => Part::Other { protocol: *source.choose(&[132, 47, 1, 6, 17])?, source: source_port, destination },
     };
-    let fragmented = source.ratio(1, 12)?;
+    let fragmented = source.ratio(1, 6)?;
     Ok(Packet {
         source: from,
         destination: to,
         ttl: ttl(source)?,
         options: source.ratio(1, 16)?,
-        offset: if fragmented { *source.choose(&[0, 0, 1, 8, 185])? } else { 0 },
+        offset: if fragmented { *source.choose(&[0, 0, 1, 6, 12, 185])? } else { 0 },
         more: fragmented && source.arbitrary()?,
         transport,
         payload: match source.int_in_range(0..=7u8)? {
+            // Of UDP, with its header, as long as a fragment may be that is not the last.
+            _ if fragmented && source.ratio(3, 4)? => 40,
             0 => 1440,
             1 => source.int_in_range(0..=1500)?,
             _ => source.int_in_range(0..=40)?,

@@ -11,6 +11,7 @@
 //! - What is passed to the kernel is, byte for byte, what came; and where there is a way to the kernel it is found.
 //! - A reply of a backend does not leave as it came if a flow translated it all the while that it was here. (What was
 //!   decided before there was a flow, or while its backend was gone, may still be in a backlog.)
+//! - An ICMP error that was translated tells whoever sent what it quotes; one that tells somebody else leaves as it came.
 //! - Each flow is found by both of its tuples, and is the only one so found; its source port is its worker's.
 
 use std::collections::BTreeSet;
@@ -138,6 +139,13 @@ impl Judge {
         if checksums(frame) == Some(false) {
             assert!(self.wrong > 0, "a wrong checksum that did not come so: {frame:02x?}");
             self.wrong -= 1;
+        }
+        if let Some((told, about)) = complaint(frame)
+            && told != about
+        {
+            let packet = |frame: &[u8]| ipv4(frame).map(|ip| ip.payload.to_vec());
+            let came = self.inputs.iter().any(|input| packet(&input.frame) == packet(frame));
+            assert!(came, "an error about {about}'s packet was made to tell {told} out of {id:?}: {frame:02x?}");
         }
         if let Some(tuple) = tuple(frame) {
             let mut same = self.inputs.iter().filter(|input| input.tuple == Some(tuple)).peekable();
@@ -372,6 +380,16 @@ fn ipv4(frame: &[u8]) -> Option<Ipv4<'_>> {
     let payload = packet.get(header.slice().len()..usize::from(header.total_len()))?;
     let whole = header.fragments_offset().value() == 0 && !header.more_fragments();
     Some(Ipv4 { header, payload, whole })
+}
+
+/// Whom an ICMP error tells, and whose packet it quotes.
+fn complaint(frame: &[u8]) -> Option<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {
+    let ip = ipv4(frame).filter(|ip| ip.whole && ip.header.protocol() == IpNumber::ICMP)?;
+    if !matches!(ip.payload.first()?, 3 | 11 | 12) {
+        return None;
+    }
+    let quoted = Ipv4HeaderSlice::from_slice(ip.payload.get(8..)?).ok()?;
+    Some((ip.header.destination_addr(), quoted.source_addr()))
 }
 
 fn tuple_addresses(frame: &[u8]) -> Option<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {
