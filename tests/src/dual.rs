@@ -5,6 +5,7 @@
 //! | node *i* | 192.0.2.*i* | 2001:db8::*i* |
 //! | pod *n* of node *i* | 10.244.*i*.*n* | 2001:db8:244:*i*::*n* |
 //! | host *n* | 192.0.2.*n* | 2001:db8::*n* |
+//! | client, backend of a [`Path`](crate::path::Path) | 198.51.100.2, 203.0.113.2 | 2001:db8:198::2, 2001:db8:203::2 |
 //! | gateway of every pod | 169.254.1.1 | 2001:db8:169::1, which no machine has |
 //!
 //! Decimal digits stand for themselves. Addresses are there at once, and nobody asks for routers: what is heard on a wire was
@@ -35,6 +36,7 @@ pub fn v6(address: Ipv4Addr) -> Ipv6Addr {
         [10, 244, node, number] => format!("2001:db8:244:{node}::{number}"),
         [10, 96, high, low] => format!("2001:db8:96:{high}::{low}"),
         [198, 51, 100, number] => format!("2001:db8:198::{number}"),
+        [203, 0, 113, number] => format!("2001:db8:203::{number}"),
         _ => panic!("{address} is no address of the lab"),
     };
     text.parse().expect("decimal digits are hexadecimal ones")
@@ -55,7 +57,7 @@ pub fn local_of_both(node: &Node) -> Local {
 }
 
 /// Switches IPv6 on, on one interface. Its link-local address comes by itself.
-fn enable(namespace: &Namespace, interface: &str) {
+pub(crate) fn enable(namespace: &Namespace, interface: &str) {
     for (key, value) in [
         ("accept_ra", "0"),
         ("router_solicitations", "0"),

@@ -15,6 +15,7 @@
 
 use std::net::Ipv4Addr;
 
+use crate::dual::enable;
 use crate::fabric::Fabric;
 use crate::lab::Lab;
 use crate::namespace::Namespace;
@@ -103,7 +104,71 @@ impl Path {
             "addr add {VIP}/32 dev lo
              route add 198.51.100.0/24 via 192.0.2.201"
         ));
-        Some(Path { client, balancer, backend, direct, outer, inner, before, beyond, fabric, lab })
+        let path = Path { client, balancer, backend, direct, outer, inner, before, beyond, fabric, lab };
+        path.add_ipv6();
+        Some(path)
+    }
+
+    /// The same once more, with the addresses of [`crate::dual`].
+    fn add_ipv6(&self) {
+        let Path { client, outer, inner, before, beyond, backend, direct, balancer, .. } = self;
+        let stations: [(&Namespace, &[&str], &str); 8] = [
+            (client, &["eth0"], "addr add 2001:db8:198::2/64 dev eth0 nodad\nroute add default via 2001:db8:198::1"),
+            (
+                outer,
+                &["client", "hop"],
+                "addr add 2001:db8:198::1/64 dev client nodad
+                 addr add 2001:db8:1:1::1/64 dev hop nodad
+                 route add default via 2001:db8:1:1::2",
+            ),
+            (
+                &inner.namespace,
+                &["eth0", "hop"],
+                "addr add 2001:db8::201/64 dev eth0 nodad
+                 addr add 2001:db8:1:1::2/64 dev hop nodad
+                 route add 2001:db8:198::/64 via 2001:db8:1:1::1",
+            ),
+            (
+                &before.namespace,
+                &["eth0", "hop"],
+                "addr add 2001:db8::202/64 dev eth0 nodad
+                 addr add 2001:db8:1:2::1/64 dev hop nodad
+                 route add 2001:db8:203::/64 via 2001:db8:1:2::2
+                 route add 2001:db8:198::/64 via 2001:db8::230",
+            ),
+            (
+                beyond,
+                &["backend", "hop"],
+                "addr add 2001:db8:203::1/64 dev backend nodad
+                 addr add 2001:db8:1:2::2/64 dev hop nodad
+                 route add default via 2001:db8:1:2::1",
+            ),
+            (backend, &["eth0"], "addr add 2001:db8:203::2/64 dev eth0 nodad\nroute add default via 2001:db8:203::1"),
+            (
+                &direct.namespace,
+                &["lo", "eth0"],
+                "addr add 2001:db8::203/64 dev eth0 nodad
+                 addr add 2001:db8::250/128 dev lo nodad
+                 route add 2001:db8:198::/64 via 2001:db8::201",
+            ),
+            (
+                &balancer.namespace,
+                &["eth0"],
+                "addr add 2001:db8::230/64 dev eth0 nodad
+                 route add 2001:db8:198::/64 via 2001:db8::201
+                 route add 2001:db8:203::/64 via 2001:db8::202",
+            ),
+        ];
+        for (station, interfaces, lines) in stations {
+            for interface in interfaces {
+                enable(station, interface);
+            }
+            if interfaces.contains(&"hop") {
+                station.sysctl("net.ipv6.conf.all.forwarding", "1");
+                station.sysctl("net.ipv6.icmp.ratelimit", "0");
+            }
+            station.ip_batch(lines);
+        }
     }
 
     /// How wide the hops are towards the client and towards the backend, in bytes. Whatever somebody has learnt of the ones
@@ -121,6 +186,7 @@ impl Path {
         for end in [&self.client, &self.backend, &self.direct.namespace, &self.inner.namespace, &self.before.namespace]
         {
             end.ip("route flush cache");
+            end.ip("-6 route flush cache");
         }
     }
 }

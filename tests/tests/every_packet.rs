@@ -12,12 +12,13 @@
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_tests::Namespace;
+use levee_tests::dual::v6;
 use levee_tests::levee::{Dataplane, Ports, Take};
 use levee_tests::path::{BACKEND, CLIENT, Path, VIP};
 use levee_tests::traffic::{EchoServer, bulk, connect_many, udp_round_trips};
@@ -29,13 +30,22 @@ const NOBODY: u16 = 9;
 /// Where somebody answers late.
 const LATE: u16 = 10;
 
-fn program(mode: Mode, backend: IpAddr) -> Program {
+/// An address of the path in a family.
+fn of(family: Family, address: Ipv4Addr) -> IpAddr {
+    match family {
+        Family::Ipv4 => address.into(),
+        Family::Ipv6 => v6(address).into(),
+    }
+}
+
+fn program(mode: Mode, family: Family, backend: Ipv4Addr) -> Program {
+    let (vip, backend) = (of(family, VIP), of(family, backend));
     let service = |name: &str, protocol, port| Service {
         name: format!("default/{name}:main"),
         protocol,
-        family: Family::Ipv4,
+        family,
         frontends: vec![Frontend {
-            address: VIP.into(),
+            address: vip,
             port,
             from: Side::Any,
             mode,
@@ -48,7 +58,7 @@ fn program(mode: Mode, backend: IpAddr) -> Program {
     };
     Program {
         generation: 1,
-        vips: vec![Vip { address: VIP.into(), announce: true }],
+        vips: vec![Vip { address: vip, announce: true }],
         services: vec![
             service("echo", Protocol::Tcp, ECHO),
             service("echo", Protocol::Udp, ECHO),
@@ -60,28 +70,29 @@ fn program(mode: Mode, backend: IpAddr) -> Program {
 }
 
 /// What a row was to show, and what it did.
-type Row = (Mode, &'static str, Result<String, String>);
+type Row = (Mode, Family, &'static str, Result<String, String>);
 
 /// A path with levee on its balancer, reaching its one backend in one way.
 struct Way {
     mode: Mode,
+    family: Family,
     _echo: EchoServer,
     dataplane: Dataplane,
     path: Path,
 }
 
 impl Way {
-    fn start(mode: Mode) -> Option<Way> {
+    fn start(mode: Mode, family: Family) -> Option<Way> {
         let path = Path::start(1)?;
         // Replies to the client's own address pass the balancer, and are for it to take.
         let take = if mode == Mode::Dnat { Take::All } else { Take::Owned };
         let dataplane = Dataplane::start(&path.balancer.namespace, Ports::Balancer(take));
         let address = if mode == Mode::Dsr { path.direct.address } else { BACKEND };
-        dataplane.program(&program(mode, address.into()));
+        dataplane.program(&program(mode, family, address));
         let listens = if mode == Mode::Dsr { VIP } else { BACKEND };
         let backend = if mode == Mode::Dsr { &path.direct.namespace } else { &path.backend };
-        let echo = EchoServer::at(backend, SocketAddr::new(listens.into(), ECHO));
-        Some(Way { mode, _echo: echo, dataplane, path })
+        let echo = EchoServer::at(backend, SocketAddr::new(of(family, listens), ECHO));
+        Some(Way { mode, family, _echo: echo, dataplane, path })
     }
 
     fn backend(&self) -> &Namespace {
@@ -90,20 +101,20 @@ impl Way {
 
     /// Where the backend's servers listen.
     fn listens(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(if self.mode == Mode::Dsr { VIP } else { BACKEND }.into(), port)
+        SocketAddr::new(of(self.family, if self.mode == Mode::Dsr { VIP } else { BACKEND }), port)
     }
 
-    fn vip(port: u16) -> SocketAddr {
-        SocketAddr::new(VIP.into(), port)
+    fn vip(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(of(self.family, VIP), port)
     }
 
     fn tcp(&self) -> Result<String, String> {
-        let outcome = connect_many(&self.path.client, Way::vip(ECHO), 20);
+        let outcome = connect_many(&self.path.client, self.vip(ECHO), 20);
         if outcome.succeeded == 20 { Ok("20 connections".into()) } else { Err(outcome.to_string()) }
     }
 
     fn udp(&self, length: usize) -> Result<String, String> {
-        let outcome = udp_round_trips(&self.path.client, Way::vip(ECHO), 20, length);
+        let outcome = udp_round_trips(&self.path.client, self.vip(ECHO), 20, length);
         if outcome.succeeded == 20 { Ok(format!("20 × {length} bytes")) } else { Err(outcome.to_string()) }
     }
 
@@ -111,8 +122,8 @@ impl Way {
         if self.mode != Mode::Dsr {
             // (There the backend tells the client itself.)
             let refused = self.path.client.enter(|| {
-                let socket = UdpSocket::bind((CLIENT, 0)).expect("a port is free");
-                socket.connect(Way::vip(NOBODY)).expect("it is an address");
+                let socket = UdpSocket::bind((of(self.family, CLIENT), 0)).expect("a port is free");
+                socket.connect(self.vip(NOBODY)).expect("it is an address");
                 socket.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
                 socket.send(b"anybody?").expect("it can be sent");
                 socket.recv(&mut [0; 16]).map(drop).map_err(|error| error.kind())
@@ -125,8 +136,8 @@ impl Way {
         let server = self.backend().enter(|| UdpSocket::bind(self.listens(LATE)).expect("the port is free"));
         server.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
         self.path.client.enter(|| {
-            let socket = UdpSocket::bind((CLIENT, 0)).expect("a port is free");
-            socket.send_to(b"and off", Way::vip(LATE)).expect("it can be sent");
+            let socket = UdpSocket::bind((of(self.family, CLIENT), 0)).expect("a port is free");
+            socket.send_to(b"and off", self.vip(LATE)).expect("it can be sent");
         });
         let (_, asked_by) = server.recv_from(&mut [0; 16]).map_err(|error| format!("no question came: {error}"))?;
         server.connect(asked_by).expect("it is an address");
@@ -144,13 +155,13 @@ impl Way {
 
     fn too_big(&self) -> Result<String, String> {
         let transfer = |what: &str| {
-            bulk(&self.path.client, Way::vip(ECHO), 400_000)
+            bulk(&self.path.client, self.vip(ECHO), 400_000)
                 .map_err(|error| format!("{what}: {error}; {}", self.dataplane.counters()))
         };
         self.path.narrow(1300, 1500);
         transfer("a narrow hop on the client's side")?;
         let peer = if self.mode == Mode::Nat { self.path.balancer.address } else { CLIENT };
-        let learnt = Way::learnt(self.backend(), peer.into());
+        let learnt = Way::learnt(self.backend(), of(self.family, peer));
         if !learnt.contains("mtu 1300") {
             return Err(format!("the backend has not learnt the client's side's MTU: {learnt}"));
         }
@@ -159,7 +170,7 @@ impl Way {
         }
         self.path.narrow(1500, 1300);
         transfer("a narrow hop on the backend's side")?;
-        let learnt = Way::learnt(&self.path.client, VIP.into());
+        let learnt = Way::learnt(&self.path.client, of(self.family, VIP));
         if !learnt.contains("mtu 1300") {
             return Err(format!("the client has not learnt the backend's side's MTU: {learnt}"));
         }
@@ -167,13 +178,13 @@ impl Way {
     }
 
     fn rows(&self) -> Vec<Row> {
-        let mode = self.mode;
+        let (mode, family) = (self.mode, self.family);
         vec![
-            (mode, "tcp", self.tcp()),
-            (mode, "udp", self.udp(512)),
-            (mode, "icmp error", self.errors()),
-            (mode, "fragment", self.udp(8_000)),
-            (mode, "too big", self.too_big()),
+            (mode, family, "tcp", self.tcp()),
+            (mode, family, "udp", self.udp(512)),
+            (mode, family, "icmp error", self.errors()),
+            (mode, family, "fragment", self.udp(8_000)),
+            (mode, family, "too big", self.too_big()),
         ]
     }
 }
@@ -182,21 +193,22 @@ impl Way {
 fn every_packet_passes_in_every_mode() {
     let mut rows = Vec::new();
     let mut counters = String::new();
-    for mode in [Mode::Nat, Mode::Dnat, Mode::Dsr] {
-        let Some(way) = Way::start(mode) else { return };
-        rows.extend(way.rows());
-        let _ = writeln!(counters, "{mode:?}: {}", way.dataplane.counters());
+    for family in [Family::Ipv4, Family::Ipv6] {
+        for mode in [Mode::Nat, Mode::Dnat, Mode::Dsr] {
+            let Some(way) = Way::start(mode, family) else { return };
+            rows.extend(way.rows());
+            let _ = writeln!(counters, "{mode:?} {family:?}: {}", way.dataplane.counters());
+        }
     }
     let mut table =
         String::from("\n| mode | family | packet     | result |\n|------|--------|------------|--------|\n");
-    for (mode, packet, result) in &rows {
+    for (mode, family, packet, result) in &rows {
         let (verdict, what) = match result {
             Ok(what) => ("ok", what),
             Err(what) => ("FAILED", what),
         };
-        let _ =
-            writeln!(table, "| {:4} | IPv4   | {packet:10} | {verdict}: {what} |", format!("{mode:?}").to_lowercase());
+        let _ = writeln!(table, "| {:4} | {family:?}   | {packet:10} | {verdict}: {what} |", mode.to_string());
     }
     println!("{table}");
-    assert!(rows.iter().all(|(_, _, result)| result.is_ok()), "{table}\n{counters}");
+    assert!(rows.iter().all(|(_, _, _, result)| result.is_ok()), "{table}\n{counters}");
 }

@@ -7,7 +7,7 @@
 use levee_api::net::Mac;
 
 use crate::reason::Reason;
-use crate::wire::arp::ArpPacket;
+use crate::wire::arp::{self, ArpPacket};
 use crate::wire::ethernet::{EthernetHeader, LEN, TAG_LEN, VlanTag, ethertype};
 use crate::wire::icmp;
 use crate::wire::ipv6::{ExtensionHeader, FRAGMENT_LEN, FragmentHeader, Ipv6Header, LEN as LEN_V6, OFFSET_MASK, next};
@@ -57,7 +57,12 @@ fn payload(mut announced: u16, frame: &[u8], node: Mac) -> Option<()> {
         rest = rest.get(TAG_LEN..)?;
     }
     match announced {
-        ethertype::ARP => (ArpPacket::new_checked(rest)?.sender_mac() == node.0).then_some(()),
+        ethertype::ARP => {
+            let arp = ArpPacket::new_checked(rest)?;
+            // In ARP of another form, nobody knows where the sender's MAC stands.
+            let form = (arp.hardware(), arp.protocol(), arp.hardware_len(), arp.protocol_len());
+            (form == (arp::ETHERNET, ethertype::IPV4, 6, 4) && arp.sender_mac() == node.0).then_some(())
+        }
         ethertype::IPV6 => ipv6(rest, node),
         announced if ethertype::is_vlan(announced) => None,
         _ => Some(()),

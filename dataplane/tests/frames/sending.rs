@@ -51,6 +51,19 @@ fn destinations() {
 }
 
 /// The demo's "before", in one frame: the Ethernet source rewritten, the sender inside ARP not; under any tags.
+/// Its lengths say where the sender's MAC stands: where they are others, it is not seen, and so it does not leave.
+#[test]
+fn arp_of_another_form_is_not_seen_through() {
+    let frame = ethernet(EtherType::ARP, &arp(ArpOperation::REPLY, VIP, [2, 0, 0, 0, 0, 1], CLIENT));
+    let node = Mac(CLIENT_MAC);
+    assert_eq!(contract(&frame, node, Groups::Refused), Ok(()));
+    for (at, value) in [(15, 6), (17, 6), (18, 8), (18, 0x5d), (19, 16)] {
+        let mut other = frame.clone();
+        other[at] = value;
+        assert_eq!(contract(&other, node, Groups::Refused), Err(Reason::UplinkContract), "byte {at}");
+    }
+}
+
 #[test]
 fn a_foreign_sender_inside_arp() {
     const TAG: (EtherType, u8, u16) = (EtherType::VLAN_TAGGED_FRAME, 0, 100);

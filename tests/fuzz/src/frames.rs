@@ -15,6 +15,7 @@ use levee_dataplane::headers::{Network, Transport, tcp_flags};
 use levee_dataplane::parse::parse;
 
 use crate::cast::{ADDRESSES, MACS, PORTS, twin};
+use crate::script::Edition;
 
 const FLAGS: [u8; 8] = [
     tcp_flags::SYN,
@@ -60,7 +61,7 @@ enum Part {
 
 /// Any frame; `to` is the MAC of the port that it arrives at. If `six`, who would speak IPv4 speaks IPv6, and who would speak
 /// ARP speaks Neighbour Discovery.
-pub fn draw(source: &mut Unstructured<'_>, to: Mac, six: bool) -> Result<Vec<u8>> {
+pub fn draw(source: &mut Unstructured<'_>, to: Mac, six: bool, edition: Edition) -> Result<Vec<u8>> {
     let mut frame = match source.int_in_range(0..=15u8)? {
         0 => {
             let length = source.int_in_range(0..=80)?;
@@ -79,7 +80,7 @@ pub fn draw(source: &mut Unstructured<'_>, to: Mac, six: bool) -> Result<Vec<u8>
         6 => link(source, to)?.frame(*source.choose(&[0x86dd, 0x88cc, 0x8906, 0x0026])?, &[0; 46]),
         _ => {
             let link = link(source, to)?;
-            let packet = packet(source)?;
+            let packet = packet(source, edition)?;
             if six { link.frame(0x86dd, &packet.six()) } else { link.frame(0x0800, &packet.bytes()) }
         }
     };
@@ -120,8 +121,8 @@ pub fn complaint(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Ve
 }
 
 /// The frame that somebody who got `sent` would answer with, if it is one that is answered.
-pub fn answer(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Vec<u8>>> {
-    if source.ratio(1, 6)? {
+pub fn answer(source: &mut Unstructured<'_>, sent: &[u8], edition: Edition) -> Result<Option<Vec<u8>>> {
+    if edition == Edition::Second && source.ratio(1, 6)? {
         return complaint(source, sent);
     }
     let Ok(headers) = parse(sent) else { return Ok(None) };
@@ -227,7 +228,7 @@ fn arp(source: &mut Unstructured<'_>, sender: Mac) -> Result<[u8; 28]> {
     Ok(packet.to_bytes())
 }
 
-fn packet(source: &mut Unstructured<'_>) -> Result<Packet> {
+fn packet(source: &mut Unstructured<'_>, edition: Edition) -> Result<Packet> {
     let (from, to) = (address(source)?, address(source)?);
     let (source_port, destination) = (port(source)?, port(source)?);
     let transport = match source.int_in_range(0..=9u8)? {
@@ -239,18 +240,23 @@ fn packet(source: &mut Unstructured<'_>) -> Result<Packet> {
         7 | 8 => Part::Icmp { kind: *source.choose(&[8, 0, 3, 11, 13])?, code: *source.choose(&[0, 0, 0, 1, 3])? },
         _ => Part::Other { protocol: *source.choose(&[132, 47, 1, 6, 17])?, source: source_port, destination },
     };
-    let fragmented = source.ratio(1, 6)?;
+    let second = edition == Edition::Second;
+    let fragmented = source.ratio(1, if second { 6 } else { 12 })?;
     Ok(Packet {
         source: from,
         destination: to,
         ttl: ttl(source)?,
         options: source.ratio(1, 16)?,
-        offset: if fragmented { *source.choose(&[0, 0, 1, 6, 12, 185])? } else { 0 },
+        offset: if fragmented {
+            *source.choose(if second { &[0, 0, 1, 6, 12, 185] } else { &[0, 0, 1, 8, 185] })?
+        } else {
+            0
+        },
         more: fragmented && source.arbitrary()?,
         transport,
         payload: match source.int_in_range(0..=7u8)? {
             // Of UDP, with its header, as long as a fragment may be that is not the last.
-            _ if fragmented && source.ratio(3, 4)? => 40,
+            _ if fragmented && second && source.ratio(3, 4)? => 40,
             0 => 1440,
             1 => source.int_in_range(0..=1500)?,
             _ => source.int_in_range(0..=40)?,

@@ -23,7 +23,7 @@ pub mod stage;
 
 use arbitrary::Unstructured;
 
-use crate::script::Scene;
+use crate::script::{Edition, Scene};
 use crate::stage::Stage;
 
 /// Steps in one story. What a longer one could show, a shorter one shows too: every table here is tiny.
@@ -42,6 +42,7 @@ pub fn run(bytes: &[u8]) {
 /// # Panics
 /// As [`run`].
 pub fn play(bytes: &[u8], mut tell: impl FnMut(&str)) {
+    let (edition, bytes) = Edition::of(bytes);
     let mut source = Unstructured::new(bytes);
     let Ok(scene) = Scene::draw(&mut source) else { return };
     tell(&format!("{scene:?}"));
@@ -50,7 +51,7 @@ pub fn play(bytes: &[u8], mut tell: impl FnMut(&str)) {
         if source.is_empty() {
             break;
         }
-        let Ok(step) = script::Step::draw(&mut source, &stage) else { break };
+        let Ok(step) = script::Step::draw(&mut source, &stage, edition) else { break };
         tell(&format!("{step:?}"));
         stage.take(step);
     }

@@ -12,6 +12,29 @@ use crate::cast::{ADDRESSES, BACKENDS, INNER, INNER_MAC, MACS, UPLINK, UPLINK_MA
 use crate::frames;
 use crate::stage::Stage;
 
+/// How bytes are read. What was kept once is to mean the same for ever, so what is drawn may only change in a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edition {
+    /// Without a mark.
+    First,
+    /// Behind [`Edition::MARK`]: routers complain about what was sent, and more is fragmented.
+    Second,
+}
+
+impl Edition {
+    /// What a story of the second edition begins with.
+    pub const MARK: &[u8] = b"2\n";
+
+    /// The edition of some bytes, and what it reads.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> (Edition, &[u8]) {
+        match bytes.strip_prefix(Edition::MARK) {
+            Some(rest) => (Edition::Second, rest),
+            None => (Edition::First, bytes),
+        }
+    }
+}
+
 /// What stays the same throughout a story.
 #[derive(Debug, Clone)]
 pub struct Scene {
@@ -127,12 +150,12 @@ impl Scene {
 
 impl Step {
     /// Draws what happens next.
-    pub fn draw(source: &mut Unstructured<'_>, stage: &Stage) -> Result<Self> {
+    pub fn draw(source: &mut Unstructured<'_>, stage: &Stage, edition: Edition) -> Result<Self> {
         let port = |source: &mut Unstructured<'_>| Ok(if source.arbitrary()? { UPLINK } else { INNER });
         Ok(match source.int_in_range(0..=39u8)? {
             0..=13 => {
                 let queue = source.choose_index(stage.queues())?;
-                let frame = frames::draw(source, stage.mac(queue), stage.six())?;
+                let frame = frames::draw(source, stage.mac(queue), stage.six(), edition)?;
                 let storm = source.ratio(1, 16)?;
                 let copies = if storm { source.int_in_range(1..=64)? } else { 1 };
                 Step::Arrive { queue, frame, copies, run: source.ratio(3, 4)? }
@@ -140,7 +163,7 @@ impl Step {
             14..=23 => {
                 // Whoever got it answers, there where it went, or on another queue of that port.
                 let Some((port, sent)) = stage.sent(source.arbitrary::<u8>()?.into()) else { return Ok(Step::Wait(1)) };
-                let frame = frames::answer(source, sent)?.unwrap_or_default();
+                let frame = frames::answer(source, sent, edition)?.unwrap_or_default();
                 let queue = stage.queue_of(port, source.arbitrary::<u8>()?.into());
                 Step::Arrive { queue, frame, copies: 1, run: source.ratio(7, 8)? }
             }
@@ -193,7 +216,7 @@ impl Step {
                     frame.truncate(length.unwrap_or_default());
                     frame
                 } else {
-                    frames::draw(source, mac, stage.six())?
+                    frames::draw(source, mac, stage.six(), edition)?
                 };
                 Step::Inject(to, frame)
             }

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::{env, fs};
 
+use levee_fuzz::script::Edition;
+
 /// Lost frames are counted for the whole process, and a stage that is taken down loses its own: one story at a time, also
 /// where tests are threads.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -93,7 +95,10 @@ fn stories_drawn_at_random_end_well() {
     let mut random = Random(number("LEVEE_FUZZ_SEED", 1).max(1));
     for story in 0..number("LEVEE_FUZZ_STORIES", 300) {
         let length = 64 + random.next() as usize % 4000;
-        let bytes = random.bytes(length);
+        let mut bytes = random.bytes(length);
+        if story % 2 == 1 {
+            bytes.splice(..0, Edition::MARK.iter().copied());
+        }
         if !ends_well(&bytes) {
             let file = env::temp_dir().join(format!("levee-story-{story}.bin"));
             fs::write(&file, &bytes).unwrap();

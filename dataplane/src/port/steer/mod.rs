@@ -7,11 +7,11 @@
 //! | [`Take::All`] | everything |
 //! | [`Take::Ip`] | all of IPv4, and of IPv6 what is neither to a group nor link-local; ARP and neighbour discovery as below |
 //! | addresses and prefixes that levee owns | what is sent to them; ARP and neighbour discovery about them, or that claims them |
-//! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports, tunnels; IP in IP, if tunnels are that; ICMP errors about packets from such a port; IPv4 fragments behind a first one to such a port |
+//! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports, tunnels; IP in IP, if tunnels are that; ICMP errors about packets from such a port; fragments behind a first one to such a port |
 //! | everything else | nothing: `XDP_PASS`, as if levee were not there |
 //!
 //! ARP and ND replies to the kernel's own questions are "everything else", and so is what else comes to shared addresses: other
-//! ICMP, fragments that overtake their first one, IPv6 with extension headers. A frame that is too short for what it says it is
+//! ICMP, fragments that overtake their first one, IPv6 with other extension headers. A frame that is too short for what it says it is
 //! passes too: the kernel has counters for those. Where there is no socket for the queue, because levee is starting or has
 //! died, the kernel gets the frame.
 //!

@@ -17,6 +17,7 @@
 //!    |                                           the source? -----------------> take
 //!    |                      shared with the kernel? -- port among ours? ------> take
 //!    |                              ICMP error: quoted source port among ours? -> take
+//!    |                              later fragment: was its first one taken? ---> take
 //!    `- else -----------------------------------------------------------------> pass
 //!
 //!  take: count, redirect to the socket of the queue; no socket there: count, pass
@@ -59,7 +60,7 @@ pub(super) struct Maps {
     /// By destination port: which protocols are levee's on shared addresses.
     pub ports: Array<1>,
     /// By source, destination, identification and protocol: whether the first fragment was levee's.
-    pub fragments: LruHashMap<12, 1>,
+    pub fragments: LruHashMap<40, 1>,
     /// By [`Class`].
     pub counters: Arc<Counters>,
 }
@@ -94,11 +95,12 @@ const HOST6: i16 = -28;
 const NUMBER: i16 = -36;
 /// What is taken whatever its address.
 const TAKE: i16 = -40;
-/// Source, destination, identification, protocol, 0.
-const DATAGRAM: i16 = -52;
+/// Source (16 bytes, of IPv4 the first four), destination (likewise), identification, protocol.
+const DATAGRAM: i16 = -80;
+const DATAGRAM_LEN: i16 = 40;
 /// Whether it is a first fragment, and the value that is noted for it.
-const FIRST: i16 = -56;
-const NOTE: i16 = -60;
+const FIRST: i16 = -84;
+const NOTE: i16 = -88;
 
 // IANA, "IEEE 802 Numbers".
 const IPV4: i32 = 0x0800;
@@ -109,6 +111,8 @@ const SERVICE_VLAN: i32 = 0x88a8;
 // IANA, "Protocol Numbers".
 const ICMP: i32 = 1;
 const ICMPV6: i32 = 58;
+/// The fragment header of IPv6.
+const FRAGMENT: i32 = 44;
 
 struct Builder<'m> {
     asm: Assembler<'m>,
@@ -216,7 +220,7 @@ impl Builder<'_> {
         self.asm.jump_if(Condition::Equal, Reg::R1, Take::Owned as i32, some);
         self.take(Class::All);
         self.asm.bind(some);
-        let (bad, owned, shared, fragment) = (self.asm.label(), self.asm.label(), self.asm.label(), self.asm.label());
+        let (bad, owned, shared) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.need(20, bad);
         self.expect_version(4, bad);
         self.key4(16);
@@ -230,7 +234,7 @@ impl Builder<'_> {
         self.asm.and(Reg::R1, 0x3fff);
         let (whole, first, later) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.asm.jump_if(Condition::Equal, Reg::R1, 0, whole);
-        self.datagram();
+        self.datagram4();
         self.asm.load(Size::Half, Reg::R1, AT, 6);
         self.asm.big_endian_16(Reg::R1);
         self.asm.and(Reg::R1, 0x1fff);
@@ -276,18 +280,12 @@ impl Builder<'_> {
         self.pass(Class::SharedOther);
 
         self.asm.bind(later);
-        self.asm.load_map(Reg::R1, self.maps.fragments.as_fd());
-        self.lookup(DATAGRAM, fragment);
-        self.asm.load(Size::Byte, Reg::R1, Reg::R0, 0);
-        self.asm.jump_if(Condition::Equal, Reg::R1, 0, fragment);
-        self.take(Class::SharedFollower);
+        self.later();
 
         self.asm.bind(bad);
         self.pass(Class::Malformed);
         self.asm.bind(owned);
         self.take(Class::Address4);
-        self.asm.bind(fragment);
-        self.pass(Class::SharedFragment);
     }
 
     /// Moves behind the IPv4 header at hand, and goes there. Its length is one of eleven constants, each with a branch of
@@ -306,15 +304,42 @@ impl Builder<'_> {
     }
 
     /// The key of the datagram that the IPv4 header at hand is of.
-    fn datagram(&mut self) {
-        for (at, offset) in [(12, 0), (16, 4)] {
+    fn datagram4(&mut self) {
+        for offset in (0..DATAGRAM_LEN).step_by(4) {
+            self.asm.store(Size::Word, Reg::R10, DATAGRAM + offset, 0);
+        }
+        for (at, offset) in [(12, 0), (16, 16)] {
             self.asm.load(Size::Word, Reg::R1, AT, at);
             self.asm.store(Size::Word, Reg::R10, DATAGRAM + offset, Reg::R1);
         }
         self.asm.load(Size::Half, Reg::R1, AT, 4);
-        self.asm.store(Size::Half, Reg::R10, DATAGRAM + 8, Reg::R1);
+        self.asm.store(Size::Word, Reg::R10, DATAGRAM + 32, Reg::R1);
         self.asm.load(Size::Byte, Reg::R1, AT, 9);
-        self.asm.store(Size::Half, Reg::R10, DATAGRAM + 10, Reg::R1);
+        self.asm.store(Size::Word, Reg::R10, DATAGRAM + 36, Reg::R1);
+    }
+
+    /// The same of an IPv6 header with a fragment header right behind it.
+    fn datagram6(&mut self) {
+        for word in (0..32).step_by(4) {
+            self.asm.load(Size::Word, Reg::R1, AT, 8 + word);
+            self.asm.store(Size::Word, Reg::R10, DATAGRAM + word, Reg::R1);
+        }
+        self.asm.load(Size::Word, Reg::R1, AT, 44);
+        self.asm.store(Size::Word, Reg::R10, DATAGRAM + 32, Reg::R1);
+        self.asm.load(Size::Byte, Reg::R1, AT, 40);
+        self.asm.store(Size::Word, Reg::R10, DATAGRAM + 36, Reg::R1);
+    }
+
+    /// A fragment other than the first: levee's, if the first one was.
+    fn later(&mut self) {
+        let not_ours = self.asm.label();
+        self.asm.load_map(Reg::R1, self.maps.fragments.as_fd());
+        self.lookup(DATAGRAM, not_ours);
+        self.asm.load(Size::Byte, Reg::R1, Reg::R0, 0);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0, not_ours);
+        self.take(Class::SharedFollower);
+        self.asm.bind(not_ours);
+        self.pass(Class::SharedFragment);
     }
 
     /// Takes an ICMP error if the source port of the transport header at hand, which it quotes, is levee's; otherwise goes on.
@@ -337,7 +362,7 @@ impl Builder<'_> {
         self.asm.jump_if(Condition::Equal, Reg::R1, 0, not_ours);
     }
 
-    /// RFC 8200; extension headers are not walked: behind one, there are no ports.
+    /// RFC 8200; extension headers are not walked: behind one there are no ports, but for a fragment header that stands alone.
     fn ipv6(&mut self, here: Label, ports: Label) {
         self.asm.bind(here);
         let (bad, owned, shared, discovery) = (self.asm.label(), self.asm.label(), self.asm.label(), self.asm.label());
@@ -356,11 +381,33 @@ impl Builder<'_> {
 
         self.asm.bind(shared);
         self.asm.load(Size::Byte, Reg::R1, AT, 6);
-        let message = self.asm.label();
+        let (message, fragment) = (self.asm.label(), self.asm.label());
         self.asm.jump_if(Condition::Equal, Reg::R1, ICMPV6, message);
+        self.asm.jump_if(Condition::Equal, Reg::R1, FRAGMENT, fragment);
         self.protocol_bit();
         self.asm.add(AT, 40);
         self.asm.jump(ports);
+
+        // RFC 8200, 4.5. Offset, two reserved bits, "more fragments".
+        self.asm.bind(fragment);
+        let (later, atomic) = (self.asm.label(), self.asm.label());
+        self.need(48, bad);
+        self.datagram6();
+        self.asm.load(Size::Half, Reg::R1, AT, 42);
+        self.asm.big_endian_16(Reg::R1);
+        self.asm.mov(Reg::R2, Reg::R1);
+        self.asm.and(Reg::R2, 0xfff8);
+        self.asm.jump_if(Condition::NotEqual, Reg::R2, 0, later);
+        self.asm.and(Reg::R1, 1);
+        self.asm.jump_if(Condition::Equal, Reg::R1, 0, atomic);
+        self.asm.store(Size::Word, Reg::R10, FIRST, 1);
+        self.asm.bind(atomic);
+        self.asm.load(Size::Byte, Reg::R1, AT, 40);
+        self.protocol_bit();
+        self.asm.add(AT, 48);
+        self.asm.jump(ports);
+        self.asm.bind(later);
+        self.later();
 
         // RFC 4443, 3: the packet that an error is about stands behind 8 bytes.
         self.asm.bind(message);
