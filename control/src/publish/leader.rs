@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -96,6 +97,7 @@ async fn run(settings: Settings, mut orders: watch::Receiver<Option<Order>>, sta
     let mut candidate = Candidate {
         writer: Writer::new(client, settings.name),
         watcher: Watcher::new(leases),
+        announced: None,
         desk: Desk::new(Instant::now()),
         bulletin: Bulletin::new(seed, Instant::now()),
         pause: PAUSE,
@@ -126,6 +128,8 @@ async fn closed(orders: &mut watch::Receiver<Option<Order>>) {
 struct Candidate {
     writer: Writer,
     watcher: Watcher,
+    /// The addresses that were given, and who announced them when that was written last.
+    announced: Option<(Vec<IpAddr>, Announcers)>,
     desk: Desk,
     bulletin: Bulletin,
     pause: Duration,
@@ -137,47 +141,49 @@ impl Candidate {
     async fn work(&mut self, mut orders: watch::Receiver<Option<Order>>) {
         let mut since = None;
         let mut floor: Option<Floor> = None;
-        let mut announcers = Announcers::Unknown("nobody has looked yet".to_owned());
-        let mut looked: Option<Instant> = None;
+        // Whether there may be something to write; else, when there may be next.
+        let (mut is_due, mut next) = (true, None);
         loop {
             let tenure: Option<Tenure> = self.held.tenure();
             if since != tenure.map(|tenure| tenure.since) {
                 since = tenure.map(|tenure| tenure.since);
                 // Whatever this process remembers of its own writes, somebody else may have written since.
-                (floor, looked) = (None, None);
+                (floor, is_due) = (None, true);
                 self.bulletin.forget();
                 self.standing.leads(since.is_some());
             }
-            let order = orders.borrow_and_update().clone();
             let now = Instant::now();
-            let mut next = None;
-            if let (Some(_), Some(order)) = (tenure, order) {
-                if looked.is_none_or(|looked| now >= looked + LOOK) {
-                    announcers = self.watcher.look().await;
-                    looked = Some(now);
+            is_due |= next.is_some_and(|next| next <= now) || self.has_other_announcers();
+            let order = orders.borrow_and_update().clone();
+            next = match (tenure, order) {
+                (Some(_), Some(order)) if is_due => {
+                    let settled = floor.as_mut().is_some_and(|floor| floor.is_reached(&order.balanced, now));
+                    if settled { self.publish(&order).await } else { self.settle(&mut floor, now).await }
                 }
-                next = looked.map(|looked| looked + LOOK);
-                let settled = match &mut floor {
-                    Some(floor) => floor.is_reached(&order.balanced, now),
-                    None => false,
-                };
-                let again =
-                    if settled { self.publish(&order, &announcers).await } else { self.settle(&mut floor, now).await };
-                next = again.into_iter().chain(next).min();
-            }
-            let sleep = async {
+                (Some(_), Some(_)) => next,
+                _ => None,
+            };
+            let then = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                changed = orders.changed() => if changed.is_err() { return },
-                // When it is over nobody says so, but the next attempt to renew comes long before that.
-                going_on = self.held.changed() => if !going_on { return },
-                () = sleep => {}
-            }
+            is_due = tokio::select! {
+                changed = orders.changed() => if changed.is_err() { return } else { true },
+                // When it is over nobody says so, but the next look comes soon after.
+                going_on = self.held.changed() => if going_on { false } else { return },
+                () = self.watcher.news() => false,
+                () = then => true,
+                // That an announcer shows no sign of life any more is no news to come.
+                () = tokio::time::sleep(LOOK) => false,
+            };
         }
+    }
+
+    /// Whether addresses that were given are announced by others than when that was written last.
+    fn has_other_announcers(&mut self) -> bool {
+        self.announced.as_ref().is_some_and(|(addresses, announcers)| self.watcher.announcers(addresses) != *announcers)
     }
 
     /// Looks at what there is right now, which the watch must have shown before anything is written.
@@ -197,12 +203,16 @@ impl Candidate {
     }
 
     /// Writes what is due; says when to look again, if not only at the next change.
-    async fn publish(&mut self, order: &Order, announcers: &Announcers) -> Option<Instant> {
+    async fn publish(&mut self, order: &Order) -> Option<Instant> {
         let seen = self.desk.seen(&order.balanced);
         let allocation = allocate(&seen, order.class_required);
         self.standing.allocated(&seen, &allocation);
+        let given = allocation.services.values().flat_map(|service| service.addresses.values());
+        let given: Vec<IpAddr> = given.map(|(address, _)| *address).collect();
+        let announcers = self.watcher.announcers(&given);
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let plan = plan(&seen, &allocation, announcers, order.class_required, &time);
+        let plan = plan(&seen, &allocation, &announcers, order.class_required, &time);
+        self.announced = Some((given, announcers));
         let (due, mut next) = self.desk.due(plan, CHUNK, Instant::now());
         let is_more = due.len() == CHUNK;
         // What is in force is recorded before anything of it is given, so that a bad change finds what to go back to.
