@@ -29,8 +29,6 @@ pub const PROGRAMMED: &str = "levee.dev/Programmed";
 /// Condition of an AddressPool: its `spec` is in force.
 pub const ACCEPTED: &str = "Accepted";
 
-/// The error of a port that is not balanced.
-const NOT_BALANCED: &str = "levee.dev/ProtocolNotSupported";
 /// Longest message of a condition or an event: events may have 1,024 bytes.
 const LONGEST: usize = 900;
 
@@ -179,7 +177,8 @@ impl Planned<'_> {
                     Protocol::Udp => TransportProtocol::Udp,
                     Protocol::Sctp => TransportProtocol::Sctp,
                 }),
-                error: (*protocol == Protocol::Sctp).then(|| NOT_BALANCED.to_owned()),
+                // Whatever protocol it is of, it is balanced.
+                error: None,
             })
             .collect();
         let ingress = |(address, _): &(IpAddr, String)| Ingress {

@@ -100,7 +100,7 @@ fn a_status_says_addresses_ports_and_conditions_and_nothing_is_written_twice() {
     let ports = json!([
         {"port": 80, "protocol": "TCP"},
         {"port": 53, "protocol": "UDP"},
-        {"port": 5000, "protocol": "SCTP", "error": "levee.dev/ProtocolNotSupported"},
+        {"port": 5000, "protocol": "SCTP"},
     ]);
     let ingress = write.patch["status"]["loadBalancer"]["ingress"].as_array().unwrap();
     assert_eq!(ingress.len(), 2);

@@ -386,7 +386,7 @@ fn the_allocator_may_do_what_it_does_and_no_more() {
     }
     // Without a permission it says so, and nothing is assigned.
     admin.apply(&pool("public", &["192.0.2.0/24"]));
-    let helpless = Allocator::start_by(&server.kubeconfig("levee-balancer"), "");
+    let helpless = Allocator::start_by(&server.kubeconfig("levee-node"), "");
     eventually("it is there", || helpless.report().is_some());
     std::thread::sleep(Duration::from_secs(3));
     assert!(!helpless.leads());
