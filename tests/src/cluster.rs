@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use levee_api::net::Protocol;
 use levee_api::program::Mode;
 
+use crate::dual::{self, v6};
 use crate::lab::Lab;
 use crate::node::{Node, Pod};
 
@@ -41,6 +42,8 @@ pub struct Service {
     pub local: bool,
     /// Seconds for which a client stays with an endpoint.
     pub affinity: Option<u32>,
+    /// Whether it has IPv6 too, by the addresses that [`v6`] says.
+    pub both: bool,
     /// Where it leads.
     pub endpoints: Vec<Endpoint>,
 }
@@ -89,6 +92,7 @@ impl Service {
             mode: None,
             local: false,
             affinity: None,
+            both: false,
             endpoints: Vec::new(),
         }
     }
@@ -107,8 +111,13 @@ impl Service {
             (None, Some(_)) => "NodePort",
             (None, None) => "ClusterIP",
         };
-        let _ = writeln!(text, "spec:\n  type: {kind}\n  clusterIP: {cluster_ip}\n  clusterIPs: [{cluster_ip}]");
-        text.push_str("  ipFamilies: [IPv4]\n");
+        let _ = writeln!(text, "spec:\n  type: {kind}\n  clusterIP: {cluster_ip}");
+        if self.both {
+            let _ = writeln!(text, "  clusterIPs: [{cluster_ip}, '{}']", v6(*cluster_ip));
+            text.push_str("  ipFamilyPolicy: RequireDualStack\n  ipFamilies: [IPv4, IPv6]\n");
+        } else {
+            let _ = writeln!(text, "  clusterIPs: [{cluster_ip}]\n  ipFamilies: [IPv4]");
+        }
         if self.local {
             text.push_str("  externalTrafficPolicy: Local\n");
         }
@@ -126,11 +135,26 @@ impl Service {
         }
         if let Some(vip) = self.vip {
             let _ = writeln!(text, "status:\n  loadBalancer:\n    ingress:\n      - ip: {vip}\n        ipMode: VIP");
+            if self.both {
+                let _ = writeln!(text, "      - ip: '{}'\n        ipMode: VIP", v6(vip));
+            }
         }
+        self.slice(&mut text, "IPv4", |address| address.to_string());
+        if self.both {
+            self.slice(&mut text, "IPv6", |address| format!("'{}'", v6(address)));
+        }
+        text
+    }
+
+    /// The endpoints of one family.
+    fn slice(&self, text: &mut String, family: &str, written: impl Fn(Ipv4Addr) -> String) {
+        let protocol = self.protocol.to_string().to_uppercase();
+        let Service { name, target_port, .. } = self;
+        let suffix = family.to_lowercase();
         let _ = write!(
             text,
             "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: default\n  \
-             name: {name}-slice\n  labels:\n    kubernetes.io/service-name: {name}\naddressType: IPv4\nports:\n  \
+             name: {name}-{suffix}\n  labels:\n    kubernetes.io/service-name: {name}\naddressType: {family}\nports:\n  \
              - name: main\n    protocol: {protocol}\n    port: {target_port}\nendpoints:"
         );
         text.push_str(if self.endpoints.is_empty() { " []\n" } else { "\n" });
@@ -138,12 +162,12 @@ impl Service {
             let terminating = *state == State::Terminating;
             let _ = writeln!(
                 text,
-                "  - addresses: [{address}]\n    nodeName: {node}\n    \
+                "  - addresses: [{}]\n    nodeName: {node}\n    \
                  conditions: {{ready: {}, serving: true, terminating: {terminating}}}",
+                written(*address),
                 !terminating
             );
         }
-        text
     }
 }
 
@@ -151,20 +175,37 @@ impl Cluster {
     /// A cluster of these nodes, without Services; its ClusterIPs lie in 10.96.0.0/16.
     #[must_use]
     pub fn new<'a>(lab: &Lab, nodes: impl IntoIterator<Item = &'a Node>) -> Cluster {
+        Cluster::of_families(lab, nodes, false)
+    }
+
+    /// The same with IPv6 beside IPv4.
+    #[must_use]
+    pub fn with_both<'a>(lab: &Lab, nodes: impl IntoIterator<Item = &'a Node>) -> Cluster {
+        Cluster::of_families(lab, nodes, true)
+    }
+
+    fn of_families<'a>(lab: &Lab, nodes: impl IntoIterator<Item = &'a Node>, both: bool) -> Cluster {
         let directory = lab.directory().join("cluster");
         fs::create_dir_all(&directory).expect("the lab's directory can be written");
         let mut text = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata:\n  name: kubernetes\nspec:\n  \
                         cidrs: [10.96.0.0/16]\n"
             .to_owned();
+        if both {
+            text = text.replace("[10.96.0.0/16]", "[10.96.0.0/16, '2001:db8:96::/48']");
+        }
         for node in nodes {
             let _ = write!(
                 text,
-                "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {}\nspec:\n  podCIDR: {cidr}\n  podCIDRs: [{cidr}]\n\
+                "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {}\nspec:\n  podCIDR: {cidr}\n  podCIDRs: [{cidr}{}]\n\
                  status:\n  addresses:\n    - {{type: InternalIP, address: {}}}\n",
                 node.name(),
+                if both { format!(", '{}'", dual::pod_cidr(node)) } else { String::new() },
                 node.address(),
                 cidr = node.pod_cidr()
             );
+            if both {
+                let _ = writeln!(text, "    - {{type: InternalIP, address: '{}'}}", v6(node.address()));
+            }
         }
         let cluster = Cluster { directory };
         cluster.write("nodes.yaml", &text);
@@ -208,6 +249,7 @@ mod tests {
             mode: Some(Mode::Dnat),
             local: true,
             affinity: Some(60),
+            both: true,
             endpoints: [(2, State::Ready), (3, State::Terminating)]
                 .map(|(last, state)| Endpoint {
                     address: Ipv4Addr::new(10, 244, 1, last),

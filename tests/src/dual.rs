@@ -74,6 +74,8 @@ pub fn add_to_node(node: &Node, others: &[&Node]) {
     let namespace = node.namespace();
     enable(namespace, "lo");
     let address = v6(node.address());
+    // It may have had IPv6 as it was connected before.
+    namespace.ip("-6 addr flush dev br-ex scope global");
     let mut lines = String::new();
     match node.uplink() {
         Uplink::Bridged(_) => {
@@ -95,8 +97,8 @@ pub fn add_to_node(node: &Node, others: &[&Node]) {
         enable(&pod.namespace, "lo");
         enable(&pod.namespace, "eth0");
         pod.namespace.ip_batch(&format!(
-            "addr add {}/{POD_NETWORK} dev eth0 nodad
-             route add default via 2001:db8:169::1 dev eth0 onlink",
+            "addr replace {}/{POD_NETWORK} dev eth0 nodad
+             route replace default via 2001:db8:169::1 dev eth0 onlink",
             v6(pod.address)
         ));
     }

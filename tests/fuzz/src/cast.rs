@@ -214,7 +214,7 @@ pub fn program(scene: &Scene) -> Program {
         if scene.node { Local { prefixes: vec![net("10.244.1.0/24")], pods: pods() } } else { Local::default() };
     let vip = |address: [u8; 4], announce| Vip { address: address.into(), announce };
     let any = |address: [u8; 4], port, mode| front(address, port, Side::Any, mode, Pool::Cluster, WhenEmpty::Reject);
-    let services = vec![
+    let services = [
         service("default/web:http", Protocol::Tcp, vec![any([10, 96, 0, 1], 80, scene.mode)], &[0, 1, 2, 3], None),
         service("kube-system/dns:dns", Protocol::Udp, vec![any([10, 96, 0, 1], 53, scene.mode)], &[0, 1, 4], None),
         service("default/direct:http", Protocol::Tcp, vec![any([10, 96, 0, 2], 80, Mode::Dsr)], &[0, 1], None),

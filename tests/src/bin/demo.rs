@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use levee_api::program::Mode;
 use levee_tests::cluster::{Cluster, Endpoint, Service, State};
+use levee_tests::dual::{add_to_host, add_to_node, v6};
 use levee_tests::levee::{Control, Dataplane, Ports, Role, Take, at, binary};
 use levee_tests::scene::routes;
 use levee_tests::traffic::{Curl, EchoServer, Load, Nginx, Outcome, connect_many};
-use levee_tests::{ArpPayload, Census, Direction, Fabric, Host, Lab, Namespace, Node, Uplink, reap};
+use levee_tests::{ArpPayload, Census, Direction, Fabric, Host, Lab, Namespace, Ndp, Node, Uplink, reap};
 
 /// Name of the lab, unless the environment has another (a test that must not meet a lab that was kept).
 const NAME: &str = "levee-demo";
@@ -105,6 +106,9 @@ fn title(text: &str) {
 /// Both directions, and what each bystander heard meanwhile.
 struct Measured {
     outcomes: [Outcome; 2],
+    six: Outcome,
+    /// Neighbour solicitations with a pod's MAC on the fabric.
+    questions: usize,
     bystanders: Vec<(String, Census)>,
 }
 
@@ -117,6 +121,8 @@ fn measure(fabric: &Fabric, nodes: &[Node]) -> Measured {
         println!("   {CONNECTIONS} TCP connections {} → {}: {outcome}", client.name, server.name);
         outcome
     });
+    let six = connect_many(&one.namespace, at(v6(two.address), 7), CONNECTIONS);
+    println!("   {CONNECTIONS} TCP connections {} → {} by IPv6: {six}", one.name, two.name);
     let frames = tap.frames();
     let bystanders: Vec<_> = nodes[2..]
         .iter()
@@ -125,7 +131,12 @@ fn measure(fabric: &Fabric, nodes: &[Node]) -> Measured {
     for (name, census) in &bystanders {
         println!("   heard by {name}, which has no part in it: {census}");
     }
-    Measured { outcomes, bystanders }
+    let macs = [one.mac, two.mac];
+    let questions =
+        frames.iter().filter(|frame| frame.direction == Direction::In).filter_map(|frame| Ndp::of(&frame.bytes));
+    let questions =
+        questions.filter(|said| said.kind == 135 && said.mac.is_some_and(|mac| macs.contains(&mac))).count();
+    Measured { outcomes, six, questions, bystanders }
 }
 
 fn compare(before: &Measured, after: &Measured, table: &mut Table) {
@@ -135,6 +146,10 @@ fn compare(before: &Measured, after: &Measured, table: &mut Table) {
         let good = is.succeeded == CONNECTIONS;
         table.add(format!("TCP connections pod-1-1 {direction} pod-2-1"), was.succeeded, is.succeeded, good);
     }
+    let good = after.six.succeeded == CONNECTIONS;
+    table.add("the same by IPv6 →", before.six.succeeded, after.six.succeeded, good);
+    let good = before.questions > 0 && after.questions == 0;
+    table.add("pods' neighbour solicitations on the fabric", before.questions, after.questions, good);
     for ((name, was), (_, is)) in before.bystanders.iter().zip(&after.bystanders) {
         table.add(
             format!("unknown unicast heard by {name}"),
@@ -175,6 +190,7 @@ fn run(keep: bool) -> Result<bool, String> {
     let mut nodes: Vec<_> = (1..=NODES).map(|i| Node::new(&lab, &fabric, i, u8::from(i <= PODS))).collect();
     for node in &mut nodes {
         node.connect(Uplink::Bridged(ArpPayload::Left), &[]);
+        add_to_node(node, &[]);
     }
     println!("   {NODES} nodes on one learning bridge, and on each of them:");
     println!("   ebtables -t nat -A POSTROUTING -o eth0 -j snat --to-source <the node's MAC>");
@@ -185,11 +201,17 @@ fn run(keep: bool) -> Result<bool, String> {
     for node in &mut nodes {
         node.connect(Uplink::Levee, &all);
     }
+    for node in &nodes {
+        add_to_node(node, &nodes.iter().collect::<Vec<_>>());
+    }
     let client = Host::new(&lab, &fabric, "client", 201);
     let balancer = Host::new(&lab, &fabric, "balancer", 230);
     balancer.route_to_pods(&all);
-    let cluster = Cluster::new(&lab, &nodes);
-    let mut web = Service { vip: Some(VIP), ..Service::new("web", Ipv4Addr::new(10, 96, 0, 10)) };
+    for host in [&client, &balancer] {
+        add_to_host(host, &nodes);
+    }
+    let cluster = Cluster::with_both(&lab, &nodes);
+    let mut web = Service { vip: Some(VIP), both: true, ..Service::new("web", Ipv4Addr::new(10, 96, 0, 10)) };
     web.endpoints = nodes.iter().filter_map(|node| node.pods().first().map(|pod| Endpoint::of(node, pod))).collect();
     cluster.apply(&web);
     cluster.apply(&Service { vip: Some(VIP_OF_NOBODY), ..Service::new("nobody", Ipv4Addr::new(10, 96, 0, 11)) });
@@ -244,6 +266,7 @@ fn start_on_nodes(nodes: &[Node], cluster: &Cluster) -> Vec<Levee> {
     for (node, levee) in nodes.iter().zip(&on_nodes) {
         let others: Vec<_> = nodes.iter().map(Node::address).filter(|address| *address != node.address()).collect();
         levee.dataplane.wait_for_neighbours(&others);
+        levee.dataplane.wait_for_neighbours(&others.iter().map(|address| v6(*address)).collect::<Vec<_>>());
     }
     on_nodes
 }
@@ -268,6 +291,11 @@ fn balance(client: &Host, dataplane: &Dataplane, cluster: &Cluster, web: &mut Se
     table.add("of 1,000 requests to the VIP answered", "", tally.answered(), tally.answered() == 1000);
     let spread: Vec<_> = tally.by_server.values().map(ToString::to_string).collect();
     table.add("shared by three servers", "", spread.join(" + "), tally.by_server.len() == 3);
+
+    let tally = Curl::many(&client.namespace, at(v6(VIP), 80), 4, 50);
+    println!("   200 requests to http://[{}]/: {tally}", v6(VIP));
+    let good = tally.answered() == 200 && tally.by_server.len() == 3;
+    table.add("of 200 requests to its IPv6 address answered", "", tally.answered(), good);
 
     let load = Load::start(&client.namespace, server, 4);
     std::thread::sleep(A_WHILE);
@@ -366,7 +394,12 @@ mod tests {
     fn measured(succeeded: usize, unknown_unicast: usize, arp_broadcast: usize) -> Measured {
         let outcome = Outcome { succeeded, failures: Vec::new() };
         let census = Census { unknown_unicast, arp_broadcast, ..Census::default() };
-        Measured { outcomes: [outcome.clone(), outcome], bystanders: vec![("node-3".to_owned(), census)] }
+        Measured {
+            outcomes: [outcome.clone(), outcome.clone()],
+            six: outcome,
+            questions: unknown_unicast,
+            bystanders: vec![("node-3".to_owned(), census)],
+        }
     }
 
     fn judge(before: &Measured, after: &Measured) -> bool {
