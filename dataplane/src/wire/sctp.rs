@@ -42,24 +42,17 @@ pub fn update_ports(checksum: u32, old: u32, new: u32, length: usize) -> u32 {
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 const ONE: u32 = 1 << 31;
 
-/// x to the power of 2ⁿ, for n from 0.
-const POWERS: [u32; 32] = {
-    let mut powers = [ONE >> 1; 32];
-    let mut n = 1;
-    while n < powers.len() {
-        #[allow(clippy::indexing_slicing, reason = "at compile time, and inside the array")]
-        {
-            powers[n] = multiply(powers[n - 1], powers[n - 1]);
+/// What a CRC is multiplied by for that many zero bytes behind what it was of: x⁸ to their power.
+fn zeros(mut bytes: usize) -> u32 {
+    let (mut product, mut power) = (ONE, ONE >> 8);
+    while bytes > 0 {
+        if bytes & 1 == 1 {
+            product = multiply(product, power);
         }
-        n += 1;
+        power = multiply(power, power);
+        bytes >>= 1;
     }
-    powers
-};
-
-/// What a CRC is multiplied by for that many zero bytes behind what it was of.
-fn zeros(bytes: usize) -> u32 {
-    let bits = POWERS.iter().skip(3).zip(0..).filter(|(_, bit)| bytes >> bit & 1 == 1);
-    bits.fold(ONE, |product, (power, _)| multiply(product, *power))
+    product
 }
 
 /// The product of two polynomials modulo [`POLYNOMIAL`].
