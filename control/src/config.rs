@@ -6,6 +6,8 @@
 //! Every key but `sources` is optional. The comment at each field of [`Config`] gives its default and reason; `configs/` has
 //! working examples.
 
+mod announce;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use levee_api::diagnostic::Diagnostic;
 use levee_api::tunnel::Tunnel;
 use levee_api::yaml;
 use serde::Deserialize;
+
+pub use announce::Announce;
 
 use crate::compile::{Role, View};
 use crate::model::{Origin, Placed, is_object_name};
@@ -38,6 +42,7 @@ struct File {
     socket: Option<Placed<PathBuf>>,
     socket_group: Option<Placed<String>>,
     metrics: Option<Placed<String>>,
+    announce: Option<Placed<announce::Section>>,
     #[serde(default)]
     service_cidrs: Vec<Placed<String>>,
     #[serde(default)]
@@ -133,13 +138,16 @@ pub struct Config {
     /// `metrics`: address and port on which Prometheus reads `/metrics`, without TLS and by whoever gets there. Default none: the
     /// socket has the same page.
     pub metrics: Option<SocketAddr>,
+    /// `announce`: how balancers settle who announces an address; absent where nobody else could. Default: elected by a balancer
+    /// that watches a cluster.
+    pub announce: Option<Announce>,
 }
 
 impl Config {
     /// The keys in which another configuration differs and that count at start only.
     #[must_use]
     pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let Config { view, sources, dataplane, allocate, socket, socket_group, metrics } = self;
+        let Config { view, sources, dataplane, allocate, socket, socket_group, metrics, announce } = self;
         // Whose Pods an API server is asked for is settled when it is asked.
         let asks = sources.iter().any(|source| matches!(source, Source::Kubernetes(_)));
         [
@@ -151,6 +159,7 @@ impl Config {
             ("socket", *socket != other.socket),
             ("socket_group", *socket_group != other.socket_group),
             ("metrics", *metrics != other.metrics),
+            ("announce", *announce != other.announce),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -334,23 +343,22 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
         }
         address
     });
+    let watches = sources.iter().any(|source| matches!(source, Source::Kubernetes(_)));
+    let watched_by_balancer = watches && parsed.role == Role::Balancer;
+    let announce = announce::read(parsed.announce.as_ref(), watched_by_balancer, &origin, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
+    let class_required = parsed.load_balancer_class_required;
     Ok(Config {
-        view: View {
-            node,
-            role: parsed.role,
-            service_cidrs,
-            class_required: parsed.load_balancer_class_required,
-            tunnels,
-        },
+        view: View { node, role: parsed.role, service_cidrs, class_required, tunnels, elected: announce.is_some() },
         sources,
         dataplane,
         allocate,
         socket: own,
         socket_group: parsed.socket_group.map(|group| group.value),
         metrics,
+        announce,
     })
 }
 

@@ -32,6 +32,7 @@ pub mod allocate;
 pub mod compile;
 pub mod config;
 pub mod daemon;
+pub mod election;
 pub mod lease;
 pub mod model;
 pub mod notice;

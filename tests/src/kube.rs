@@ -58,6 +58,17 @@ impl ApiServer {
         assert_eq!(line.trim(), "done", "{order}: see what scripts/kube-apiserver says above");
     }
 
+    /// The port that it listens on.
+    ///
+    /// # Panics
+    /// If its own kubeconfig does not name it.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let variables = self.variables();
+        let port = variables.iter().find(|(name, _)| name == "KUBERNETES_SERVICE_PORT");
+        port.and_then(|(_, port)| port.parse().ok()).expect("a port")
+    }
+
     /// kubectl, as one who may do everything.
     #[must_use]
     pub fn kubectl(&self, arguments: &[&str]) -> Output {

@@ -25,6 +25,7 @@
 //! | [`cluster`] | Nodes, Services and EndpointSlices as YAML |
 //! | [`container`] | a container as a manifest describes it, by runc |
 //! | [`kube`] | a real API server, and kubectl |
+//! | [`Reach`] | the way to it from another namespace, which can be cut |
 //! | [`levee`] | the daemons under test: configuration, start, questions |
 //!
 //! Tests and the demo share it. It works on nothing outside the namespaces that it made, and it panics with the whole
@@ -43,6 +44,7 @@ pub mod levee;
 mod namespace;
 mod node;
 pub mod path;
+mod reach;
 pub mod scene;
 mod tap;
 pub mod traffic;
@@ -53,5 +55,6 @@ pub use fabric::{Fabric, Wire};
 pub use lab::{Lab, reap};
 pub use namespace::Namespace;
 pub use node::{ArpPayload, Host, Node, Pod, Uplink};
+pub use reach::Reach;
 pub use scene::Scene;
 pub use tap::{Captured, Direction, Tap};

@@ -189,6 +189,8 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub(crate) enum Vip {
     /// Every address and port that clients send to
     List(Watch),
+    /// Who announces each address, and why: as the balancer's control process sees the election
+    Owners(Watch),
 }
 
 #[derive(Debug, Subcommand)]

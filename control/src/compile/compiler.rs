@@ -123,6 +123,7 @@ impl Compiler {
         let mut change = self.parts(cluster, &changes);
         change.local = Some(self.local());
         change.tunnels = Some(Arc::new(tunnels(&self.view, self.node.as_ref())));
+        change.announce_in_term = Some(self.view.elected);
         change
     }
 

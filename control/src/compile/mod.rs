@@ -91,6 +91,8 @@ pub struct View {
     pub class_required: bool,
     /// Tunnels that end at the dataplane: see [`Program::tunnels`].
     pub tunnels: Vec<Tunnel>,
+    /// Announce addresses only in terms: another balancer may have them.
+    pub elected: bool,
 }
 
 impl View {
@@ -126,8 +128,13 @@ impl<'a> Context<'a> {
     /// Of a view in a cluster.
     #[must_use]
     pub fn new(cluster: &'a ValidatedCluster, view: &'a View) -> Self {
-        static NOBODY: Node =
-            Node { pod_cidrs: BTreeSet::new(), internal_ips: BTreeSet::new(), addresses: BTreeSet::new(), zone: None };
+        static NOBODY: Node = Node {
+            pod_cidrs: BTreeSet::new(),
+            internal_ips: BTreeSet::new(),
+            addresses: BTreeSet::new(),
+            zone: None,
+            excluded: false,
+        };
         let node = cluster.node(&view.node).unwrap_or(&NOBODY);
         Context {
             role: view.role,

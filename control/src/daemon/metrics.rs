@@ -19,6 +19,7 @@ use levee_api::families;
 use levee_api::metrics::{Exposition, Family, Histogram};
 
 use super::status::{DataplaneState, Status};
+use crate::election::ElectionStatus;
 use crate::model::Kind;
 use crate::program::{Outcome, Request, Sent};
 use crate::publish;
@@ -110,6 +111,19 @@ families! {
         "Events that were not told because too many waited; the statuses have what matters.",
     );
 
+    OWNED = Family::gauge("levee_control_announced_addresses", "Addresses that this balancer announces, by election; 0 where nothing is elected.");
+    ELECTED = Family::gauge("levee_control_elected_addresses", "Addresses that the election is about.");
+    TAKEN = Family::counter("levee_control_addresses_taken_total", "Addresses that this balancer has taken: free ones, and from others.");
+    GIVEN = Family::counter("levee_control_addresses_given_total", "Addresses that this balancer has given up or lost.");
+    TERM = Family::gauge(
+        "levee_control_term_left_seconds",
+        "Time until this balancer stops announcing by itself, if nothing is confirmed any more; 0 if it may announce nothing.",
+    );
+    OUTLASTING = Family::gauge(
+        "levee_control_outlasting",
+        "1 while it goes on by the promises of the other balancers because the API server confirms nothing, 0 otherwise.",
+    );
+    MEMBERS = Family::gauge("levee_control_balancers_alive", "Balancers that show signs of life, this one among them.");
     PROGRAMMING = Family::histogram(
         "levee_control_programming_seconds",
         "Time from the first event of a burst that changes the program until every worker of the dataplane runs the result.",
@@ -278,6 +292,18 @@ fn allocator(page: &mut Exposition, status: &Status, published: &publish::Tally)
     page.single(&EVENTS_DROPPED, published.dropped);
 }
 
+fn election(page: &mut Exposition, election: Option<&ElectionStatus>) {
+    let nothing = ElectionStatus::default();
+    let election = election.unwrap_or(&nothing);
+    page.single(&OWNED, election.addresses.iter().filter(|address| address.ours).count());
+    page.single(&ELECTED, election.addresses.len());
+    page.single(&TAKEN, election.taken);
+    page.single(&GIVEN, election.given);
+    page.single(&TERM, election.term_left_ms.map_or(0.0, |left| left as f64 / 1000.0));
+    page.single(&OUTLASTING, u8::from(election.outlasting));
+    page.single(&MEMBERS, election.members.iter().filter(|member| member.alive).count());
+}
+
 fn dataplane(page: &mut Exposition, status: &Status, tally: &Tally) {
     let mut states = page.begin(&STATE);
     for (state, name) in [
@@ -291,6 +317,7 @@ fn dataplane(page: &mut Exposition, status: &Status, tally: &Tally) {
     }
     page.single(&GENERATION, status.dataplane.generation.unwrap_or(0));
     page.single(&BEHIND, tally.behind_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
+    election(page, status.election.as_ref());
     let mut requests = page.begin(&REQUESTS);
     requests.sample(&["status"], tally.status_requests);
     requests.sample(&["full"], tally.programs);

@@ -23,7 +23,7 @@ mod status;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::allocate::Addresses;
 use crate::compile::{Compiler, Role, Size, compile};
 use crate::config::{self, Config};
+use crate::election::{self, Wanted};
 use crate::lease::Terms;
 use crate::model::{Kind, Register};
 use crate::notice::Notice;
@@ -95,6 +96,11 @@ pub enum Error {
     /// The candidate for assigning addresses has no thread to run on.
     #[error("allocate: cannot start: {0}")]
     Allocate(#[source] io::Error),
+    /// The thread of the election, or its port.
+    #[error(
+        "announce: the election cannot start: {0}\n  help: is the UDP port `peer_port` taken? `ss -lunp` shows by whom"
+    )]
+    Election(#[source] io::Error),
     /// The runtime refuses the socket.
     #[error("the status socket: {0}")]
     Serve(#[source] io::Error),
@@ -149,9 +155,20 @@ pub async fn run(
         })
         .map_err(|source| Error::Source { name: path.display().to_string(), source })?;
 
+    let (wants, wanted) = watch::channel(Wanted::default());
+    let elected = match election_of(&config) {
+        Some(setup) => {
+            let elected = election::start(setup, wanted).map_err(Error::Election)?;
+            standing.elects(elected.status.clone());
+            Some(elected)
+        }
+        None => None,
+    };
+
     let mut turn = Turn {
         // Without a dataplane nothing is compiled, and nobody is told of its health.
         checks: HealthChecks::new(config.dataplane.clone().unwrap_or_default()),
+        wants,
         compiler: Compiler::new(config.view.clone()),
         config,
         config_mistakes: Vec::new(),
@@ -216,6 +233,10 @@ pub async fn run(
             () = &mut stop => break,
         }
     }
+    if let Some(elected) = elected {
+        // Somebody else is to have the addresses before nobody renews their term.
+        elected.stop().await;
+    }
     if let Some(request) = under_way {
         // Better that the dataplane's answer finds us; but it keeps its word without us, too.
         let _ = tokio::time::timeout(DRAIN, request).await;
@@ -226,6 +247,24 @@ pub async fn run(
         let _ = tokio::time::timeout(DRAIN, tokio::task::spawn_blocking(|| candidate.join())).await;
     }
     Ok(())
+}
+
+/// The election of this configuration's balancer, by the first cluster that it watches. None without a dataplane to announce by.
+fn election_of(config: &Config) -> Option<election::Setup> {
+    let kubeconfig = config.sources.iter().find_map(|source| match source {
+        config::Source::Kubernetes(kubeconfig) => Some(kubeconfig.clone()),
+        config::Source::Path(_) => None,
+    });
+    let announce = config.announce.as_ref()?;
+    Some(election::Setup {
+        kubeconfig: kubeconfig.flatten(),
+        namespace: announce.namespace.clone(),
+        node: config.view.node.clone(),
+        settings: announce.settings.clone(),
+        dataplane: config.dataplane.clone()?,
+        peer_address: announce.peer_address,
+        peer_port: announce.peer_port,
+    })
 }
 
 type Orders = watch::Sender<Option<Order>>;
@@ -283,6 +322,8 @@ async fn sleep_until(wake: Option<Instant>) {
 
 /// What the loop turns.
 struct Turn {
+    /// What the election is told.
+    wants: watch::Sender<Wanted>,
     config: Config,
     config_mistakes: Vec<Diagnostic>,
     store: Store,
@@ -426,6 +467,7 @@ impl Turn {
         self.standing.compiled(size, notices);
         self.checks.want(self.compiler.health_checks());
         self.metrics.services_compiled(self.compiler.compiled());
+        self.tell_of_the_node();
         let is_new = self.sync.want(change);
         if is_new {
             tracing::info!(services = size.services, vips = size.vips, "compiled; the dataplane will be told");
@@ -437,8 +479,37 @@ impl Turn {
     fn tell_if_in_step(&mut self) {
         if *self.sync.link() == Link::InStep {
             self.metrics.in_step(Instant::now());
+            self.tell_what_runs();
             self.metrics.programmed(&std::mem::take(&mut self.triggers), SystemTime::now());
         }
+    }
+
+    /// The dataplane runs what is wanted: these addresses can be announced.
+    fn tell_what_runs(&self) {
+        if self.wants.is_closed() {
+            return;
+        }
+        let Some(plan) = self.sync.wanted() else { return };
+        let addresses: BTreeSet<IpAddr> =
+            plan.vips.iter().filter(|(_, announce)| **announce).map(|(address, _)| *address).collect();
+        self.wants.send_if_modified(|wanted| {
+            let news = wanted.addresses.as_ref() != Some(&addresses);
+            wanted.addresses = Some(addresses);
+            news
+        });
+    }
+
+    /// What the cluster says of our own Node.
+    fn tell_of_the_node(&self) {
+        let node = self.register.cluster().node(&self.config.view.node);
+        let address = node.and_then(|node| node.internal_ips.first().copied());
+        let why = "its Node has the label node.kubernetes.io/exclude-from-external-load-balancers";
+        let excluded = node.is_some_and(|node| node.excluded).then(|| why.to_owned());
+        self.wants.send_if_modified(|wanted| {
+            let news = wanted.address != address || wanted.excluded != excluded;
+            (wanted.address, wanted.excluded) = (address, excluded);
+            news
+        });
     }
 
     fn log_link(&mut self) {

@@ -1,17 +1,18 @@
 //! How the daemon stands: written by its loop, read by the status socket.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use levee_api::diagnostic::Diagnostic;
 use levee_api::program::Generation;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
 use crate::allocate::Addresses;
 use crate::compile::{Size, View};
 use crate::config::Config;
+use crate::election::ElectionStatus;
 use crate::notice::Notice;
 use crate::program::Link;
 use crate::publish;
@@ -54,6 +55,8 @@ pub(super) struct Standing {
     ask: Ask,
     /// How the candidate for assigning addresses stands, if there is one.
     publishing: Option<Arc<publish::Standing>>,
+    /// What the election says of itself, once there is one.
+    election: OnceLock<watch::Receiver<ElectionStatus>>,
     inner: Mutex<Inner>,
 }
 
@@ -67,6 +70,7 @@ impl Standing {
                 .allocate
                 .as_ref()
                 .map(|lease| Arc::new(publish::Standing::new(&lease.namespace, &lease.name))),
+            election: OnceLock::new(),
             inner: Mutex::new(Inner {
                 unanswered: Vec::new(),
                 view: config.view.clone(),
@@ -102,6 +106,11 @@ impl Standing {
         let (answer, answered) = oneshot::channel();
         self.ask.send(answer).await.ok()?;
         answered.await.ok()
+    }
+
+    /// There is an election, and this is how it stands.
+    pub(super) fn elects(&self, election: watch::Receiver<ElectionStatus>) {
+        let _ = self.election.set(election);
     }
 
     pub(super) fn reconfigured(&self, view: &View) {
@@ -219,6 +228,7 @@ impl Standing {
                 message,
             },
             allocator,
+            election: self.election.get().map(|election| election.borrow().clone()),
         }
     }
 }

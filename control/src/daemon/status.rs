@@ -18,6 +18,7 @@ use super::metrics::Metrics;
 use super::standing::Standing;
 use crate::allocate::Addresses;
 use crate::compile::Role;
+use crate::election::ElectionStatus;
 use crate::notice::Notice;
 use crate::publish;
 
@@ -56,6 +57,9 @@ pub struct Status {
     pub dataplane: Dataplane,
     /// How the candidate for assigning addresses stands; absent if this process is none.
     pub allocator: Option<publish::Report>,
+    /// Who announces which address; absent where nothing is elected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub election: Option<ElectionStatus>,
 }
 
 /// One source.

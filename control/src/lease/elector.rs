@@ -118,6 +118,8 @@ pub struct Elector {
     /// Whether it must be read before anything is written.
     blind: bool,
     tenure: Option<Tenure>,
+    /// When the last renewal that was confirmed was sent.
+    confirmed: Option<Moment>,
     under_way: Option<UnderWay>,
     next: Moment,
     releasing: bool,
@@ -133,6 +135,7 @@ impl Elector {
             seen: None,
             blind: true,
             tenure: None,
+            confirmed: None,
             under_way: None,
             next: Moment::default(),
             releasing: false,
@@ -155,6 +158,20 @@ impl Elector {
     #[must_use]
     pub fn tenure(&self, now: Moment) -> Option<Tenure> {
         self.tenure.filter(|tenure| !self.releasing && tenure.covers(now))
+    }
+
+    /// Makes the time in which it is ours longer, if `now` is in it. For who has been promised by all others that they
+    /// will not take it before: see [`election`](crate::election).
+    pub fn extend(&mut self, until: Moment, now: Moment) {
+        if let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.covers(now)) {
+            tenure.until = tenure.until.max(until);
+        }
+    }
+
+    /// When the last write that was confirmed was sent.
+    #[must_use]
+    pub fn confirmed(&self) -> Option<Moment> {
+        self.confirmed
     }
 
     /// Who holds it, as far as was seen.
@@ -256,10 +273,13 @@ impl Elector {
 
     fn wrote(&mut self, write: Write, version: String, sent: Moment, now: Moment) {
         let until = sent + self.terms.deadline();
+        self.confirmed = Some(sent);
         self.tenure = match (write.change, self.tenure) {
             (Change::Release, _) => None,
             // The one before covered all the time until this answer: no break.
-            (Change::Renew, Some(tenure)) if tenure.covers(now) => Some(Tenure { until, ..tenure }),
+            (Change::Renew, Some(tenure)) if tenure.covers(now) => {
+                Some(Tenure { until: until.max(tenure.until), ..tenure })
+            }
             _ => Some(Tenure { since: now, until }),
         };
         let record =

@@ -75,6 +75,14 @@ impl Leases {
         }
     }
 
+    /// The whole object, as it is now.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub async fn get(&self, name: &str, patience: Duration) -> Result<Option<Lease>, String> {
+        in_time(patience, self.api.get_opt(name)).await.map_err(|answered| answered.why.unwrap_or_default())
+    }
+
     /// Writes under the version that the write was made for, with labels and annotations.
     pub async fn write(&self, name: &str, write: &Write, terms: &Terms, labels: &Labels, notes: &Labels) -> Answered {
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();

@@ -252,6 +252,8 @@ pub struct Node {
     pub addresses: BTreeSet<IpAddr>,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
+    /// Label `node.kubernetes.io/exclude-from-external-load-balancers`, whatever its value: its balancer owns no addresses.
+    pub excluded: bool,
 }
 
 /// A pod with addresses of its own.

@@ -18,4 +18,5 @@ mod unix;
 
 pub use sync::{Link, Settings, Step, Sync};
 pub use transport::{Outcome, Request, Sent, Transport};
+pub(crate) use unix::exchange;
 pub use unix::{UnixTransport, is_healthy};

@@ -100,7 +100,12 @@ pub async fn is_healthy(socket: &Path) -> bool {
 }
 
 /// Says one thing and hears the answer. An error is in words, for people.
-async fn exchange(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), String> {
+pub(crate) async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(StatusCode, Bytes), String> {
     let in_words = |what: &str, error: &dyn std::fmt::Display| format!("{}: {what}: {error}", socket.display());
     let request_head = hyper::Request::builder()
         .method(method)

@@ -178,8 +178,14 @@ const CONTROL: &[Room] = &[
     Room { name: "offline", uses: &["compile", "config", "model", "notice", "watch"], never: &[TRANSPORT] },
     // What only one may do: a pure elector, and the one way to the API server's Leases.
     Room { name: "lease", uses: &[], never: &[TRANSPORT, CLOCKS] },
+    // Decides who announces what, and carries it: to Leases, to peers, to the dataplane's socket.
+    Room { name: "election", uses: &["lease", "program", "watch"], never: &[CLOCKS] },
     // Knows which files it names, and the host's name.
-    Room { name: "config", uses: &["compile", "model", "watch"], never: &[CLOCKS, LOCKS, LOGS, CHANCE, KUBERNETES] },
+    Room {
+        name: "config",
+        uses: &["compile", "election", "lease", "model", "watch"],
+        never: &[CLOCKS, LOCKS, LOGS, CHANCE, KUBERNETES],
+    },
     // Knows no object: it brings a program to a dataplane, whatever it was compiled from.
     Room { name: "program", uses: &["plan"], never: &[KUBERNETES, CHANCE] },
     // Tells the cluster. Of the dataplane it knows nothing.

@@ -11,6 +11,7 @@ mod explain;
 mod flow;
 mod list;
 mod metrics;
+mod owners;
 mod program;
 mod status;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(Arguments { common, command }: Arguments) -> Result<(), Failur
         Command::Addresses { cluster, load_balancer_class_required, watch } => {
             addresses::show(control, format, &cluster, load_balancer_class_required, watch)
         }
+        Command::Vip(Vip::Owners(watch)) => owners::show(&control()?, format, watch),
         Command::Backend(Backend::List { service, watch }) => list::backends(&dataplane()?, format, service, watch),
         Command::Neigh(Neigh::List(watch)) => list::neighbours(&dataplane()?, format, watch),
         Command::Port(Port::List(watch)) => list::ports(&dataplane()?, format, watch),

@@ -144,6 +144,9 @@ fn control_half(
         (None, _) => String::new(),
     };
     writeln!(out, "dataplane   {}{generation}{message}", state(status.dataplane.state))?;
+    if let Some(election) = &status.election {
+        writeln!(out, "election    {}", super::owners::line(election))?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,9 @@ use crate::model::{Node, Placed, Pod};
 /// The zone that topology hints speak of (rule 23).
 const ZONE: &str = "topology.kubernetes.io/zone";
 
+/// Who has it is not to be sent traffic from outside (Kubernetes' well-known labels).
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
 pub(super) fn validate(object: &external::Node, about: &mut About<'_, '_>) -> Option<Node> {
     let pod_cidrs = || object.spec.pod_cidr.iter().chain(&object.spec.pod_cidrs);
     // Every address inside is taken for a pod of this node.
@@ -17,6 +20,7 @@ pub(super) fn validate(object: &external::Node, about: &mut About<'_, '_>) -> Op
     let mut node = Node {
         pod_cidrs: pod_cidrs().map(|cidr| cidr.value.0).collect(),
         zone: object.metadata.labels.get(ZONE).cloned().filter(|zone| !zone.is_empty()),
+        excluded: object.metadata.labels.contains_key(EXCLUDED),
         ..Node::default()
     };
     for listed in &object.status.addresses {
