@@ -177,6 +177,18 @@ impl Namespace {
         self.enter(|| fs::write(path, value))
     }
 
+    /// How many of `count` pings of `size` bytes are answered, each within two seconds. They are single ones: once it has had an
+    /// answer, ping(8) waits for the last of several no longer than its interval, or twice the longest answer so far, whatever
+    /// `-W` says. On a busy machine an answer may take longer, and is none the worse for it.
+    ///
+    /// # Panics
+    /// If ping is missing.
+    #[must_use]
+    pub fn pings(&self, to: impl Into<IpAddr>, count: usize, size: usize) -> usize {
+        let line = format!("ping -n -c 1 -W 2 -s {size} {}", to.into());
+        (0..count).filter(|_| self.try_run(&line).status.success()).count()
+    }
+
     /// Waits until a ping to the address is answered.
     ///
     /// # Panics

@@ -243,8 +243,7 @@ fn rules_26_to_28_vips_answer_pings_and_refuse_at_once_what_they_do_not_have() {
     drops.frontends[0].when_empty = WhenEmpty::Drop;
     lab.dataplane.program(&program(1, vec![web, nobody, drops]));
     let client = &lab.client.namespace;
-    let pings = client.run(&format!("ping -n -c 5 -i 0.05 -W 1 -s 1000 {VIP}"));
-    assert!(pings.contains("5 received"), "{pings}");
+    assert_eq!(client.pings(VIP, 5, 1000), 5);
     let soon = Duration::from_millis(500);
     for (port, what) in [(81, "a Service without endpoints"), (8080, "a port that no Service has")] {
         let (result, time) = connect(client, at(VIP, port));
@@ -375,8 +374,7 @@ fn a_node_port_is_levees_and_the_rest_of_the_address_the_kernels() {
             let outcome = levee_tests::traffic::connect_many(from, at(node.address(), 22), 20);
             assert_eq!(outcome.succeeded, 20, "{take:?}, {what}: {outcome}\n{}", scene.dataplanes[0].counters());
         }
-        let pings = client.namespace.run(&format!("ping -n -c 3 -i 0.05 -W 1 {}", node.address()));
-        assert!(pings.contains("3 received"), "{take:?}: {pings}");
+        assert_eq!(client.namespace.pings(node.address(), 3, 56), 3, "{take:?}");
         let (result, _) = connect(&client.namespace, at(node.address(), 30081));
         assert_eq!(result, Err(ErrorKind::ConnectionRefused), "{take:?}: by the kernel");
     }

@@ -125,8 +125,7 @@ fn rule_32_processes_of_a_node_are_balanced_as_its_pods_are() {
 
     // Rules 26 and 28.
     assert_eq!(connect(process, at(WEB, 81)), Err(ErrorKind::ConnectionRefused), "a port that the Service has not");
-    let pings = process.run(&format!("ping -n -c 3 -i 0.05 -W 1 {WEB}"));
-    assert!(pings.contains("3 received"), "{pings}");
+    assert_eq!(process.pings(WEB, 3, 56), 3);
     cast.cluster.apply(&Service { endpoints: Vec::new(), ..Service::new("web", WEB) });
     cast.dataplane().wait_for("the Service without endpoints", |_| {
         connect(process, at(WEB, 80)) == Err(ErrorKind::ConnectionRefused)

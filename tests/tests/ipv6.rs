@@ -28,9 +28,7 @@ fn discovery_of_pods(frames: &[Captured], nodes: &[Node]) -> Vec<Ndp> {
 }
 
 fn assert_pings(from: &Namespace, to: Ipv6Addr) {
-    let output = from.try_run(&format!("ping -6 -n -c 3 -i 0.1 -W 2 {to}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("3 received"), "ping {to}: {text}");
+    assert_eq!(from.pings(to, 3, 56), 3, "{to}");
 }
 
 /// A hundred TCP connections and datagrams each way between pods of two nodes, and what six other nodes heard of it.

@@ -383,3 +383,15 @@ fn sctp_ports_are_served_as_others_are() {
     assert_eq!((service.protocol, service.backends.len()), (Protocol::Sctp, 1));
     assert_eq!(service.backends[0].port, 8081);
 }
+
+#[test]
+fn rule_21_a_load_balancer_may_do_without_node_ports() {
+    // `allocateLoadBalancerNodePorts: false`: its ports have none, and its addresses are served all the same.
+    let spec = "allocateLoadBalancerNodePorts: false\nports: [{name: http, port: 80, targetPort: 8080}]";
+    let compiled = on_node(&(balanced(spec) + &slice("s", &["10.244.1.1 here", "10.244.2.1 there"])));
+    let frontends = &compiled.service("default/web:http").frontends;
+    let mut addresses: Vec<_> = frontends.iter().map(|frontend| frontend.address.to_string()).collect();
+    addresses.dedup();
+    assert_eq!(addresses, ["10.96.0.10", "192.0.2.80"]);
+    assert_eq!(compiled.pool(Pool::Cluster).len(), 2);
+}
