@@ -332,7 +332,7 @@ pub(crate) struct Explain {
     /// The packet: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp 192.0.2.7 > 10.96.0.1` for a ping
     #[arg(long)]
     pub(crate) packet: String,
-    /// The side that it comes in on [default: pods if its source is a pod of the node, uplink otherwise]
+    /// The side that it comes in on [default: by its source: host for the node's own address, pods for a pod of the node, uplink otherwise]
     #[arg(long, value_enum, value_name = "SIDE")]
     pub(crate) from: Option<Side>,
 }

@@ -72,7 +72,8 @@ impl FromStr for Packet {
 pub struct Question {
     /// See [`Packet`].
     pub packet: String,
-    /// The side that it comes in on. Absent: from pods if its source is a pod of this node, from the uplink otherwise.
+    /// The side that it comes in on. Absent, its source tells: the node's own address comes from the host, a pod of
+    /// this node from pods, anything else from the uplink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Role>,
 }
