@@ -151,7 +151,7 @@ impl Pod {
         let mut command = Command::new("runc");
         command.arg("--root").arg(&state).args(["run", "--bundle"]).arg(&bundle).arg(&id);
         live().containers.insert((state.clone(), id.clone()));
-        let daemon = self.namespace.start(&format!("{}-{name}", self.surroundings.node), command);
+        let daemon = self.namespace.start(&id, command);
         Container { id, daemon, state, preparation: container["lifecycle"]["preStop"]["exec"]["command"].clone() }
     }
 

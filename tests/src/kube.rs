@@ -1,15 +1,71 @@
 //! A real API server in a namespace of the lab, by `scripts/kube-apiserver`, and kubectl.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
+use serde_json::Value;
+
 use crate::lab::live;
 use crate::namespace::Namespace;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/kube-apiserver");
+
+/// Something that a ServiceAccount may do, or does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Permission {
+    /// Who.
+    pub account: String,
+    /// API group; empty for the oldest one.
+    pub group: String,
+    /// With a subresource after a slash.
+    pub resource: String,
+    /// What.
+    pub verb: String,
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Permission { account, group, resource, verb } = self;
+        let dot = if group.is_empty() { "" } else { "." };
+        write!(f, "{account}: {verb} {resource}{dot}{group}")
+    }
+}
+
+/// What manifests permit to ServiceAccounts.
+#[must_use]
+pub fn permitted(objects: &[Value]) -> BTreeSet<Permission> {
+    let words = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+    };
+    let mut all = BTreeSet::new();
+    for binding in
+        objects.iter().filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("RoleBinding")))
+    {
+        let role = objects.iter().find(|object| {
+            object["kind"] == binding["roleRef"]["kind"] && object["metadata"]["name"] == binding["roleRef"]["name"]
+        });
+        for rule in role.into_iter().flat_map(|role| role["rules"].as_array().into_iter().flatten()) {
+            for subject in binding["subjects"].as_array().into_iter().flatten() {
+                for group in words(&rule["apiGroups"]) {
+                    for resource in words(&rule["resources"]) {
+                        all.extend(words(&rule["verbs"]).into_iter().map(|verb| Permission {
+                            account: subject["name"].as_str().unwrap_or_default().to_owned(),
+                            group: group.clone(),
+                            resource: resource.clone(),
+                            verb,
+                        }));
+                    }
+                }
+            }
+        }
+    }
+    all
+}
 
 /// An API server and its etcd. They end with this.
 pub struct ApiServer {
@@ -130,6 +186,26 @@ impl ApiServer {
         let token = kubeconfig.split("token: \"").nth(1).and_then(|rest| rest.split('"').next());
         let token = token.unwrap_or_else(|| panic!("no token: {kubeconfig}")).to_owned();
         (token, read(&self.directory.join("ca.crt")))
+    }
+
+    /// What ServiceAccounts of levee's have asked for so far, with the status of the answer.
+    #[must_use]
+    pub fn asked(&self) -> Vec<(Permission, u64)> {
+        let log = fs::read_to_string(self.directory.join("audit.log")).unwrap_or_default();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let asked = events.filter_map(|event| {
+            let account = event["user"]["username"].as_str()?.strip_prefix("system:serviceaccount:levee-system:")?;
+            let about = &event["objectRef"];
+            let subresource = about["subresource"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
+            let permission = Permission {
+                account: account.to_owned(),
+                group: about["apiGroup"].as_str().unwrap_or_default().to_owned(),
+                resource: about["resource"].as_str()?.to_owned() + &subresource,
+                verb: event["verb"].as_str()?.to_owned(),
+            };
+            Some((permission, event["responseStatus"]["code"].as_u64().unwrap_or_default()))
+        });
+        asked.collect()
     }
 
     /// What a kubelet tells each container about it.

@@ -26,7 +26,17 @@ const FILES: &[&str] = &[
     "deny.toml",
     "rust-toolchain.toml",
 ];
-const SCRIPTS: &[&str] = &["scripts/demo", "scripts/test", "scripts/bench", "scripts/fuzz", ".ci/run"];
+const SCRIPTS: &[&str] = &[
+    "scripts/demo",
+    "scripts/demo-kubernetes",
+    "scripts/test",
+    "scripts/bench",
+    "scripts/fuzz",
+    "scripts/image-root",
+    "scripts/kube-apiserver",
+    "scripts/manifests",
+    ".ci/run",
+];
 
 fn sources() -> Vec<PathBuf> {
     files_ending(&root(), ".rs")
