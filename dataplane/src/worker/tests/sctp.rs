@@ -21,8 +21,11 @@ fn sctp(macs: (Mac, Mac), ips: ([u8; 4], [u8; 4]), ports: (u16, u16)) -> Vec<u8>
     [&link.to_bytes()[..], &ip.to_bytes(), &packet].concat()
 }
 
+/// An address and a port.
+type Side = ([u8; 4], u16);
+
 /// Source, destination, and the checksum as it stands there, found right.
-fn read_sctp(frame: &[u8]) -> (([u8; 4], u16), ([u8; 4], u16), u32) {
+fn read_sctp(frame: &[u8]) -> (Side, Side, u32) {
     let (ip, packet) = Ipv4Header::from_slice(&frame[14..]).unwrap();
     assert_eq!(ip.header_checksum, ip.calc_header_checksum());
     let mut packet = packet[..usize::from(ip.total_len) - 20].to_vec();
