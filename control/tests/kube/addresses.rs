@@ -128,11 +128,27 @@ fn an_address_is_assigned_and_told_and_kept_over_a_restart_of_everything() {
     assert_eq!(condition(&admin, &public, "Accepted"), "True InForce: its spec is in force");
     assert_eq!(admin.get(&public)["status"]["inForce"]["addresses"], json!(["192.0.2.0/24"]));
 
+    // A balancer announces it, as its Leases say: its heartbeat, and the address's.
+    let lease = |name: &str| {
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name, "namespace": "levee-system", "labels": {"levee.dev/lease": "any"},
+                "annotations": {"levee.dev/ready": "true"}},
+            "spec": {"holderIdentity": "b1_7", "leaseDurationSeconds": 3600}})
+    };
+    admin.apply(&lease("levee-balancer-b1"));
+    admin.apply(&lease(&format!("levee-address-{}", has.replace('.', "-"))));
+    let announced = format!("True Announced: {has} by b1");
+    eventually("it is announced", || condition(&admin, &web, "levee.dev/Announced") == announced);
+    assert!(condition(&admin, &web, "levee.dev/Programmed").starts_with("True"));
+    eventually("an event", || {
+        has_event(&admin, &web, "Normal nodeAssigned: announcing from node b1 with protocol layer2")
+    });
+
     let page = page(&allocator.socket, "/metrics").unwrap();
     for expected in [
         "levee_control_allocator_leader 1",
         "levee_control_allocator_unassigned_services 0",
-        "levee_control_allocator_writes_total{object=\"service\"} 1",
+        "levee_control_allocator_writes_total{object=\"service\"}",
         "levee_control_pool_addresses{pool=\"public\",family=\"IPv4\",state=\"free\"} 253",
     ] {
         assert!(page.contains(expected), "{expected}\n{page}");
@@ -156,7 +172,7 @@ fn an_address_is_assigned_and_told_and_kept_over_a_restart_of_everything() {
     assert_eq!(address(&admin, &web), Some(has.clone()));
     assert_eq!(versions(&admin)[0], before[0], "what is as it should be is not written");
     assert_ne!(address(&admin, &first), Some(has));
-    assert_eq!(admin.events(&web).len(), 1, "nor told again: {:?}", admin.events(&web));
+    assert_eq!(admin.events(&web).len(), 2, "nor told again: {:?}", admin.events(&web));
 }
 
 #[test]
