@@ -251,7 +251,7 @@ mod tests {
         page.single(&UP, 1);
         let mut histogram = Histogram::default();
         histogram.observe(Duration::from_millis(3));
-        histogram.observe(Duration::from_secs(60));
+        histogram.observe(Duration::from_secs(600));
         page.begin(&TIME).histogram(&["full"], &histogram);
         let text = page.finish();
         let start = "# HELP levee_frames_total Frames.\n\
@@ -265,15 +265,15 @@ mod tests {
              # TYPE levee_time_seconds histogram\n\
              levee_time_seconds_bucket{kind=\"full\",le=\"0.0001\"} 0\n";
         assert!(text.starts_with(start), "{text}");
-        let end = "levee_time_seconds_bucket{kind=\"full\",le=\"10\"} 1\n\
+        let end = "levee_time_seconds_bucket{kind=\"full\",le=\"300\"} 1\n\
              levee_time_seconds_bucket{kind=\"full\",le=\"+Inf\"} 2\n\
-             levee_time_seconds_sum{kind=\"full\"} 60.003\n\
+             levee_time_seconds_sum{kind=\"full\"} 600.003\n\
              levee_time_seconds_count{kind=\"full\"} 2\n";
         assert!(text.ends_with(end), "{text}");
         assert!(text.contains("le=\"0.0025\"} 0\n") && text.contains("le=\"0.005\"} 1\n"), "{text}");
 
         let samples = parse(&text).expect("our own page");
-        assert_eq!(samples.len(), 2 + 1 + 16 + 2);
+        assert_eq!(samples.len(), 2 + 1 + 19 + 2);
         assert_eq!(samples[1].labels["port"], "a\"b\\c\nd");
         assert_eq!((samples[2].name.as_str(), samples[2].value), ("levee_up", 1.0));
         assert_eq!((samples[3].family.as_str(), samples[3].kind.as_str()), ("levee_time_seconds", "histogram"));

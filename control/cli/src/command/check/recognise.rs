@@ -72,12 +72,14 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "socket",
             "socket_group",
             "metrics",
+            "announce",
             "service_cidrs",
             "load_balancer_class_required",
             "allocate",
+            "tunnels",
         ],
     ),
-    (Kind::Program, &["generation", "local", "service_ranges", "vips", "announce_in_term", "services"]),
+    (Kind::Program, &["generation", "local", "service_ranges", "vips", "announce_in_term", "services", "tunnels"]),
 ];
 
 /// Says what a file is. The first document that can be read decides; the kind that knows most of its keys wins.
