@@ -189,7 +189,11 @@ const CONTROL: &[Room] = &[
     // Knows no object: it brings a program to a dataplane, whatever it was compiled from.
     Room { name: "program", uses: &["plan"], never: &[KUBERNETES, CHANCE] },
     // Tells the cluster. Of the dataplane it knows nothing.
-    Room { name: "publish", uses: &["allocate", "election", "lease", "model", "notice", "watch"], never: &[TRANSPORT, CHANCE] },
+    Room {
+        name: "publish",
+        uses: &["allocate", "election", "lease", "model", "notice", "watch"],
+        never: &[TRANSPORT, CHANCE],
+    },
     Room { name: "daemon", uses: &["*"], never: &[KUBERNETES] },
 ];
 
