@@ -27,7 +27,7 @@
 //! backend is here, which policy Local guarantees. On a balancer, policy Local means that the client's address is kept.
 //!
 //! Services of files that have no load-balancer address in their status get one from the pools among the files
-//! ([`allocate::in_files`]); in a cluster, whoever is the leader writes it there.
+//! ([`allocate::in_files`](crate::allocate::in_files)); in a cluster, whoever is the leader writes it there.
 //!
 //! # Where it differs from kube-proxy, besides `service-rules`
 //! - An endpoint on the host network of the very node that balances sees an address of levee's, also under policy Local: the

@@ -9,7 +9,7 @@
 //! - [`Elector`]: one candidate for one Lease. Pure: time comes in, requests come out. A model check runs it under clocks
 //!   that drift, pauses, partitions and lost answers.
 //! - [`Leases`]: carries its requests to the API server; nothing else knows `kube` here.
-//! - [`hold`]: an elector over a connection, for as long as somebody wants to hold a Lease: what elects a leader.
+//! - [`hold()`]: an elector over a connection, for as long as somebody wants to hold a Lease: what elects a leader.
 //!
 //! **Why there are never two.** No clock is compared with another machine's, and no time that somebody wrote down is believed.
 //! A holder counts from before it *sent* a renewal that was confirmed, and ends by itself after [`Terms::deadline`]. Another
