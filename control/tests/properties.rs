@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use levee_api::net::Family;
 use levee_api::program::{Delta, Pool, Program, Side};
+use levee_api::tunnel::Tunnel;
 use levee_control::compile::{Compiler, View, compile};
 use levee_control::model::{Judge, Key, Register, Sourced, validate};
 use levee_control::plan::Plan;
@@ -176,8 +177,14 @@ fn objects(documents: &[String]) -> Vec<Sourced> {
     objects
 }
 
+/// Two of those who look at a cluster. The balancer is on no Node, so that nothing of the cluster brings it what comes from its
+/// configuration alone.
 fn views() -> [View; 2] {
-    [View::node("here"), View::balancer("balancer-1")]
+    let tunnels = || vec![Tunnel::default()];
+    [
+        View { tunnels: tunnels(), ..View::node("here") },
+        View { tunnels: tunnels(), elected: true, ..View::balancer("balancer-1") },
+    ]
 }
 
 fn program<'a, J: Judge + 'a>(objects: impl IntoIterator<Item = &'a J>, view: &View) -> Program {

@@ -60,6 +60,8 @@ pub struct Compiler {
     compiled: u64,
     /// Whether there may be something else to tell than was told last.
     fresh: bool,
+    /// Whether anything was compiled yet: what concerns no object is said then, and only then.
+    begun: bool,
 }
 
 impl Compiler {
@@ -80,6 +82,7 @@ impl Compiler {
             size: Size::default(),
             compiled: 0,
             fresh: true,
+            begun: false,
         }
     }
 
@@ -120,6 +123,7 @@ impl Compiler {
         let changes = Changes { services, pods, service_cidrs: true, balanced: true, ..Changes::default() };
         self.node = cluster.node(&self.view.node).cloned();
         self.fresh = true;
+        self.begun = true;
         let mut change = self.parts(cluster, &changes);
         change.local = Some(self.local());
         change.tunnels = Some(Arc::new(tunnels(&self.view, self.node.as_ref())));
@@ -130,7 +134,9 @@ impl Compiler {
     /// Compiles what concerns these changes of the cluster, and says what is another in the program.
     pub fn update(&mut self, cluster: &ValidatedCluster, changes: &Changes) -> Change {
         // Zone, addresses and prefixes of our own Node are in every Service's context.
-        if changes.nodes.contains(&self.view.node) && cluster.node(&self.view.node) != self.node.as_ref() {
+        let other_node = changes.nodes.contains(&self.view.node) && cluster.node(&self.view.node) != self.node.as_ref();
+        // A balancer need have no Node at all.
+        if !self.begun || other_node {
             return self.everything(cluster);
         }
         self.fresh |= changes.notices;

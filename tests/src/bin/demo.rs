@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use levee_api::program::Mode;
 use levee_tests::cluster::{Cluster, Endpoint, Service, State};
 use levee_tests::dual::{add_to_host, add_to_node, v6};
 use levee_tests::levee::{Control, Dataplane, Ports, Role, Take, at, binary};
@@ -26,6 +27,7 @@ const PODS: u8 = 3;
 const CONNECTIONS: usize = 100;
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
 const VIP_OF_NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 251);
+const VIP_BY_TUNNEL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 252);
 /// Between two changes, with requests going on: some hundred of them.
 const A_WHILE: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -213,6 +215,12 @@ fn run(keep: bool) -> Result<bool, String> {
     web.endpoints = nodes.iter().filter_map(|node| node.pods().first().map(|pod| Endpoint::of(node, pod))).collect();
     cluster.apply(&web);
     cluster.apply(&Service { vip: Some(VIP_OF_NOBODY), ..Service::new("nobody", Ipv4Addr::new(10, 96, 0, 11)) });
+    cluster.apply(&Service {
+        vip: Some(VIP_BY_TUNNEL),
+        mode: Some(Mode::Tunnel),
+        endpoints: web.endpoints.clone(),
+        ..Service::new("tunnelled", Ipv4Addr::new(10, 96, 0, 12))
+    });
     let on_nodes = start_on_nodes(&nodes, &cluster);
     fabric.wait_until_quiet();
     println!(
@@ -227,6 +235,7 @@ fn run(keep: bool) -> Result<bool, String> {
     let servers: Vec<_> = pods.map(|pod| Nginx::start(&pod.namespace, &pod.name, 8080)).collect();
     let levee = Levee::start(&balancer.namespace, Role::Balancer, "balancer", &cluster);
     balance(&client, &levee.dataplane, &cluster, &mut web, &mut table);
+    tunnel(&client, &balancer, &fabric, &mut table);
 
     title("4. What the running system says");
     let question = format!("tcp {}:40000 > {VIP}:80", client.address);
@@ -321,6 +330,27 @@ fn balance(client: &Host, dataplane: &Dataplane, cluster: &Cluster, web: &mut Se
         let good = end == "refused" && time < Duration::from_millis(500);
         table.add(format!("{what} is"), "", format!("{end} ({:.1} ms)", time.as_secs_f64() * 1e3), good);
     }
+}
+
+/// Part 3, another Service: wrapped for its nodes, so that its servers see who asks, and answer past the balancer.
+fn tunnel(client: &Host, balancer: &Host, fabric: &Fabric, table: &mut Table) {
+    let tap = fabric.tap();
+    let tally = Curl::many(&client.namespace, at(VIP_BY_TUNNEL, 80), 2, 50);
+    let frames = tap.frames();
+    let seen: Vec<_> = tally.by_client.keys().cloned().collect();
+    // IPv4 with the VIP as the source outside, as it came out of the balancer's wire.
+    let answers = frames.iter().filter(|frame| {
+        *frame.interface == *balancer.wire.port
+            && frame.direction == Direction::In
+            && frame.bytes.get(12..14) == Some(&[8, 0])
+            && frame.bytes.get(26..30) == Some(&VIP_BY_TUNNEL.octets())
+    });
+    let answers = answers.count();
+    println!("   100 requests to http://{VIP_BY_TUNNEL}/, annotated `levee.dev/mode: tunnel`: {tally}");
+    println!("   the servers saw {}; answers that passed the balancer: {answers}", seen.join(" "));
+    let kept = tally.answered() == 100 && seen == [client.address.to_string()];
+    table.add("through a tunnel, servers saw the client as", "", seen.join(" "), kept);
+    table.add("answers that passed the balancer", "", answers, answers == 0);
 }
 
 /// Writes the Service, and waits until the balancer's workers run what it says.
