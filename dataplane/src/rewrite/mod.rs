@@ -26,6 +26,7 @@ mod contract;
 mod error;
 mod forward;
 mod identify;
+mod own_header;
 mod packet_buf;
 mod reply;
 mod unwrap;

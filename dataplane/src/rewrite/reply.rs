@@ -15,6 +15,7 @@
 
 use levee_api::net::Mac;
 
+use super::own_header::OwnHeader;
 use super::{PacketBuf, advertisement};
 use crate::address::Address;
 use crate::headers::{
@@ -26,13 +27,11 @@ use crate::wire::arp::{self, ArpPacket};
 use crate::wire::checksum::{Sum, Update};
 use crate::wire::ethernet::{EthernetHeader, MIN_FRAME};
 use crate::wire::icmp::{self, IcmpHeader};
-use crate::wire::ipv4::{self, Ipv4Header};
-use crate::wire::ipv6::{self, Ipv6Header};
+use crate::wire::ipv4;
+use crate::wire::ipv6;
 use crate::wire::ndp::{self, flag};
 use crate::wire::tcp::{self, TcpHeader};
 
-/// TTL of what levee says itself (IANA, "IP Time To Live Parameter").
-const TTL: u8 = 64;
 /// Longest IPv4 packet of an ICMP error (RFC 1812, 4.3.2.3).
 const ERROR_MAX_V4: usize = 576;
 /// Longest IPv6 packet of an ICMPv6 error: the minimum MTU (RFC 4443, 2.4 c).
@@ -269,31 +268,5 @@ fn plain_header(
     packet: &mut PacketBuf<'_>,
 ) -> Result<(), Reason> {
     let bytes = packet.frame_mut().get_mut(usize::from(headers.l3)..).ok_or(Reason::Runt)?;
-    match (ip.source.to_v4(), ip.destination.to_v4()) {
-        (Some(source), Some(destination)) => {
-            let mut header = Ipv4Header::new_checked_mut(bytes).ok_or(Reason::Runt)?;
-            header.set_version_ihl(ipv4::VERSION_IHL);
-            header.set_tos(tos);
-            header.set_total_length(length.checked_add(ipv4::LEN as u16).ok_or(Reason::Giant)?);
-            // One that is never fragmented needs no identification (RFC 6864, 4.1).
-            header.set_identification(0);
-            header.set_flags_offset(ipv4::DONT_FRAGMENT);
-            header.set_ttl(TTL);
-            header.set_protocol(protocol);
-            header.set_source(destination.to_bits());
-            header.set_destination(source.to_bits());
-            header.fill_checksum();
-        }
-        (None, None) => {
-            let mut header = Ipv6Header::new_checked_mut(bytes).ok_or(Reason::Runt)?;
-            header.set_version_class_flow(ipv6::VERSION | u32::from(tos) << 20);
-            header.set_payload_length(length);
-            header.set_next_header(protocol);
-            header.set_hop_limit(TTL);
-            header.set_source(ip.destination.bits());
-            header.set_destination(ip.source.bits());
-        }
-        _ => return Err(Reason::Runt),
-    }
-    Ok(())
+    OwnHeader { source: ip.destination, destination: ip.source, protocol, tos, flow_label: 0 }.write(length, bytes)
 }

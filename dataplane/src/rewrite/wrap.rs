@@ -19,6 +19,7 @@
 //!   what comes without.
 //! - **Entropy.** The outer source port, and over IPv6 the flow label (RFC 6438), are made of the flow's hash.
 
+use super::own_header::OwnHeader;
 use crate::headers::{Headers, Network};
 use crate::reason::Reason;
 use crate::verdict::Outer;
@@ -26,16 +27,13 @@ use crate::wire::checksum::{self, Sum};
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
 use crate::wire::geneve::{self, GeneveHeader};
 use crate::wire::gue::{self, GueHeader};
-use crate::wire::ipv4::{self, Ipv4Header};
-use crate::wire::ipv6::{self, Ipv6Header};
+use crate::wire::ipv4;
+use crate::wire::ipv6;
 use crate::wire::udp::{self, UdpHeader};
 use crate::wire::vxlan::{self, VxlanHeader};
 use levee_api::tunnel::Encapsulation;
 
 use super::PacketBuf;
-
-/// TTL of the outer packet (RFC 2003, 3.1: what the ends need to reach each other).
-const TTL: u8 = 64;
 
 /// Wraps the packet of the frame that `headers` were parsed from. MACs are as they were.
 ///
@@ -70,7 +68,10 @@ pub fn wrap(headers: &Headers, outer: &Outer, packet: &mut PacketBuf<'_>) -> Res
     let (header, payload) = packet.split_at_mut_checked(ip_len).ok_or(Reason::Runt)?;
     let length = u16::try_from(behind_ip + inner).map_err(|_| Reason::Giant)?;
     let protocol = if behind_ip == 0 { inner_protocol } else { udp::PROTOCOL };
-    outer_ip(outer, protocol, ip.tos, length, header)?;
+    let (source, destination) = (outer.source.address, outer.destination.address);
+    // The port is 16 of the flow label's 20 bits: never 0, which would be none.
+    let flow_label = outer.source.port;
+    OwnHeader { source, destination, protocol, tos: ip.tos, flow_label }.write(length, header)?;
     if behind_ip == 0 {
         return Ok(());
     }
@@ -109,37 +110,6 @@ pub fn wrap(headers: &Headers, outer: &Outer, packet: &mut PacketBuf<'_>) -> Res
         let pseudo = Sum::pseudo_v6(source, destination, udp::PROTOCOL, u32::from(length));
         let checksum = checksum::udp(pseudo.and(Sum::of(payload)).checksum());
         UdpHeader::new_checked_mut(payload).ok_or(Reason::Runt)?.set_checksum(checksum);
-    }
-    Ok(())
-}
-
-/// `length` is the payload's.
-fn outer_ip(outer: &Outer, protocol: u8, tos: u8, length: u16, bytes: &mut [u8]) -> Result<(), Reason> {
-    match (outer.source.address.to_v4(), outer.destination.address.to_v4()) {
-        (Some(source), Some(destination)) => {
-            let mut header = Ipv4Header::new_checked_mut(bytes).ok_or(Reason::Runt)?;
-            header.set_version_ihl(ipv4::VERSION_IHL);
-            header.set_tos(tos);
-            header.set_total_length(length.checked_add(ipv4::LEN as u16).ok_or(Reason::Giant)?);
-            header.set_identification(0);
-            header.set_flags_offset(ipv4::DONT_FRAGMENT);
-            header.set_ttl(TTL);
-            header.set_protocol(protocol);
-            header.set_source(source.to_bits());
-            header.set_destination(destination.to_bits());
-            header.fill_checksum();
-        }
-        (None, None) => {
-            let mut header = Ipv6Header::new_checked_mut(bytes).ok_or(Reason::Runt)?;
-            // The port is 16 of the flow label's 20 bits: never 0, which would be none.
-            header.set_version_class_flow(ipv6::VERSION | u32::from(tos) << 20 | u32::from(outer.source.port));
-            header.set_payload_length(length);
-            header.set_next_header(protocol);
-            header.set_hop_limit(TTL);
-            header.set_source(outer.source.address.bits());
-            header.set_destination(outer.destination.address.bits());
-        }
-        _ => return Err(Reason::Runt),
     }
     Ok(())
 }
