@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Affinity, Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_tests::levee::{Dataplane, Ports, Take, at, cores};
 use levee_tests::scene::local;
-use levee_tests::traffic::{Curl, EchoServer, Load, Nginx, bulk, udp_round_trips};
-use levee_tests::{Host, Namespace, Pod, Scene};
+use levee_tests::traffic::{Curl, EchoServer, Load, Nginx, bulk, connect, datagram, udp_round_trips};
+use levee_tests::{Host, Pod, Scene};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -214,24 +214,6 @@ fn taking_a_backend_out_under_load_fails_no_request() {
     let tally = Curl::many(&lab.client.namespace, at(VIP, 80), 2, 50);
     assert_eq!(tally.answered(), 100, "{tally}");
     assert_eq!(tally.by_server.get(&lab.pods[0].name), None, "{gone:?} is gone: {tally}");
-}
-
-/// How a connection attempt ends, and how soon.
-fn connect(client: &Namespace, server: SocketAddr) -> (Result<(), ErrorKind>, Duration) {
-    let start = Instant::now();
-    let result = client.enter(|| TcpStream::connect_timeout(&server, Duration::from_secs(5)));
-    (result.map(drop).map_err(|error| error.kind()), start.elapsed())
-}
-
-/// How a datagram to a port ends that nobody serves.
-fn datagram(client: &Namespace, server: SocketAddr) -> ErrorKind {
-    client.enter(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
-        socket.connect(server).expect("it is an address");
-        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
-        socket.send(b"anybody?").expect("it can be sent");
-        socket.recv(&mut [0; 16]).map(drop).expect_err("nobody answers").kind()
-    })
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use levee_api::net::{Family, Mac, Protocol};
@@ -10,7 +10,7 @@ use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, 
 use levee_tests::dual::{add_to_host, add_to_node, local_of_both, v6};
 use levee_tests::inject::{Injector, discovery, solicitation};
 use levee_tests::levee::{Dataplane, Ports, Take, at};
-use levee_tests::traffic::{Curl, EchoServer, Nginx, bulk, connect_many, udp_round_trips};
+use levee_tests::traffic::{Curl, EchoServer, Nginx, bulk, connect, connect_many, datagram, udp_round_trips};
 use levee_tests::{
     ArpPayload, Captured, Census, Direction, Fabric, Host, Lab, Namespace, Ndp, Node, Pod, Scene, Tap, Uplink,
 };
@@ -405,24 +405,6 @@ fn dsr_lets_backends_on_the_segment_answer_clients_themselves() {
     lab.dataplane.program(&program(vec![service("web", frontend(v6(VIP), 80, Mode::Dsr), &backends)]));
     let names: Vec<_> = hosts.iter().map(|host| host.wire.port.clone()).collect();
     assert_eq!(lab.assert_balanced(&names), [v6(lab.client.address).to_string()].into());
-}
-
-/// How a connection attempt ends, and how soon.
-fn connect(client: &Namespace, server: SocketAddr) -> (Result<(), ErrorKind>, Duration) {
-    let start = Instant::now();
-    let result = client.enter(|| TcpStream::connect_timeout(&server, Duration::from_secs(5)));
-    (result.map(drop).map_err(|error| error.kind()), start.elapsed())
-}
-
-/// How a datagram to a port ends that nobody serves.
-fn datagram(client: &Namespace, server: SocketAddr) -> ErrorKind {
-    client.enter(|| {
-        let socket = UdpSocket::bind("[::]:0").expect("a port is free");
-        socket.connect(server).expect("it is an address");
-        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
-        socket.send(b"anybody?").expect("it can be sent");
-        socket.recv(&mut [0; 16]).map(drop).expect_err("nobody answers").kind()
-    })
 }
 
 #[test]

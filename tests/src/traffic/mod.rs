@@ -1,7 +1,9 @@
 //! What stations say to each other: real kernels' TCP and UDP, real nginx, real curl.
 
+mod attempt;
 mod echo;
 mod http;
 
+pub use attempt::{connect, datagram};
 pub use echo::{EchoServer, Outcome, bulk, connect_many, udp_round_trips};
 pub use http::{Curl, Load, Nginx, Tally};
