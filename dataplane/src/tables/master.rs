@@ -336,12 +336,14 @@ impl Master {
             addresses.insert(vip.address);
             self.vips.insert(vip.address, vip);
         }
-        let services_change = !delta.remove_services.is_empty() || !delta.upsert_services.is_empty();
+        if !delta.remove_services.is_empty() || !delta.upsert_services.is_empty() {
+            self.tables.services_stamp = next_stamp(self.tables.services_stamp);
+        }
         for key in delta.remove_services {
             if let Some(entry) = self.services.remove(&key) {
                 self.around.steered = true;
                 self.withdraw(&entry, &mut addresses);
-                self.tables.services.set(entry.slot, None);
+                self.tables.services.set(entry.slot, None, self.tables.services_stamp);
                 self.free_slots.push(entry.slot);
             }
         }
@@ -363,9 +365,6 @@ impl Master {
         }
         for (service, (id, slot)) in delta.upsert_services.into_iter().zip(identities) {
             self.install(Entry { program: service, id, slot }, &mut addresses);
-        }
-        if services_change {
-            self.tables.services_stamp = next_stamp(self.tables.services_stamp);
         }
         for address in addresses {
             self.refresh_owner(address);
@@ -414,7 +413,7 @@ impl Master {
             self.wanted.touch(&self.tables, via, true);
         }
         self.tables.size.backends += service.backends.len();
-        self.tables.services.set(entry.slot, Some(Arc::new(service)));
+        self.tables.services.set(entry.slot, Some(Arc::new(service)), self.tables.services_stamp);
         self.services.insert(entry.program.key(), entry);
     }
 

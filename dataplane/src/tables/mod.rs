@@ -6,9 +6,9 @@
 //!   neighbours                                     (shares with the one before whatever did not change)
 //! ```
 //!
-//! Workers read a [`Tables`] once per batch and never change it. Two stamps spare them work: what a flow remembers about its
-//! service holds while [`Tables::services_stamp`] is the same, and what it remembers about its next hop while
-//! [`Tables::hops_stamp`] is.
+//! Workers read a [`Tables`] once per batch and never change it. Stamps spare them work: what a flow remembers about its
+//! service holds while [`Tables::service_changed`] says the same of its slot, which it does at least while
+//! [`Tables::services_stamp`] is the same; and what it remembers about its next hop while [`Tables::hops_stamp`] is.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -16,6 +16,7 @@ pub mod deadline;
 pub mod lpm;
 pub mod map;
 pub mod master;
+pub mod rows;
 pub mod service;
 pub mod slots;
 pub mod snat;
@@ -43,9 +44,9 @@ use crate::verdict::PortId;
 pub struct Tables {
     /// The program's generation.
     pub generation: Generation,
-    /// Changes whenever a service does. Never 0.
+    /// Changes whenever a service does; which one, [`Tables::service_changed`] says. Never 0.
     pub services_stamp: u32,
-    /// Changes whenever a route, a neighbour, a port or a pod does. Never 0.
+    /// Changes whenever the way to some address does: by a route, a neighbour, a port or a pod. Never 0.
     pub hops_stamp: u32,
     /// Ports, by [`PortId`].
     pub ports: Arc<[Port]>,
@@ -200,6 +201,14 @@ impl Tables {
     #[must_use]
     pub fn port_with(&self, role: Role) -> Option<PortId> {
         self.ports.iter().zip(0..).find(|(port, _)| port.role == role).map(|(_, id)| PortId(id))
+    }
+
+    /// The [`services_stamp`](Self::services_stamp) with which the service in a slot last came, changed or went; 0 if none was ever
+    /// there. One cache line.
+    #[inline]
+    #[must_use]
+    pub fn service_changed(&self, slot: u32) -> u32 {
+        self.services.changed(slot)
     }
 
     /// What an address is; nothing in particular if it is not in the table.

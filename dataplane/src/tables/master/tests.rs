@@ -203,6 +203,36 @@ proptest! {
     }
 }
 
+proptest! {
+    /// A slot's stamp says when its service last came, changed or went; snapshots keep what they said.
+    #[test]
+    fn stamps_move_with_their_service_and_with_no_other(steps in proptest::collection::vec((services(), any::<bool>()), 1..8)) {
+        let mut master = Master::new(setup());
+        let mut model: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut past = Vec::new();
+        for (generation, (services, whole)) in (1..).zip(steps) {
+            let (next, before) = (program(generation, services).canonical(), master.snapshot());
+            if whole || generation == 1 {
+                master.load(next).unwrap();
+            } else {
+                master.amend(Delta::between(&master.program(), &next)).unwrap();
+            }
+            let after = master.snapshot();
+            let there = |tables: &Tables, slot| tables.services.get(slot).map(Arc::as_ptr);
+            for slot in (0..16).filter(|slot| there(&before, *slot) != there(&after, *slot)) {
+                prop_assert_ne!(before.services_stamp, after.services_stamp);
+                model.insert(slot, after.services_stamp);
+            }
+            past.push((after, model.clone()));
+            for (tables, model) in &past {
+                for slot in 0..16 {
+                    prop_assert_eq!(tables.service_changed(slot), model.get(&slot).copied().unwrap_or(0));
+                }
+            }
+        }
+    }
+}
+
 /// What may happen to what is around the tables.
 #[derive(Debug, Clone)]
 enum Happening {
