@@ -164,6 +164,7 @@ pub fn memory(flows: usize) -> Memory {
         newcomers: Newcomers::default(),
         created: 0,
         untracked: 0,
+        over_limit: 0,
     }
 }
 

@@ -79,6 +79,8 @@ counters! {
     FlowsExpired = "flows_expired",
     /// Packets sent on by hash without a flow, because the table was full.
     Untracked = "untracked",
+    /// Packets sent on by hash without a flow, because more began at their VIP than `new_flows.per_vip` allows.
+    OverLimit = "untracked_over_limit",
     /// Bytes received.
     RxBytes = "rx_bytes",
     /// Bytes sent on.

@@ -48,8 +48,10 @@ pub struct Memory {
     pub newcomers: Newcomers,
     /// Flows begun since the worker last looked.
     pub created: u32,
-    /// Packets sent on without a flow since the worker last looked.
+    /// Packets sent on without a flow since the worker last looked, because the table was full.
     pub untracked: u32,
+    /// The same, because more began at their VIP than may.
+    pub over_limit: u32,
 }
 
 /// Where and when a frame is decided on.
@@ -374,9 +376,7 @@ fn begin(
         Transport::Tcp(_) => State::Established,
         _ => State::Udp,
     };
-    let (source, vip) = (tuple.source.address.halves(), tuple.destination.address.halves());
-    let at = vip[0] ^ vip[1] ^ u64::from(tuple.destination.port) << 32;
-    let tracked = match memory.newcomers.welcome(source[0] ^ source[1], at, scene.now) {
+    let tracked = match memory.newcomers.welcome(tuple.source.address, tuple.destination, scene.now) {
         Welcome::Come => true,
         Welcome::TooManyOfSource => return dropped(Reason::NewFlowsOfSource),
         // Where no answer comes by here, nothing need be remembered: the same hash finds the same backend.
@@ -420,7 +420,7 @@ fn begin(
     flow.service_id = service.id;
     flow.services_stamp = scene.tables.services_stamp;
     if !tracked && mode != Mode::Nat {
-        memory.untracked += 1;
+        memory.over_limit += 1;
         return to_backend(&mut flow, service, scene);
     }
     match memory.flows.insert(flow, scene.now) {

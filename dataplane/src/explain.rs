@@ -152,6 +152,7 @@ fn memory() -> Result<Memory, String> {
         newcomers: Newcomers::default(),
         created: 0,
         untracked: 0,
+        over_limit: 0,
     })
 }
 

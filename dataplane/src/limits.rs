@@ -1,12 +1,18 @@
-//! Rate limits by source, in fixed memory: token buckets, chosen by hash.
+//! Rate limits, in fixed memory: token buckets.
 //!
-//! Two sources may share a bucket and then share its rate; that errs towards answering less. 4,096 buckets of 8 bytes
-//! stay in the second-level cache, so that a storm costs no more than a good packet.
+//! [`Limit`] is for answers: buckets are chosen by hash, two sources may share one and then share its rate, which errs towards
+//! answering less. 4,096 buckets of 8 bytes stay in the second-level cache, so that a storm costs no more than a good packet.
+//! [`Ledger`] is for flows that would begin, where nobody may pay for what somebody else does: [`Newcomers`].
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod ledger;
+
+pub use self::ledger::Ledger;
+use crate::address::Address;
 use crate::flows::Millis;
-use crate::hash::Key;
+use crate::hash::{Key, MAGLEV_KEY};
+use crate::verdict::Endpoint;
 
 const BUCKETS: usize = 4096;
 /// Tokens are counted in thousandths, so that rates of less than one a millisecond add up.
@@ -17,6 +23,25 @@ struct Bucket {
     /// Thousandths of a token that are missing from a full bucket.
     missing: u32,
     last: Millis,
+}
+
+impl Bucket {
+    /// What is missing now.
+    #[inline]
+    fn missing(&self, rate: u32, now: Millis) -> u64 {
+        let refilled = u64::from(now.wrapping_sub(self.last)) * u64::from(rate);
+        u64::from(self.missing).saturating_sub(refilled)
+    }
+
+    /// Takes a token out of a bucket of `rate`, if there is one.
+    #[inline]
+    fn take(&mut self, rate: u32, now: Millis) -> bool {
+        let missing = self.missing(rate, now);
+        let allowed = missing + TOKEN <= u64::from(rate) * TOKEN;
+        let missing = missing + if allowed { TOKEN } else { 0 };
+        *self = Bucket { missing: u32::try_from(missing).unwrap_or(u32::MAX), last: now };
+        allowed
+    }
 }
 
 /// A limit on how often something is done for one source.
@@ -38,13 +63,7 @@ impl Limit {
     #[inline]
     pub fn take(&mut self, source: u64, now: Millis) -> bool {
         let index = self.key.word(source) as usize % BUCKETS;
-        let Some(bucket) = self.buckets.get_mut(index) else { return false };
-        let refilled = u64::from(now.wrapping_sub(bucket.last)) * u64::from(self.rate);
-        let missing = u64::from(bucket.missing).saturating_sub(refilled);
-        let allowed = missing + TOKEN <= u64::from(self.rate) * TOKEN;
-        let missing = missing + if allowed { TOKEN } else { 0 };
-        *bucket = Bucket { missing: u32::try_from(missing).unwrap_or(u32::MAX), last: now };
-        allowed
+        self.buckets.get_mut(index).is_some_and(|bucket| bucket.take(self.rate, now))
     }
 }
 
@@ -53,9 +72,9 @@ impl Limit {
 #[derive(Default)]
 pub struct Newcomers {
     /// To one VIP and port, whoever begins them.
-    pub of_vip: Option<Limit>,
-    /// By one source address.
-    pub of_source: Option<Limit>,
+    pub of_vip: Option<Ledger>,
+    /// By one source: an IPv4 address, or an IPv6 /64, all of which whoever has one address of it has.
+    pub of_source: Option<Ledger>,
 }
 
 /// What becomes of a flow that would begin.
@@ -72,10 +91,11 @@ pub enum Welcome {
 impl Newcomers {
     /// Whether one more may begin. The source is asked first, so that one client's flood does not spend what the VIP has for all.
     #[inline]
-    pub fn welcome(&mut self, source: u64, vip: u64, now: Millis) -> Welcome {
-        if self.of_source.as_mut().is_some_and(|limit| !limit.take(source, now)) {
+    pub fn welcome(&mut self, source: Address, vip: Endpoint, now: Millis) -> Welcome {
+        if self.of_source.as_mut().is_some_and(|limit| !limit.take(network(source), now)) {
             return Welcome::TooManyOfSource;
         }
+        let vip = MAGLEV_KEY.address(vip.address, u64::from(vip.port));
         if self.of_vip.as_mut().is_some_and(|limit| !limit.take(vip, now)) {
             return Welcome::TooManyOfVip;
         }
@@ -83,11 +103,17 @@ impl Newcomers {
     }
 }
 
+/// What one client has at least: an IPv4 address, or an IPv6 /64 (RFC 7934, 6; RFC 6177).
+#[inline]
+fn network(source: Address) -> u64 {
+    let [high, low] = source.halves();
+    if source.is_v4() { low } else { high }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::hash::MAGLEV_KEY;
     use proptest::prelude::*;
 
     #[test]
@@ -104,18 +130,34 @@ mod tests {
         assert!(!Limit::new(0, MAGLEV_KEY).take(1, 0));
     }
 
+    const VIP: Endpoint = Endpoint { address: Address::v4(0xc000_02fa), port: 443 };
+
     #[test]
     fn one_clients_flood_does_not_spend_what_others_have() {
-        let limit = |rate| Some(Limit::new(rate, MAGLEV_KEY));
+        let limit = |rate| Some(Ledger::new(rate, MAGLEV_KEY));
         let mut newcomers = Newcomers { of_vip: limit(100), of_source: limit(10) };
-        let mut count = |source, which| (0..1000).filter(|_| newcomers.welcome(source, 7, 0) == which).count();
+        let mut count =
+            |source: u32, which| (0..1000).filter(|_| newcomers.welcome(Address::v4(source), VIP, 0) == which).count();
         assert_eq!(count(1, Welcome::Come), 10);
         assert_eq!(count(2, Welcome::Come), 10);
         assert_eq!(count(1, Welcome::TooManyOfSource), 1000);
-        let many = (100..1000).filter(|source| newcomers.welcome(*source, 7, 0) == Welcome::Come).count();
-        assert_eq!(many, 80, "and all together have a hundred");
-        assert_eq!(newcomers.welcome(1000, 7, 0), Welcome::TooManyOfVip);
-        assert_eq!(Newcomers::default().welcome(1, 7, 0), Welcome::Come);
+        let come = |source: &u32| newcomers.welcome(Address::v4(*source), VIP, 0) == Welcome::Come;
+        assert_eq!((100..1000).filter(come).count(), 80, "and all together have a hundred");
+        assert_eq!(newcomers.welcome(Address::v4(1000), VIP, 0), Welcome::TooManyOfVip);
+        let other = Endpoint { port: 80, ..VIP };
+        assert_eq!(newcomers.welcome(Address::v4(1000), other, 0), Welcome::Come, "another port is another VIP's");
+        assert_eq!(Newcomers::default().welcome(Address::v4(1), VIP, 0), Welcome::Come);
+    }
+
+    #[test]
+    fn all_addresses_of_one_ipv6_network_are_one_source() {
+        let mut newcomers = Newcomers { of_vip: None, of_source: Some(Ledger::new(10, MAGLEV_KEY)) };
+        let mut come = |network: u128, host: u128| {
+            let source = Address::v6(0x2001_0db8 << 96 | network << 64 | host);
+            newcomers.welcome(source, VIP, 0) == Welcome::Come
+        };
+        assert_eq!((1..=1000).filter(|host| come(1, *host)).count(), 10);
+        assert_eq!((2..=1000).filter(|network| come(*network, 1)).count(), 999, "others are others");
     }
 
     proptest! {

@@ -30,7 +30,7 @@ use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Millis, Timeouts};
 use crate::hash::Key;
 use crate::intake::{self, rights::Policy};
-use crate::limits::{Limit, Newcomers};
+use crate::limits::{Ledger, Limit, Newcomers};
 use crate::mem::publication;
 use crate::neighbours::{self, PortNames};
 use crate::running::{PortFacts, Running};
@@ -307,17 +307,23 @@ fn memory(config: &Config) -> io::Result<Memory> {
         replies: Limit::new(config.reply_rate, random_key()?),
         errors: Limit::new(config.error_rate, random_key()?),
         newcomers: Newcomers {
-            of_vip: limit(config.new_flows_of_vip / u32::try_from(config.workers.len().max(1)).unwrap_or(u32::MAX))?,
-            of_source: limit(config.new_flows_of_source)?,
+            of_vip: ledger(share(config.new_flows_of_vip, config.workers.len()))?,
+            of_source: ledger(config.new_flows_of_source)?,
         },
         created: 0,
         untracked: 0,
+        over_limit: 0,
     })
 }
 
+/// One worker's part of a rate that all of them have together; never 0, which would be no limit.
+fn share(rate: u32, workers: usize) -> u32 {
+    rate.div_ceil(u32::try_from(workers.max(1)).unwrap_or(u32::MAX))
+}
+
 /// 0 is no limit.
-fn limit(rate: u32) -> io::Result<Option<Limit>> {
-    if rate == 0 { Ok(None) } else { Ok(Some(Limit::new(rate, random_key()?))) }
+fn ledger(rate: u32) -> io::Result<Option<Ledger>> {
+    if rate == 0 { Ok(None) } else { Ok(Some(Ledger::new(rate, random_key()?))) }
 }
 
 fn random_key() -> io::Result<Key> {

@@ -79,8 +79,8 @@ pub struct Config {
     /// `new_flows.per_vip`: flows per second that may begin at one VIP and port, over all workers; beyond it, `dsr` and `tunnel` send
     /// on by hash without a flow, `nat` and `dnat` drop. Default 0: no limit but the table's size.
     pub new_flows_of_vip: u32,
-    /// `new_flows.per_source`: flows per second that one source address may begin at each worker; beyond it, they are dropped. Default 0:
-    /// no limit, since thousands of clients can be behind one address.
+    /// `new_flows.per_source`: flows per second that one IPv4 address or IPv6 /64 may begin at each worker; beyond it, they are dropped.
+    /// Default 0: no limit, since thousands of clients can be behind one address.
     pub new_flows_of_source: u32,
     /// `errors.rate`: ICMP errors per second that are sent on about one flow, or from one sender about flows that are not
     /// known; the rest is dropped as `icmp_rate_limited`. Default 100: each one tells its receiver all there is to tell.

@@ -90,6 +90,7 @@ impl Lab {
                 newcomers: Newcomers::default(),
                 created: 0,
                 untracked: 0,
+                over_limit: 0,
             },
             tables: readers.remove(0),
             idle: Idle::spin(shared.waker(0).unwrap()),

@@ -47,6 +47,7 @@ families! {
     HANDED_OVER = Family::counter("levee_handed_over_frames_total", Counter::HandedOver.meaning());
     TAKEN_OVER = Family::counter("levee_taken_over_frames_total", Counter::TakenOver.meaning());
     UNTRACKED = Family::counter("levee_untracked_frames_total", Counter::Untracked.meaning());
+    OVER_LIMIT = Family::counter("levee_untracked_over_limit_frames_total", Counter::OverLimit.meaning());
     ARP_ANSWERED = Family::counter("levee_arp_answered_total", Counter::ArpAnswered.meaning());
     NDP_ANSWERED = Family::counter("levee_ndp_answered_total", Counter::NdpAnswered.meaning());
     ECHO_ANSWERED = Family::counter("levee_echo_answered_total", Counter::EchoAnswered.meaning());
@@ -164,6 +165,7 @@ fn place(counter: Counter) -> Place {
         Counter::FlowsCreated => &FLOWS_CREATED,
         Counter::FlowsExpired => &FLOWS_EXPIRED,
         Counter::Untracked => &UNTRACKED,
+        Counter::OverLimit => &OVER_LIMIT,
         Counter::RxBytes => &RECEIVED_BYTES,
         Counter::ForwardedBytes => &FORWARDED_BYTES,
     })

@@ -704,6 +704,9 @@ impl Bench {
         if self.memory.untracked > 0 {
             self.counters.add(Counter::Untracked, u64::from(std::mem::take(&mut self.memory.untracked)));
         }
+        if self.memory.over_limit > 0 {
+            self.counters.add(Counter::OverLimit, u64::from(std::mem::take(&mut self.memory.over_limit)));
+        }
         if self.shared.inboxes.len() > 1 {
             self.share();
         }

@@ -157,6 +157,7 @@ impl Lab {
                         newcomers: Newcomers::default(),
                         created: 0,
                         untracked: 0,
+                        over_limit: 0,
                     },
                     tables,
                     shared: shared.clone(),

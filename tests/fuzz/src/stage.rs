@@ -105,6 +105,7 @@ impl Stage {
                     newcomers: Newcomers::default(),
                     created: 0,
                     untracked: 0,
+                    over_limit: 0,
                 },
                 tables,
                 shared: shared.clone(),

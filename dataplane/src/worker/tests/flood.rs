@@ -4,9 +4,10 @@ use levee_api::program::Via;
 use levee_api::tunnel::Tunnel;
 
 use super::*;
+use crate::limits::Ledger;
 
 fn limited(mut lab: Lab, of_vip: u32, of_source: u32) -> Lab {
-    let limit = |rate| (rate > 0).then(|| Limit::new(rate, MAGLEV_KEY));
+    let limit = |rate| (rate > 0).then(|| Ledger::new(rate, MAGLEV_KEY));
     lab.workers[0].bench.memory.newcomers = Newcomers { of_vip: limit(of_vip), of_source: limit(of_source) };
     lab
 }
@@ -37,11 +38,11 @@ fn beyond_the_rate_flows_go_on_untracked_where_no_answer_passes() {
         assert_eq!(syn(&mut lab, CLIENT, 4000), 1);
         assert_eq!(flood(&mut lab, 500), 500, "all are sent on");
         assert_eq!(lab.workers[0].memory().flows.len(), 100, "and as many are tracked as may begin");
-        let untracked = lab.handles[0].counters.get(Counter::Untracked);
+        let untracked = lab.handles[0].counters.get(Counter::OverLimit);
         assert_eq!(untracked, 401);
         // The established one is looked up, not counted.
         assert_eq!(lab.arrive(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "A")).len(), 1);
-        assert_eq!(lab.handles[0].counters.get(Counter::Untracked), untracked);
+        assert_eq!(lab.handles[0].counters.get(Counter::OverLimit), untracked);
     }
 }
 
