@@ -14,8 +14,10 @@ pub trait ToKernel: Send + Sync {
     fn write(&self, frame: &[u8]) -> bool;
 }
 
-/// Frames that went through a queue. Written by its worker alone, with a load and a store; read by anybody.
+/// Frames that went through a queue. Written by its worker alone, with a load and a store; read by anybody. On lines of its own:
+/// those of several queues are made one after the other, and belong to different workers.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Traffic {
     /// Received.
     pub received: AtomicU64,

@@ -8,16 +8,15 @@
 //!
 //! A worker that sleeps is woken by its [`Waker`]; one that polls looks by itself.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use af_xdp::Frame;
 use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
 use levee_api::net::Mac;
-use rustix::event::{EventfdFlags, eventfd};
 
+use super::waker::Waker;
 use crate::address::Address;
 use crate::counters::{Counter, Counters};
 use crate::flows::{Flow, Millis};
@@ -109,54 +108,10 @@ pub enum Message {
     Pass(PortId, Frame),
 }
 
-/// Wakes a worker that sleeps. Clones wake the same one.
-#[derive(Clone)]
-pub struct Waker {
-    event: Arc<OwnedFd>,
-    sleeping: Arc<AtomicBool>,
-}
-
-impl Waker {
-    /// A waker of a worker that does not sleep yet.
-    ///
-    /// # Errors
-    /// Out of file descriptors.
-    pub fn new() -> std::io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Waker { event: Arc::new(event), sleeping: Arc::new(AtomicBool::new(false)) })
-    }
-
-    /// Wakes it, if it sleeps or is about to. What it is to see must have been written before.
-    #[inline]
-    pub fn wake(&self) {
-        // SeqCst on both sides: either the sleeper sees what was written, or this sees that it sleeps.
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::SeqCst) {
-            // Full is as good as written: it is readable.
-            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-        }
-    }
-
-    /// Says that the worker is about to sleep. It must look at its queues once more before it does.
-    pub(super) fn prepare(&self) {
-        self.sleeping.store(true, Ordering::SeqCst);
-        std::sync::atomic::fence(Ordering::SeqCst);
-    }
-
-    /// Says that it is awake.
-    pub(super) fn awake(&self) {
-        self.sleeping.store(false, Ordering::SeqCst);
-        let mut count = [0u8; 8];
-        let _ = rustix::io::read(&self.event, &mut count);
-    }
-
-    pub(super) fn readiness(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
-    }
-}
-
-/// What a worker shows of itself, written by it alone.
+/// What a worker shows of itself, written by it alone, every turn: so no other worker's may share a line with it (or, with x86's
+/// prefetcher, which fetches lines in pairs, the line beside).
 #[derive(Default)]
+#[repr(align(128))]
 pub struct Pulse {
     /// Turns of its loop.
     pub turns: AtomicU64,

@@ -1,14 +1,23 @@
 //! What a worker does when there is nothing to do: poll on, or sleep until there is.
 //!
+//! ```text
+//!            work          work, or SPINS turns not over
+//!          ┌──────┐          ┌──────┐
+//!          ▼      │          ▼      │       nothing once more
+//!       working ──┴─────► searching ┴────► about to sleep ────► asleep in poll(2)
+//!          ▲   nothing                          │ work             │ a frame, the waker, or time
+//!          └────────────────────────────────────┴──────────────────┘
+//! ```
+//!
 //! Polling answers soonest and burns a core; it is for cores that are the worker's alone. Sleeping waits in `poll(2)` for any of
 //! its sockets, or for its waker, and costs a system call and a wake-up, some 10 to 50 µs, for the first frame after a
 //! pause. So it sleeps only after [`Idle::SPINS`] turns in a row brought nothing: under load it never does.
+//! `docs/performance/idle.md` has measured both.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use super::handle::Waker;
+use super::waker::Waker;
 
 /// The policy, and how long there has been nothing.
 pub struct Idle {
@@ -23,10 +32,10 @@ impl Idle {
     const SPINS: u32 = 200;
 
     /// Longest sleep: the flow table ages, and a stop is seen, this often.
-    const LONGEST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    const LONGEST: Duration = Duration::from_millis(100);
 
     /// Longest sleep while frames wait for a next hop, or to be sent: in copy mode the kernel sends only when asked.
-    const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    const SHORT: Duration = Duration::from_millis(1);
 
     /// Never sleeps.
     #[must_use]
@@ -44,8 +53,13 @@ impl Idle {
         &self.waker
     }
 
+    /// There was something to do.
     #[inline]
     pub(super) fn busy(&mut self) {
+        // It has said that it was about to sleep. Left to stand, whoever hands it a frame would make a system call for it.
+        if self.empty_turns >= Self::SPINS {
+            self.waker.awake();
+        }
         self.empty_turns = 0;
     }
 
@@ -68,15 +82,85 @@ impl Idle {
             std::cmp::Ordering::Equal => self.waker.prepare(),
             std::cmp::Ordering::Greater => {
                 if quiet {
-                    let mut fds: Vec<PollFd<'_>> =
-                        sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-                    fds.push(PollFd::from_borrowed_fd(self.waker.readiness(), PollFlags::IN));
-                    // Interrupted is as good as woken.
-                    let _ = poll(&mut fds, Some(if patient { &Self::LONGEST } else { &Self::SHORT }));
+                    self.waker.alarm().wait(sockets, if patient { Self::LONGEST } else { Self::SHORT });
                 }
                 self.waker.awake();
                 self.empty_turns = 0;
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn nothing(idle: &mut Idle, turns: u32) {
+        for _ in 0..turns {
+            idle.nothing_to_do(true, true, std::iter::empty());
+        }
+    }
+
+    #[test]
+    fn who_polls_never_sleeps() {
+        let waker = Waker::new().unwrap();
+        let mut idle = Idle::spin(waker.clone());
+        let start = std::time::Instant::now();
+        nothing(&mut idle, 10 * Idle::SPINS);
+        assert!(!waker.is_sleeping());
+        assert!(start.elapsed() < Idle::LONGEST);
+    }
+
+    #[test]
+    fn a_worker_that_finds_work_at_the_last_moment_is_awake_for_everybody() {
+        let waker = Waker::new().unwrap();
+        let mut idle = Idle::sleep(waker.clone());
+        nothing(&mut idle, Idle::SPINS - 1);
+        assert!(!waker.is_sleeping());
+        nothing(&mut idle, 1);
+        assert!(waker.is_sleeping(), "it looks once more, with the flag up");
+        waker.wake();
+        idle.busy();
+        assert!(!waker.is_sleeping(), "who hands it a frame now need make no system call");
+        // And the alarm that rang meanwhile does not cut the next sleep short.
+        let start = std::time::Instant::now();
+        nothing(&mut idle, Idle::SPINS + 1);
+        assert!(start.elapsed() >= Idle::LONGEST);
+    }
+
+    #[test]
+    fn what_is_rung_before_it_sleeps_and_while_it_does_ends_the_sleep() {
+        let waker = Waker::new().unwrap();
+        let mut idle = Idle::sleep(waker.clone());
+        nothing(&mut idle, Idle::SPINS);
+        waker.wake();
+        let start = std::time::Instant::now();
+        nothing(&mut idle, 1);
+        assert!(start.elapsed() < Idle::LONGEST, "it was rung before");
+        nothing(&mut idle, Idle::SPINS);
+        let other = waker.clone();
+        let ringing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5));
+            other.wake();
+        });
+        let start = std::time::Instant::now();
+        nothing(&mut idle, 1);
+        assert!(start.elapsed() < Idle::LONGEST, "it was rung meanwhile");
+        ringing.join().unwrap();
+    }
+
+    #[test]
+    fn frames_that_wait_make_sleeps_short_and_queues_that_are_not_empty_make_none() {
+        let waker = Waker::new().unwrap();
+        let mut idle = Idle::sleep(waker);
+        nothing(&mut idle, Idle::SPINS);
+        let start = std::time::Instant::now();
+        idle.nothing_to_do(true, false, std::iter::empty());
+        assert!(start.elapsed() >= Idle::SHORT && start.elapsed() < Idle::LONGEST, "{:?}", start.elapsed());
+        nothing(&mut idle, Idle::SPINS);
+        let start = std::time::Instant::now();
+        idle.nothing_to_do(false, true, std::iter::empty());
+        assert!(start.elapsed() < Idle::LONGEST);
     }
 }

@@ -18,11 +18,13 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod alarm;
 mod handle;
 mod idle;
 mod reshape;
 mod special;
 mod waiting;
+mod waker;
 
 #[cfg(test)]
 mod tests;
@@ -35,12 +37,11 @@ use af_xdp::{Frame, FramePool, Umem};
 use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
 
-pub use self::handle::{
-    Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse, Waker,
-};
+pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse};
 pub use self::idle::Idle;
 use self::special::Kind;
 use self::waiting::{Patience, Wait, Waiting};
+pub use self::waker::Waker;
 use crate::address::Address;
 use crate::classify::{Class, classify};
 use crate::counters::{Counter, Counters};
@@ -71,6 +72,13 @@ const EXPIRY_LOOKS: usize = 16;
 /// Frames that a pool may have to spare before it shares them with other workers' pools, and how many it takes when it
 /// runs out. Frames that are handed over change pools, and in one direction only when traffic is lopsided.
 const SHARED_AT_ONCE: usize = BATCH;
+
+/// Frames that may be handed over to a worker and not yet taken, at most: eight turns' worth, in a queue of some 20 KB,
+/// which does not leave the first-level cache.
+const INBOX: usize = 8 * BATCH;
+/// … and of a worker's share of all frames at most one in so many, so that a worker that is stuck does not keep so much of another's
+/// that this one is left with nothing to receive into.
+const INBOX_SHARE: usize = 8;
 
 /// A queue of a port that a worker serves.
 struct Lane<P> {
@@ -107,8 +115,10 @@ impl Shared {
     /// Out of file descriptors.
     pub fn new(workers: usize, umem: &Umem) -> std::io::Result<Self> {
         let wakers: std::io::Result<Vec<Waker>> = (0..workers).map(|_| Waker::new()).collect();
+        let share = umem.frames() as usize / workers.max(1);
+        let room = (share / INBOX_SHARE).clamp(BATCH, INBOX);
         Ok(Shared {
-            inboxes: (0..workers).map(|_| Arc::new(ArrayQueue::new(8 * BATCH))).collect(),
+            inboxes: (0..workers).map(|_| Arc::new(ArrayQueue::new(room))).collect(),
             wakers: wakers?.into(),
             spare: Arc::new(ArrayQueue::new((umem.frames() as usize).max(1))),
         })
@@ -186,6 +196,9 @@ struct Bench {
     shared: Shared,
     notices: Sender<Notice>,
     egress: Vec<Egress>,
+    /// Workers that have been given something since they were last woken; by index.
+    owed: Vec<bool>,
+    owes: bool,
 }
 
 impl<P: Port> Worker<P> {
@@ -242,6 +255,8 @@ impl<P: Port> Worker<P> {
                 shared: parts.shared,
                 notices: parts.notices,
                 egress,
+                owed: vec![false; workers],
+                owes: false,
             },
         };
         (worker, handle)
@@ -336,6 +351,8 @@ impl<P: Port> Worker<P> {
             }
         }
 
+        // Before this worker sends what is its own: the others can begin meanwhile.
+        bench.wake();
         for lane in lanes.iter_mut() {
             if !lane.backlog.is_empty() {
                 lane.port.transmit(&mut lane.backlog);
@@ -672,16 +689,25 @@ impl Bench {
         }
     }
 
-    fn post(&self, worker: usize, message: Message) -> Result<(), Frame> {
-        let Some(inbox) = self.shared.inboxes.get(worker) else {
+    fn post(&mut self, worker: usize, message: Message) -> Result<(), Frame> {
+        let (Some(inbox), Some(owed)) = (self.shared.inboxes.get(worker), self.owed.get_mut(worker)) else {
             return Err(frame_of(message));
         };
         inbox.push(message).map_err(frame_of)?;
         self.counters.add(Counter::HandedOver, 1);
-        if let Some(waker) = self.shared.wakers.get(worker) {
-            waker.wake();
-        }
+        (*owed, self.owes) = (true, true);
         Ok(())
+    }
+
+    /// Wakes whoever was given something: once a turn, since it is a fence even for one that is awake.
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.owes) {
+            for (owed, waker) in self.owed.iter_mut().zip(self.shared.wakers.iter()) {
+                if std::mem::take(owed) {
+                    waker.wake();
+                }
+            }
+        }
     }
 
     #[inline]

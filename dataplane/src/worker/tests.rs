@@ -9,6 +9,7 @@ mod fragments;
 mod ipv6;
 mod sctp;
 mod sizes;
+mod workers;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -232,14 +233,19 @@ impl Lab {
         all.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Every frame of the UMEM is in exactly one place, and every received frame has exactly one end.
-    fn conserve(&mut self) {
+    /// Frames wherever one can be.
+    fn frames(&mut self) -> usize {
         let mut frames = self.shared.frames();
         for worker in &mut self.workers {
             frames += worker.frames();
             frames += (0..2).map(|lane| worker.port_mut(lane).unwrap().held()).sum::<usize>();
         }
-        assert_eq!(frames, self.umem.frames() as usize);
+        frames
+    }
+
+    /// Every frame of the UMEM is in exactly one place, and every received frame has exactly one end.
+    fn conserve(&mut self) {
+        assert_eq!(self.frames(), self.umem.frames() as usize);
         let sum = |counter| self.handles.iter().map(|handle| handle.counters.get(counter)).sum::<u64>();
         let dropped: u64 = self.handles.iter().map(|handle| handle.counters.dropped_total()).sum();
         let ended = sum(Counter::Forwarded) + sum(Counter::Hairpinned) + sum(Counter::Passed) + dropped;
