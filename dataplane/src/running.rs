@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::address::Address;
 use crate::config::Take;
-use crate::counters;
+use crate::counters::{self, Counter};
 use crate::director::{Answer, Message, Shares, boot_millis};
 use crate::events::Events;
 use crate::explain;
@@ -164,6 +164,7 @@ impl Running {
     }
 
     fn worker_status(&self, handle: &Handle) -> WorkerStatus {
+        let counters = &handle.counters;
         WorkerStatus {
             worker: handle.worker,
             core: self.cores.get(handle.worker).copied().unwrap_or_default(),
@@ -171,6 +172,11 @@ impl Running {
             flows: handle.pulse.flows.load(Ordering::Relaxed).into(),
             flow_capacity: handle.pulse.flow_capacity.load(Ordering::Relaxed).into(),
             alive: self.shares.is_alive(handle.worker),
+            received: counters.get(Counter::Rx),
+            forwarded: counters.get(Counter::Forwarded),
+            dropped: counters.dropped_total(),
+            handed_over: counters.get(Counter::HandedOver),
+            taken_over: counters.get(Counter::TakenOver),
         }
     }
 

@@ -62,6 +62,21 @@ pub struct WorkerStatus {
     pub flow_capacity: u64,
     /// Whether its loop has turned within the last second.
     pub alive: bool,
+    /// Frames that it took from rings.
+    #[serde(default)]
+    pub received: u64,
+    /// Frames that it decided to send on.
+    #[serde(default)]
+    pub forwarded: u64,
+    /// Frames that it dropped.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Frames that it gave to other workers, which own their flow or the way out.
+    #[serde(default)]
+    pub handed_over: u64,
+    /// Frames that it was given by other workers.
+    #[serde(default)]
+    pub taken_over: u64,
 }
 
 /// `GET /v1/counters`: totals over all workers, by name; the same for each port.

@@ -42,8 +42,19 @@ mod tests {
     use super::*;
 
     fn status(generation: u64, alive: [bool; 2]) -> Status {
-        let worker =
-            |(worker, alive)| WorkerStatus { worker, core: worker + 2, generation, flows: 0, flow_capacity: 0, alive };
+        let worker = |(worker, alive)| WorkerStatus {
+            worker,
+            core: worker + 2,
+            generation,
+            alive,
+            flows: 0,
+            flow_capacity: 0,
+            received: 0,
+            forwarded: 0,
+            dropped: 0,
+            handed_over: 0,
+            taken_over: 0,
+        };
         Status {
             version: String::new(),
             pid: 1,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::arguments::{Format, Watch};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Column, Row, column, count, duration, list, value};
+use crate::output::{Column, Row, column, count, duration, list, value, wide};
 use crate::repeat::repeat;
 
 /// What programs get: each daemon's own words, or why there are none.
@@ -178,5 +178,10 @@ impl Row for WorkerStatus {
         column("FLOWS", |worker| worker.flows.to_string()),
         column("ROOM FOR", |worker| worker.flow_capacity.to_string()),
         column("ALIVE", |worker| if worker.alive { "yes" } else { "NO" }.to_owned()),
+        wide("RECEIVED", |worker| worker.received.to_string()),
+        wide("FORWARDED", |worker| worker.forwarded.to_string()),
+        wide("DROPPED", |worker| worker.dropped.to_string()),
+        wide("HANDED OVER", |worker| worker.handed_over.to_string()),
+        wide("TAKEN OVER", |worker| worker.taken_over.to_string()),
     ];
 }

@@ -38,6 +38,9 @@ fn status_shows_both_halves() {
          dataplane   in step, told generation 7 and runs 0\n"
     );
     server.join().expect("asked");
+    let wide = dataplane.prints(&["status", "-o", "wide"]);
+    assert!(wide.contains("ALIVE  RECEIVED  FORWARDED  DROPPED  HANDED OVER  TAKEN OVER\n"), "{wide}");
+    assert!(wide.contains("yes    1000      900        98       7            5\n"), "{wide}");
 }
 
 #[test]
