@@ -47,7 +47,8 @@ need_packages() {
 # What building and the lab need.
 need_build_packages() { need_packages curl=curl cc=gcc ld=binutils; need_libc; }
 need_lab_packages() {
-  need_packages ip=iproute2 ethtool=ethtool ebtables=iptables ping=iputils-ping arping=iputils-arping nginx=nginx-light curl=curl
+  need_packages ip=iproute2 ethtool=ethtool ebtables=iptables ping=iputils-ping arping=iputils-arping nginx=nginx-light curl=curl \
+    iperf3=iperf3
 }
 
 # What the tests of units, image and manifests judge by.

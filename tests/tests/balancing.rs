@@ -174,7 +174,20 @@ fn dsr_lets_backends_on_the_segment_answer_clients_themselves() {
 
 #[test]
 fn rule_35_a_client_with_affinity_stays_with_its_server() {
-    let Some(lab) = Balanced::start(Take::Owned) else { return };
+    affinity_holds(1);
+}
+
+#[test]
+fn affinity_holds_whichever_of_two_workers_a_connection_comes_in_on() {
+    if cores() < 2 {
+        eprintln!("SKIPPED: two workers need two cores");
+        return;
+    }
+    affinity_holds(2);
+}
+
+fn affinity_holds(workers: u8) {
+    let Some(lab) = Balanced::start_with(Take::Owned, workers) else { return };
     let mut web = service("web", vec![frontend(VIP, 80, Mode::Nat)], &lab.backends());
     web.affinity = Some(Affinity { timeout_seconds: 60 });
     lab.dataplane.program(&program(1, vec![web]));
@@ -190,6 +203,7 @@ fn rule_35_a_client_with_affinity_stays_with_its_server() {
         servers.extend(answer.split(' ').next().map(str::to_owned));
     }
     assert!(servers.len() > 1, "{servers:?}");
+    assert_eq!(lab.dataplane.counter("handed_over") > 0, workers > 1, "{}", lab.dataplane.counters());
 }
 
 #[test]

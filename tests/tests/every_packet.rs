@@ -19,7 +19,7 @@ use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_tests::Namespace;
 use levee_tests::dual::v6;
-use levee_tests::levee::{Dataplane, Ports, Take};
+use levee_tests::levee::{Dataplane, Ports, Take, cores};
 use levee_tests::path::{BACKEND, CLIENT, Path, VIP};
 use levee_tests::traffic::{EchoServer, bulk, connect_many, udp_round_trips};
 
@@ -82,11 +82,18 @@ struct Way {
 }
 
 impl Way {
-    fn start(mode: Mode, family: Family) -> Option<Way> {
-        let path = Path::start(1)?;
+    fn start(mode: Mode, family: Family, workers: u8) -> Option<Way> {
+        let path = Path::start(workers)?;
         // Replies to the client's own address pass the balancer, and are for it to take.
         let take = if mode == Mode::Dnat { Take::All } else { Take::Owned };
-        let dataplane = Dataplane::start(&path.balancer.namespace, Ports::Balancer(take));
+        let namespace = &path.balancer.namespace;
+        let dataplane = match workers {
+            1 => Dataplane::start(namespace, Ports::Balancer(take)),
+            _ => {
+                let on_cores: Vec<_> = (0..workers.into()).collect();
+                Dataplane::start_with(namespace, Ports::Balancer(take), &on_cores, "")
+            }
+        };
         let address = if mode == Mode::Dsr { path.direct.address } else { BACKEND };
         dataplane.program(&program(mode, family, address));
         let listens = if mode == Mode::Dsr { VIP } else { BACKEND };
@@ -191,12 +198,28 @@ impl Way {
 
 #[test]
 fn every_packet_passes_in_every_mode() {
+    every_packet_passes(&[Mode::Nat, Mode::Dnat, Mode::Dsr], 1);
+}
+
+/// Each with a queue: what belongs together comes in on both.
+#[test]
+fn every_packet_passes_by_two_workers() {
+    if cores() < 2 {
+        eprintln!("SKIPPED: two workers need two cores");
+        return;
+    }
+    every_packet_passes(&[Mode::Nat, Mode::Dnat], 2);
+}
+
+fn every_packet_passes(modes: &[Mode], workers: u8) {
     let mut rows = Vec::new();
     let mut counters = String::new();
     for family in [Family::Ipv4, Family::Ipv6] {
-        for mode in [Mode::Nat, Mode::Dnat, Mode::Dsr] {
-            let Some(way) = Way::start(mode, family) else { return };
+        for &mode in modes {
+            let Some(way) = Way::start(mode, family, workers) else { return };
             rows.extend(way.rows());
+            let handed_over = way.dataplane.counter("handed_over");
+            assert_eq!(handed_over > 0, workers > 1, "{mode:?} {family:?}: {}", way.dataplane.counters());
             let _ = writeln!(counters, "{mode:?} {family:?}: {}", way.dataplane.counters());
         }
     }

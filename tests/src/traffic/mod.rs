@@ -1,9 +1,12 @@
-//! What stations say to each other: real kernels' TCP and UDP, real nginx, real curl.
+//! What stations say to each other: real kernels' TCP and UDP, real nginx, real curl,
+//! real iperf3.
 
 mod attempt;
 mod echo;
 mod http;
+mod iperf;
 
 pub use attempt::{connect, datagram};
 pub use echo::{EchoServer, Outcome, bulk, connect_many, udp_round_trips};
 pub use http::{Curl, Load, Nginx, Tally};
+pub use iperf::{Iperf, Moved, Stream};
