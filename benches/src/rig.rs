@@ -227,6 +227,7 @@ pub fn service(name: &str, vip: Ipv4Addr, port: u16, mode: Mode, backends: u16) 
             mode,
             pool: Pool::Cluster,
             when_empty: WhenEmpty::Reject,
+            last_port: None,
             source_ranges: Vec::new(),
         }],
         backends: (1..=backends).map(backend).collect(),

@@ -21,6 +21,7 @@ use crate::address::Address;
 use crate::headers::{Fragment, Headers, Ip, Network, Ports, Transport};
 use crate::reason::Reason;
 use crate::tables::service::{BackendKey, Frontend, FrontendKey};
+use crate::tables::snat::WITHOUT_PORTS;
 use crate::tables::tunnel::Tunnel;
 use crate::tables::{Owner, Port, Tables};
 use crate::verdict::{Endpoint, PortId};
@@ -171,11 +172,11 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
             _ => Class::Ends(Reason::TunnelStranger),
         };
     }
-    if FRAGMENTS && ip.fragment != Fragment::Whole && is_services(ip, owner, tables) {
+    if FRAGMENTS && ip.fragment != Fragment::Whole && is_services(ip, source, owner, tables) {
         return Class::Fragment;
     }
     if owner.vip || owner.shared {
-        if let Some(frontend) = frontend(ip, tables, port.role) {
+        if let Some(frontend) = frontend(ip, tables, owner, port.role) {
             return Class::Service(*frontend);
         }
         if owner.vip {
@@ -191,13 +192,21 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
             None => Class::Ends(Reason::NoSnatFlow),
         };
     }
+    // Of protocols without ports, one worker has all flows whose source levee gives: see `decide`.
+    if ip.transport == Transport::Other
+        && (owner.snat && !owner.kernel || owner.inward && port.role == Role::Host)
+        && source.answers
+    {
+        return Class::SnatReply { worker: WITHOUT_PORTS };
+    }
     if owner.snat && !owner.kernel && ip.is_error() {
         return Class::Error(Plain::Nowhere(Reason::IcmpNoFlow));
     }
     let plain = plain(ip, tables, port, owner, local);
-    match ip.transport.ports() {
-        Some(ports) if is_backend(ip, ports, tables) => Class::Reply(plain),
-        None if ip.is_error() => Class::Error(plain),
+    match (ip.transport.ports(), ip.transport) {
+        (Some(ports), _) if is_backend(ip, ports, source, tables) => Class::Reply(plain),
+        (None, Transport::Other) if source.answers => Class::Reply(plain),
+        (None, _) if ip.is_error() => Class::Error(plain),
         _ => Class::Plain(plain),
     }
 }
@@ -217,13 +226,15 @@ fn tunnel_of(ip: &Ip, tables: &Tables) -> Option<u8> {
 /// What a peer has wrapped: for a service, and nothing else. It is not forwarded anywhere, not answered for anybody, and no
 /// way into the kernel.
 fn unwrapped<const FRAGMENTS: bool>(ip: &Ip, tables: &Tables, owner: Owner) -> Class {
-    if ip.is_ip_in_ip() || owner.tunnel && tunnel_of(ip, tables).is_some() {
+    let frontend = frontend(ip, tables, owner, Role::Tunnel);
+    // What a whole address gets, its backend unwraps or nobody.
+    if ip.is_ip_in_ip() && frontend.is_none() || owner.tunnel && tunnel_of(ip, tables).is_some() {
         return Class::Ends(Reason::TunnelNested);
     }
     if FRAGMENTS && ip.fragment != Fragment::Whole && owner.vip {
         return Class::Fragment;
     }
-    match frontend(ip, tables, Role::Tunnel) {
+    match frontend {
         Some(frontend) => Class::Service(*frontend),
         None if owner.vip && ip.is_error() => Class::Error(Plain::Nowhere(Reason::IcmpNoFlow)),
         None => Class::Ends(Reason::TunnelNotService),
@@ -244,9 +255,17 @@ fn group(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
     }
 }
 
-fn frontend<'a>(ip: &Ip, tables: &'a Tables, from: Role) -> Option<&'a Frontend> {
-    let port = ip.transport.ports()?.destination;
-    tables.frontends.get(&FrontendKey::new(ip.destination, port, ip.protocol, from))
+/// What serves a packet. Pings are answered for every VIP by levee itself, and errors go with the flow that they are about: so no ICMP
+/// is a service's, also where the rest of its address is.
+fn frontend<'a>(ip: &Ip, tables: &'a Tables, owner: Owner, from: Role) -> Option<&'a Frontend> {
+    let port = match ip.transport {
+        Transport::Icmp(_) => return None,
+        transport => transport.ports().map(|ports| ports.destination),
+    };
+    if port.is_none() && !owner.wide {
+        return None;
+    }
+    tables.frontend(&FrontendKey::new(ip.destination, port.unwrap_or(0), ip.protocol, from), owner.wide)
 }
 
 /// A packet to a VIP that is no frontend's.
@@ -261,14 +280,14 @@ fn vip(ip: &Ip) -> Class {
 }
 
 /// Whether a fragment may be of a packet to or from a service, which its ports, if it has any, do not tell of the others.
-fn is_services(ip: &Ip, owner: Owner, tables: &Tables) -> bool {
-    let from_backend = || tables.backends.get(&BackendKey::address(ip.source, ip.protocol)).is_some();
+fn is_services(ip: &Ip, source: Owner, owner: Owner, tables: &Tables) -> bool {
+    let from_backend = || source.answers || tables.backends.get(&BackendKey::address(ip.source, ip.protocol)).is_some();
     owner.vip || owner.shared || owner.snat || owner.inward || from_backend()
 }
 
-fn is_backend(ip: &Ip, ports: Ports, tables: &Tables) -> bool {
+fn is_backend(ip: &Ip, ports: Ports, source: Owner, tables: &Tables) -> bool {
     let endpoint = Endpoint { address: ip.source, port: ports.source };
-    tables.backends.get(&BackendKey { endpoint, protocol: ip.protocol }).is_some()
+    tables.may_reply(endpoint, ip.protocol, source)
 }
 
 fn plain(ip: &Ip, tables: &Tables, port: &Port, owner: Owner, local: bool) -> Plain {

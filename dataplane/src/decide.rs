@@ -17,10 +17,12 @@ use crate::flows::affinity::Affinities;
 use crate::flows::state::State;
 use crate::flows::{CachedHop, Direction, Flow, FlowId, Flows, Millis, Tuple};
 use crate::hash::{MAGLEV_KEY, spread};
-use crate::headers::{Headers, Ip, Network, Transport, tcp_flags};
+use crate::headers::{Headers, Ip, Network, Ports, Transport, tcp_flags};
 use crate::limits::{Limit, Newcomers, Welcome};
 use crate::reason::Reason;
+use crate::tables::ranges::has_ports;
 use crate::tables::service::{Frontend, Service};
+use crate::tables::snat::{SnatRange, WITHOUT_PORTS};
 use crate::tables::{Hop, NeighbourKey, Tables};
 use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
 
@@ -159,8 +161,12 @@ fn mac_word(mac: Mac) -> [u8; 8] {
     [0, 0, a, b, c, d, e, f]
 }
 
+/// Of protocols without ports, with ports 0: such a flow is all that two addresses say to each other in a protocol.
 fn tuple(ip: &Ip) -> Option<Tuple> {
-    let ports = ip.transport.ports()?;
+    let ports = match ip.transport {
+        Transport::Icmp(_) => return None,
+        transport => transport.ports().unwrap_or(Ports { source: 0, destination: 0 }),
+    };
     Some(Tuple {
         source: Endpoint { address: ip.source, port: ports.source },
         destination: Endpoint { address: ip.destination, port: ports.destination },
@@ -186,8 +192,11 @@ fn reject(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
         // RFC 9293, 3.5.2: a reset is never answered with a reset.
         Transport::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0 => dropped(Reason::NoReplyAllowed),
         Transport::Tcp(_) => limited(ip, scene, memory, |mac| Reply::TcpReset { mac }),
-        Transport::Udp(_) | Transport::Sctp(_) => limited(ip, scene, memory, |mac| Reply::PortUnreachable { mac }),
-        _ => dropped(Reason::VipProtocol),
+        // Whatever the protocol, as Linux' REJECT does.
+        Transport::Udp(_) | Transport::Sctp(_) | Transport::Other => {
+            limited(ip, scene, memory, |mac| Reply::PortUnreachable { mac })
+        }
+        Transport::Icmp(_) => dropped(Reason::VipProtocol),
     }
 }
 
@@ -240,11 +249,10 @@ fn service(frontend: &Frontend, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory)
     };
     // Replies to `dnat` come back to any queue, and only the client's address in them is known; and a client with
     // affinity must meet the same memory with each connection. Both belong to the worker that the address names.
-    if frontend.mode == Mode::Dnat || service.affinity_ms.is_some() {
-        let owner = owner(ip.source, scene.tables);
-        if owner != scene.worker {
-            return Decision::HandOver(owner);
-        }
+    if let Some(owner) = whose(frontend, service, &tuple, scene)
+        && owner != scene.worker
+    {
+        return Decision::HandOver(owner);
     }
     if ip.ttl <= 1 {
         return dropped(Reason::TtlExceeded);
@@ -256,6 +264,19 @@ fn service(frontend: &Frontend, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory)
         }
     }
     begin(frontend, service, &tuple, ip, scene, memory)
+}
+
+/// The worker that a client's flow belongs to, if it is not the one that it came in on.
+fn whose(frontend: &Frontend, service: &Service, tuple: &Tuple, scene: &Scene<'_>) -> Option<usize> {
+    if !has_ports(tuple.protocol) {
+        let backend = service.pick(frontend.pool, service.hash(tuple.source, tuple.destination))?;
+        let (client, backend) = (tuple.source.address, backend.endpoint.address);
+        if effective_mode(frontend.mode, client, backend, scene) == Mode::Nat {
+            return Some(WITHOUT_PORTS);
+        }
+    }
+    let by_client = frontend.mode == Mode::Dnat || service.affinity_ms.is_some();
+    by_client.then(|| owner(tuple.source.address, scene.tables))
 }
 
 /// What a flow that is in the table says to a packet from its client.
@@ -397,12 +418,13 @@ fn begin(
     if service.affinity_ms.is_some() {
         memory.affinities.note(service.id, tuple.source.address, backend.endpoint, scene.now);
     }
-    let mode = effective_mode(frontend.mode, tuple.source.address, backend.endpoint.address, scene);
+    let target = service.target(backend, tuple.destination);
+    let mode = effective_mode(frontend.mode, tuple.source.address, target.address, scene);
     if mode != frontend.mode && state == State::Established {
         return reject(ip, scene, memory);
     }
     let source = if mode == Mode::Nat {
-        match snat(backend.endpoint, tuple, hash, scene, &mut memory.flows) {
+        match snat(target, tuple, hash, scene, &mut memory.flows) {
             Ok(source) => source,
             Err(reason) => return dropped(reason),
         }
@@ -414,7 +436,7 @@ fn begin(
     } else {
         tuple.source
     };
-    let mut flow = Flow::new(tuple, backend.endpoint, source, mode, state, scene.now);
+    let mut flow = Flow::new(tuple, target, source, mode, state, scene.now);
     flow.via = backend.via;
     flow.service_slot = service.slot;
     flow.service_id = service.id;
@@ -462,6 +484,9 @@ fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &
     } else {
         (Reason::NoSnatAddress, &*scene.tables.snat)
     };
+    if !has_ports(tuple.protocol) {
+        return without_ports(backend, tuple.protocol, ranges, scene, flows);
+    }
     let mut half_open: Option<(Millis, FlowId, Endpoint)> = None;
     for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
         reason = Reason::NoSnatPort;
@@ -490,6 +515,33 @@ fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &
     if let Some((_, id, source)) = half_open {
         flows.remove(id);
         return Ok(source);
+    }
+    Err(reason)
+}
+
+/// A source address towards a backend in a protocol without ports: one that no other client has with that backend. It must be levee's
+/// alone, for of one that it shares with the kernel only ports come here.
+fn without_ports(
+    backend: Endpoint,
+    protocol: u8,
+    ranges: &[SnatRange],
+    scene: &Scene<'_>,
+    flows: &Flows,
+) -> Result<Endpoint, Reason> {
+    let mut reason = Reason::NoSnatAddress;
+    // Affinity remembers a backend that is reached by `nat` where the one that others get is not.
+    if scene.worker != WITHOUT_PORTS {
+        return Err(Reason::NoSnatPort);
+    }
+    for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
+        if scene.tables.owner(range.address).kernel {
+            continue;
+        }
+        let source = Endpoint { address: range.address, port: 0 };
+        if flows.find(&Tuple { source: backend, destination: source, protocol }).is_none() {
+            return Ok(source);
+        }
+        reason = Reason::NoSnatPort;
     }
     Err(reason)
 }

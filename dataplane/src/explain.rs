@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use levee_api::explain::{Explanation, Fate, Packet, Question};
+use levee_api::explain::{Carries, Explanation, Fate, Packet, Question};
 use levee_api::net::{Mac, Protocol, Role};
 use levee_api::program::Mode;
 
@@ -156,20 +156,20 @@ fn memory() -> Result<Memory, String> {
     })
 }
 
-/// The first packet of what is asked about: a SYN, a datagram, an echo request.
+/// The first packet of what is asked about: a SYN, a datagram, an echo request, something.
 fn headers(packet: &Packet, tables: &Tables, ingress: PortId) -> Headers {
     const ETHERNET: u16 = 14;
     let v4 = packet.source.is_ipv4();
     let ports = Ports { source: packet.source.port(), destination: packet.destination.port() };
-    let (protocol, transport) = match packet.protocol {
-        Some(Protocol::Tcp) => {
-            let syn = Tcp { ports, sequence: 0, acknowledgement: 0, flags: tcp_flags::SYN, payload: 0 };
-            (Protocol::Tcp.number(), Transport::Tcp(syn))
+    let protocol = packet.carries.number(v4);
+    let transport = match packet.carries {
+        Carries::Ports(Protocol::Tcp) => {
+            Transport::Tcp(Tcp { ports, sequence: 0, acknowledgement: 0, flags: tcp_flags::SYN, payload: 0 })
         }
-        Some(Protocol::Udp) => (Protocol::Udp.number(), Transport::Udp(Udp { ports })),
-        Some(Protocol::Sctp) => (Protocol::Sctp.number(), Transport::Sctp(ports)),
-        None if v4 => (1, Transport::Icmp(Icmp { kind: 8, code: 0 })),
-        None => (58, Transport::Icmp(Icmp { kind: 128, code: 0 })),
+        Carries::Ports(Protocol::Udp) => Transport::Udp(Udp { ports }),
+        Carries::Ports(Protocol::Sctp) => Transport::Sctp(ports),
+        Carries::Ping => Transport::Icmp(Icmp { kind: if v4 { 8 } else { 128 }, code: 0 }),
+        Carries::Other(_) | Carries::Ports(Protocol::Any) => Transport::Other,
     };
     let l4 = ETHERNET + if v4 { 20 } else { 40 };
     Headers {
@@ -229,6 +229,7 @@ mod tests {
                         mode: Mode::Dnat,
                         pool: Pool::Cluster,
                         when_empty: WhenEmpty::Reject,
+                        last_port: None,
                         source_ranges: Vec::new(),
                     }],
                     backends: backends

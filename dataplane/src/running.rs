@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use levee_api::explain::{Explanation, Packet, Question};
-use levee_api::net::{Family, Protocol, Role};
+use levee_api::net::{Family, PortRange, Protocol, Role};
 use levee_api::program::{Applied, Delta, Generation, Pool, Program, ServiceKey, Side};
 use levee_api::report::{
     BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
@@ -32,6 +32,8 @@ use crate::intake::{FlowCursor, FlowPage, Measures, Pending, Programming, Refusa
 use crate::port::steer;
 use crate::port::xdp::Traffic;
 use crate::reason::Reason;
+use crate::tables::ranges::{Ranges, RangesKey, has_ports};
+use crate::tables::service::{Frontend, FrontendKey};
 use crate::tables::{Hop, Size, Tables};
 use crate::verdict::{Endpoint, PortId};
 use crate::worker::{Command, FlowsQuery, FlushQuery, Handle};
@@ -182,7 +184,7 @@ impl Running {
 
     /// The packet's flow, if a worker has one: the packet may belong to either direction of it.
     async fn flow_of(&self, packet: &Packet) -> Option<flows::Flow> {
-        let protocol = packet.protocol?.number();
+        let protocol = packet.carries.number(packet.source.is_ipv4());
         let (source, destination) = (endpoint(packet.source), endpoint(packet.destination));
         for worker in 0..self.handles.len() {
             let mut cursor = 0;
@@ -417,27 +419,36 @@ fn queue(queue: &QueueFacts) -> Queue {
 }
 
 fn vip_entries(tables: &Tables) -> Vec<VipEntry> {
-    let mut sides: BTreeMap<(IpAddr, u16, u8), Vec<VipEntry>> = BTreeMap::new();
-    for (key, frontend) in tables.frontends.iter() {
+    let one = |(key, frontend): (&FrontendKey, &Frontend)| {
+        let ports = PortRange { first: key.port, last: key.port };
+        (key.address, key.from, Some((key.protocol, ports)), *frontend)
+    };
+    let several = |(key, ranges): (&RangesKey, &Arc<Ranges>)| {
+        let frontends: Vec<_> = ranges.frontends().map(|(at, frontend)| (at, *frontend)).collect();
+        let key = *key;
+        frontends.into_iter().map(move |(at, frontend)| (key.address, key.from, at, frontend))
+    };
+    let all = tables.frontends.iter().map(one).chain(tables.ranges.iter().flat_map(several));
+    let mut sides: BTreeMap<_, Vec<VipEntry>> = BTreeMap::new();
+    for (address, from, at, frontend) in all {
         let Some(service) = tables.services.get(frontend.service) else { continue };
-        let Some(protocol) = Protocol::from_number(key.protocol) else { continue };
-        let address = IpAddr::from(key.address);
         let entry = VipEntry {
-            address,
-            port: key.port,
-            protocol,
-            from: match key.from {
+            address: address.into(),
+            port: at.map_or(0, |(_, ports)| ports.first),
+            last_port: at.map(|(_, ports)| ports).filter(|ports| ports.count() > 1).map(|ports| ports.last),
+            protocol: service.protocol,
+            from: match from {
                 Role::Uplink => Side::Uplink,
                 Role::Pods | Role::Host => Side::Pods,
                 Role::Tunnel => Side::Tunnel,
             },
             service: service.name.to_string(),
             mode: frontend.mode,
-            announced: tables.owner(key.address).announce,
+            announced: tables.owner(address).announce,
             candidates: service.backends.iter().filter(|backend| backend.is_in(frontend.pool)).count(),
             draining: service.backends.iter().filter(|backend| backend.pools().next().is_none()).count(),
         };
-        sides.entry((address, key.port, key.protocol)).or_default().push(entry);
+        sides.entry((entry.address, entry.port, entry.last_port, entry.protocol)).or_default().push(entry);
     }
     // A frontend for both sides stands in the tables once for each; where they are alike, they are one here.
     let merged = sides.into_values().flat_map(|mut entries| {
@@ -511,7 +522,8 @@ fn report_flow(flow: &flows::Flow, worker: usize, tables: &Tables, now: Millis, 
     let service = tables.services.get(flow.service_slot).filter(|service| service.id == flow.service_id);
     Some(Flow {
         worker,
-        protocol: Protocol::from_number(flow.protocol())?,
+        protocol: Protocol::from_number(flow.protocol()).unwrap_or(Protocol::Any),
+        number: Some(flow.protocol()).filter(|number| !has_ports(*number)),
         client: socket_address(flow.client()),
         frontend: socket_address(flow.frontend()),
         backend: socket_address(flow.backend()),

@@ -37,6 +37,7 @@ fn frontend(address: Ipv4Addr, port: u16, mode: Mode) -> Frontend {
         mode,
         pool: Pool::Cluster,
         when_empty: WhenEmpty::Reject,
+        last_port: None,
         source_ranges: Vec::new(),
     }
 }

@@ -51,6 +51,7 @@ fn program(mode: Mode, family: Family, backend: Ipv4Addr) -> Program {
             mode,
             pool: Pool::Cluster,
             when_empty: WhenEmpty::Reject,
+            last_port: None,
             source_ranges: Vec::new(),
         }],
         backends: vec![Backend { address: backend, port, pools: vec![Pool::Cluster], via: None }],

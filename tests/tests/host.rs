@@ -303,6 +303,7 @@ fn all_of_it_is_so_by_ipv6() {
             mode: program::Mode::Nat,
             pool: program::Pool::Cluster,
             when_empty: program::WhenEmpty::Reject,
+            last_port: None,
             source_ranges: Vec::new(),
         }],
         backends: vec![program::Backend {

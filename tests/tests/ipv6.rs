@@ -287,6 +287,7 @@ fn frontend(address: Ipv6Addr, port: u16, mode: Mode) -> Frontend {
         mode,
         pool: Pool::Cluster,
         when_empty: WhenEmpty::Reject,
+        last_port: None,
         source_ranges: Vec::new(),
     }
 }

@@ -90,6 +90,7 @@ fn levee(path: &Path, mode: Mode) -> Dataplane {
                 mode,
                 pool: Pool::Cluster,
                 when_empty: WhenEmpty::Reject,
+                last_port: None,
                 source_ranges: Vec::new(),
             }],
             backends: vec![Backend { address: BACKEND.into(), port: PORT, pools: vec![Pool::Cluster], via: None }],

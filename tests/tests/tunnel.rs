@@ -28,6 +28,7 @@ fn service(name: &str, port: u16, from: Side, mode: Mode, backends: Vec<Backend>
             mode,
             pool,
             when_empty,
+            last_port: None,
             source_ranges: Vec::new(),
         }],
         backends,

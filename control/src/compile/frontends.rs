@@ -36,6 +36,7 @@ pub(super) fn frontends(
         mode,
         pool,
         when_empty: when_empty(pool, selection),
+        last_port: None,
         source_ranges: Vec::new(),
     };
     let local = policy == TrafficPolicy::Local;

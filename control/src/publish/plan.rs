@@ -170,15 +170,16 @@ impl Planned<'_> {
             .service
             .ports
             .iter()
-            .map(|(protocol, port)| IngressPort {
-                port: port.get(),
-                protocol: Some(match protocol {
+            .filter_map(|(protocol, port)| {
+                let protocol = match protocol {
                     Protocol::Tcp => TransportProtocol::Tcp,
                     Protocol::Udp => TransportProtocol::Udp,
                     Protocol::Sctp => TransportProtocol::Sctp,
-                }),
+                    // Kubernetes knows no such port; no Service has one.
+                    Protocol::Any => return None,
+                };
                 // Whatever protocol it is of, it is balanced.
-                error: None,
+                Some(IngressPort { port: port.get(), protocol: Some(protocol), error: None })
             })
             .collect();
         let ingress = |(address, _): &(IpAddr, String)| Ingress {

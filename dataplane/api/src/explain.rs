@@ -9,22 +9,83 @@ use serde::{Deserialize, Serialize};
 use crate::net::{Protocol, Role};
 use crate::program::Mode;
 
-/// The packet that is asked about: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp 192.0.2.7 > 10.96.0.1` for a ping.
+/// The packet that is asked about: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, `icmp 192.0.2.7 > 10.96.0.1` for a ping, or
+/// `esp 192.0.2.7 > 10.96.0.1` for a protocol without ports, by name or number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// `None` is an ICMP echo request; its addresses have port 0.
-    pub protocol: Option<Protocol>,
+    /// What it carries. Where that has no ports, its addresses have port 0.
+    pub carries: Carries,
     /// Where it comes from.
     pub source: SocketAddr,
     /// Where it goes.
     pub destination: SocketAddr,
 }
 
+/// What a packet carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// An ICMP echo request.
+    Ping,
+    /// A protocol with ports.
+    Ports(Protocol),
+    /// Another protocol, by its number.
+    Other(u8),
+}
+
+/// Protocols without ports that have a name here (IANA, "Assigned Internet Protocol Numbers").
+const NAMED: [(&str, u8); 4] = [("ipip", 4), ("gre", 47), ("esp", 50), ("ah", 51)];
+
+impl Carries {
+    /// Its protocol number; a ping's depends on the family.
+    #[must_use]
+    pub const fn number(self, v4: bool) -> u8 {
+        match self {
+            Carries::Ping if v4 => 1,
+            Carries::Ping => 58,
+            Carries::Ports(protocol) => protocol.number(),
+            Carries::Other(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for Carries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Carries::Ping => f.write_str("icmp"),
+            Carries::Ports(protocol) => protocol.fmt(f),
+            Carries::Other(number) => match NAMED.iter().find(|(_, other)| other == number) {
+                Some((name, _)) => f.write_str(name),
+                None => number.fmt(f),
+            },
+        }
+    }
+}
+
+impl FromStr for Carries {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let text = text.to_ascii_lowercase();
+        let named = NAMED.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
+        let number = named.or_else(|| text.parse().ok());
+        Ok(match text.as_str() {
+            "tcp" => Carries::Ports(Protocol::Tcp),
+            "udp" => Carries::Ports(Protocol::Udp),
+            "sctp" => Carries::Ports(Protocol::Sctp),
+            "icmp" | "icmpv6" | "ping" => Carries::Ping,
+            _ => match number.ok_or(())? {
+                1 | 58 => Carries::Ping,
+                number => Protocol::from_number(number).map_or(Carries::Other(number), Carries::Ports),
+            },
+        })
+    }
+}
+
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.protocol {
-            Some(protocol) => write!(f, "{protocol} {} > {}", self.source, self.destination),
-            None => write!(f, "icmp {} > {}", self.source.ip(), self.destination.ip()),
+        match self.carries {
+            Carries::Ports(protocol) => write!(f, "{protocol} {} > {}", self.source, self.destination),
+            carries => write!(f, "{carries} {} > {}", self.source.ip(), self.destination.ip()),
         }
     }
 }
@@ -36,28 +97,24 @@ impl FromStr for Packet {
         let bad = |what: &str| {
             format!(
                 "`{text}` is not a packet: {what}; expected `PROTOCOL SOURCE:PORT > DESTINATION:PORT`, such as \
-                 `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp SOURCE > DESTINATION`"
+                 `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp SOURCE > DESTINATION`, and so for `esp`, `gre`, or a number"
             )
         };
         let (protocol, rest) = text.trim().split_once(char::is_whitespace).ok_or_else(|| bad("no protocol"))?;
         let (source, destination) = rest.split_once('>').ok_or_else(|| bad("no `>`"))?;
         let (source, destination) = (source.trim(), destination.trim());
-        let protocol = match protocol.to_ascii_lowercase().as_str() {
-            "tcp" => Some(Protocol::Tcp),
-            "udp" => Some(Protocol::Udp),
-            "sctp" => Some(Protocol::Sctp),
-            "icmp" | "icmpv6" | "ping" => None,
-            _ => return Err(bad("the protocol is none of tcp, udp, sctp, icmp")),
-        };
+        let carries: Carries = protocol
+            .parse()
+            .map_err(|()| bad("the protocol is none of tcp, udp, sctp, icmp, esp, gre, nor a number to 255"))?;
         let parse = |end: &str| -> Result<SocketAddr, String> {
-            if protocol.is_some() {
+            if matches!(carries, Carries::Ports(_)) {
                 end.parse().map_err(|_| bad(&format!("`{end}` is no ADDRESS:PORT")))
             } else {
                 let address: IpAddr = end.parse().map_err(|_| bad(&format!("`{end}` is no address")))?;
                 Ok(SocketAddr::new(address, 0))
             }
         };
-        let packet = Packet { protocol, source: parse(source)?, destination: parse(destination)? };
+        let packet = Packet { carries, source: parse(source)?, destination: parse(destination)? };
         if packet.source.is_ipv4() != packet.destination.is_ipv4() {
             return Err(bad("source and destination are of different families"));
         }
@@ -129,6 +186,8 @@ mod tests {
             "tcp 192.0.2.7:40000 > 10.96.0.1:80",
             "udp [2001:db8::1]:53 > [2001:db8::2]:53",
             "icmp 192.0.2.7 > 10.96.0.1",
+            "esp 192.0.2.7 > 10.96.0.1",
+            "99 2001:db8::1 > 2001:db8::2",
         ] {
             assert_eq!(text.parse::<Packet>().expect(text).to_string(), text);
         }
@@ -142,6 +201,8 @@ mod tests {
             "tcp 1.2.3.4:5",
             "tcp 1.2.3.4 > 5.6.7.8:9",
             "gre 1.2.3.4:5 > 5.6.7.8:9",
+            "256 1.2.3.4 > 5.6.7.8",
+            "any 1.2.3.4 > 5.6.7.8",
             "tcp 1.2.3.4:5 > [::1]:9",
             "tcp 1.2.3.4:99999 > 5.6.7.8:9",
         ] {

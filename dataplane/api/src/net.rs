@@ -137,20 +137,24 @@ pub enum Protocol {
     Udp,
     /// RFC 9260.
     Sctp,
+    /// Whatever is sent to an address: these three at any port, and protocols that have none.
+    Any,
 }
 
 impl Protocol {
-    /// The number in the IPv4 protocol or IPv6 next-header field (IANA, "Assigned Internet Protocol Numbers").
+    /// The number in the IPv4 protocol or IPv6 next-header field (IANA, "Assigned Internet Protocol Numbers"). `any` has the one
+    /// that is reserved.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
             Protocol::Sctp => 132,
+            Protocol::Any => 255,
         }
     }
 
-    /// The protocol with this number, if it is one that a service may have.
+    /// The protocol with ports that has this number, if a service may have it.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
@@ -168,6 +172,7 @@ impl fmt::Display for Protocol {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
             Protocol::Sctp => "sctp",
+            Protocol::Any => "any",
         })
     }
 }

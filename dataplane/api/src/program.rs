@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::net::{Family, Mac, Protocol};
+use crate::net::{Family, Mac, PortRange, Protocol};
 use crate::tunnel::Tunnel;
 
 /// Counts programs. 0 is "nothing was ever programmed".
@@ -130,8 +130,13 @@ pub struct Frontend {
     /// A VIP, or an address that levee shares with the kernel (a node's own, for NodePorts); then only this port is taken.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub address: IpAddr,
-    /// Transport port, 1 to 65535.
+    /// Transport port, 1 to 65535. 0 with protocol `any`, and only there: a VIP is served whole, but for what other services
+    /// have of it.
     pub port: u16,
+    /// Last port of a range that begins with `port`; absent: `port` alone. Ranges are on VIPs, and none overlaps another of its
+    /// protocol. Where a service has one of their ports by itself, that service is the one that is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_port: Option<u16>,
     /// Whose packets it serves.
     #[serde(default)]
     pub from: Side,
@@ -147,6 +152,20 @@ pub struct Frontend {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub source_ranges: Vec<IpNet>,
+}
+
+impl Frontend {
+    /// Its ports; none with protocol `any`.
+    #[must_use]
+    pub fn ports(&self) -> Option<PortRange> {
+        (self.port != 0).then(|| PortRange { first: self.port, last: self.last_port.unwrap_or(self.port) })
+    }
+
+    /// Whether it has more than one port, and so its backends have the port that the client has chosen.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.port == 0 || self.last_port.is_some()
+    }
 }
 
 /// Whose packets a frontend serves.
@@ -227,7 +246,7 @@ pub struct Backend {
     /// Address, of the family of the service's frontends.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub address: IpAddr,
-    /// Transport port, 1 to 65535.
+    /// Transport port, 1 to 65535. 0 in services with ranges or protocol `any`: the port that the client has chosen.
     pub port: u16,
     /// In which pools new flows may choose it. Empty: it drains, keeping only the flows that it has. A backend that is
     /// not listed at all is deleted: its flows end.
@@ -305,6 +324,12 @@ impl Service {
     #[must_use]
     pub fn key(&self) -> ServiceKey {
         ServiceKey { name: self.name.clone(), protocol: self.protocol, family: self.family }
+    }
+
+    /// Whether clients choose the port, by ranges or by protocol `any`: then backends have none of their own.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.protocol == Protocol::Any || self.frontends.iter().any(Frontend::is_wide)
     }
 
     /// The same service with everything ordered and doubles removed.

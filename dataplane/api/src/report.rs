@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::net::{Mac, Protocol, Role};
+use crate::explain::Carries;
+use crate::net::{Mac, PortRange, Protocol, Role};
 use crate::program::{Generation, Mode, ServiceKey};
 
 /// `GET /v1/status`.
@@ -156,8 +157,11 @@ pub struct VipEntry {
     /// Address.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub address: IpAddr,
-    /// Port.
+    /// Port; 0 if the address is served whole.
     pub port: u16,
+    /// Last port, of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_port: Option<u16>,
     /// Protocol.
     pub protocol: Protocol,
     /// `any`, `uplink` or `pods`.
@@ -198,8 +202,11 @@ pub struct BackendEntry {
 pub struct Flow {
     /// Worker that owns it.
     pub worker: usize,
-    /// Protocol.
+    /// Protocol; `any` is one without ports.
     pub protocol: Protocol,
+    /// The number of a protocol without ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u8>,
     /// Client.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub client: SocketAddr,
@@ -222,6 +229,25 @@ pub struct Flow {
     pub idle_seconds: u64,
     /// Seconds until it is forgotten if no packet comes.
     pub expires_seconds: u64,
+}
+
+impl Flow {
+    /// What its packets carry.
+    #[must_use]
+    pub fn carries(&self) -> Carries {
+        self.number.map_or(Carries::Ports(self.protocol), Carries::Other)
+    }
+}
+
+impl VipEntry {
+    /// Its port or ports, or `all`.
+    #[must_use]
+    pub fn ports(&self) -> String {
+        match (self.port, self.last_port) {
+            (0, _) => "all".to_owned(),
+            (first, last) => PortRange { first, last: last.unwrap_or(first) }.to_string(),
+        }
+    }
 }
 
 /// Filter of `GET /v1/flows` and `DELETE /v1/flows`; absent fields match all.

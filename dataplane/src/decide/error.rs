@@ -22,16 +22,20 @@ use levee_api::net::Role;
 use levee_api::program::Mode;
 
 use super::{
-    Decision, Memory, Rewritten, Scene, dropped, forward_plain, owner, send, still_there, to_backend, to_client, wrap,
+    Decision, Memory, Rewritten, Scene, dropped, forward_plain, owner, send, still_there, to_backend, to_client, whose,
+    wrap,
 };
 use crate::classify::Plain;
 use crate::flows::state::State;
 use crate::flows::{Direction, Tuple};
-use crate::headers::{Headers, Ip, Network, Quote};
+use crate::headers::{Headers, Ip, Network, Ports, Quote};
 use crate::reason::Reason;
-use crate::tables::service::{BackendKey, Frontend, FrontendKey};
-use crate::tables::{Hop, Tables};
+use crate::tables::Hop;
+use crate::tables::ranges::has_ports;
+use crate::tables::service::{Frontend, FrontendKey};
+use crate::tables::snat::WITHOUT_PORTS;
 use crate::verdict::{Endpoint, Verdict};
+use crate::wire::icmp;
 
 /// Smallest MTU that is believed: what Linux believes (`net.ipv4.route.min_pmtu`). IPv4 allows 68, and an attacker who can
 /// forge errors would ask for that.
@@ -68,7 +72,7 @@ pub fn decide_error(
     }
     let tables = scene.tables;
     let frontend = frontend(&answer, scene);
-    let place = place(&answer, frontend, tables);
+    let place = place(&answer, frontend, scene);
     match place {
         Place::Nowhere => return forward_plain(plain, headers, scene),
         Place::Port(worker) | Place::Client(worker) if worker != scene.worker => return Decision::HandOver(worker),
@@ -118,9 +122,12 @@ pub fn decide_error(
     }
 }
 
-/// The tuple of an answer to the quoted packet.
+/// The tuple of an answer to the quoted packet, which a flow may have.
 fn answer(quote: &Quote) -> Option<Tuple> {
-    let ports = quote.ports?;
+    let ports = match quote.ports {
+        None if matches!(quote.protocol, icmp::PROTOCOL | icmp::PROTOCOL_V6) => return None,
+        ports => ports.unwrap_or(Ports { source: 0, destination: 0 }),
+    };
     Some(Tuple {
         source: Endpoint { address: quote.destination, port: ports.destination },
         destination: Endpoint { address: quote.source, port: ports.source },
@@ -132,7 +139,7 @@ fn answer(quote: &Quote) -> Option<Tuple> {
 enum Place {
     /// The one whose SNAT port it is: nobody else's packet was quoted, not the kernel's either.
     Port(usize),
-    /// The one that all flows of this client belong to.
+    /// The one that such flows of this client belong to.
     Client(usize),
     /// Nothing but the table tells.
     Any,
@@ -140,17 +147,22 @@ enum Place {
     Nowhere,
 }
 
-fn place(answer: &Tuple, frontend: Option<&Frontend>, tables: &Tables) -> Place {
+fn place(answer: &Tuple, frontend: Option<&Frontend>, scene: &Scene<'_>) -> Place {
+    let tables = scene.tables;
     let Tuple { source, destination, protocol } = *answer;
+    let to = tables.owner(destination.address);
+    if !has_ports(protocol) && (to.snat && !to.kernel || to.inward) {
+        return Place::Port(WITHOUT_PORTS);
+    }
     if let Some(range) = tables.snat_range(destination.address, destination.port) {
         return range.worker(destination.port, tables.workers).map_or(Place::Nowhere, Place::Port);
     }
     if let Some(frontend) = frontend {
-        let sticky = tables.services.get(frontend.service).is_some_and(|service| service.affinity_ms.is_some());
-        let by_client = frontend.mode == Mode::Dnat || sticky;
-        return if by_client { Place::Client(owner(source.address, tables)) } else { Place::Any };
+        let service = tables.services.get(frontend.service);
+        let whose = service.and_then(|service| whose(frontend, service, answer, scene));
+        return whose.map_or(Place::Any, Place::Client);
     }
-    if tables.backends.get(&BackendKey { endpoint: source, protocol }).is_some() {
+    if tables.may_reply(source, protocol, tables.owner(source.address)) {
         return Place::Client(owner(destination.address, tables));
     }
     Place::Nowhere
@@ -160,7 +172,8 @@ fn place(answer: &Tuple, frontend: Option<&Frontend>, tables: &Tables) -> Place 
 fn frontend<'a>(answer: &Tuple, scene: &Scene<'a>) -> Option<&'a Frontend> {
     let here = scene.tables.port(scene.ingress)?.role;
     let Endpoint { address, port } = answer.destination;
-    let at = |role| scene.tables.frontends.get(&FrontendKey::new(address, port, answer.protocol, role));
+    let wide = scene.tables.owner(address).wide;
+    let at = |role| scene.tables.frontend(&FrontendKey::new(address, port, answer.protocol, role), wide);
     [here, Role::Uplink, Role::Pods].into_iter().find_map(at)
 }
 
@@ -192,7 +205,7 @@ fn by_hash(frontend: &Frontend, answer: &Tuple, scene: &Scene<'_>, memory: &Memo
     let Some(backend) = remembered.or_else(|| service.pick(frontend.pool, hash)) else {
         return dropped(Reason::IcmpNoFlow);
     };
-    let destination = (frontend.mode == Mode::Dnat).then_some(backend.endpoint);
+    let destination = (frontend.mode == Mode::Dnat).then(|| service.target(backend, answer.destination));
     let remote = service.via(backend.via);
     match scene.tables.hop(remote.map_or(backend.endpoint.address, |remote| remote.address)) {
         Hop::To(port, mac) => {

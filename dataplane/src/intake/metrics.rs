@@ -243,7 +243,7 @@ fn frontends(page: &mut Exposition, mut vips: Vec<VipEntry>) {
                 Side::Pods => "pods",
                 Side::Tunnel => "tunnel",
             };
-            let (address, port) = (vip.address.to_string(), vip.port.to_string());
+            let (address, port) = (vip.address.to_string(), vip.ports());
             samples.sample(&[&address, &port, &vip.protocol.to_string(), from, &vip.service], value(vip));
         }
     };

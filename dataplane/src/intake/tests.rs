@@ -36,6 +36,7 @@ fn flow(number: usize) -> Flow {
     Flow {
         worker: 0,
         protocol: Protocol::Tcp,
+        number: None,
         client: ([192, 0, 2, 7], number as u16).into(),
         frontend: ([10, 96, 0, 1], 80).into(),
         backend: ([10, 1, 0, (number % 3) as u8], 8080).into(),
@@ -88,6 +89,7 @@ impl Subject for Fake {
             .map(|number| VipEntry {
                 address: ([10, 96, (number >> 8) as u8, number as u8]).into(),
                 port: 80,
+                last_port: None,
                 protocol: Protocol::Tcp,
                 from: if number > metrics::MOST_FRONTENDS { Side::Any } else { Side::Pods },
                 service: "default/web:http".to_owned(),

@@ -20,6 +20,7 @@ use crate::address::Address;
 use crate::verdict::PortId;
 
 mod around;
+mod ranges;
 
 pub use around::Around;
 use around::{Wanted, is_steered_alike};
@@ -273,9 +274,10 @@ impl Master {
             .chain(delta.upsert_services.iter().map(program::Service::key))
             .filter_map(|key| self.services.get(&key).map(|entry| entry.slot))
             .collect();
+        self.validate_ranges(delta, &replaced, wrong);
         let mut taken: BTreeMap<(IpAddr, u16, Protocol, Role), &str> = BTreeMap::new();
         for service in &delta.upsert_services {
-            for frontend in &service.frontends {
+            for frontend in service.frontends.iter().filter(|frontend| !frontend.is_wide()) {
                 for from in roles(frontend.from) {
                     let key = (frontend.address, frontend.port, service.protocol, *from);
                     let there = self.tables.frontends.get(&frontend_key(frontend, service.protocol, *from));
@@ -399,8 +401,11 @@ impl Master {
                     when_empty: frontend.when_empty,
                     clients: clients(&entry.program, frontend),
                 };
-                self.tables.frontends.insert(frontend_key(frontend, protocol, *from), value);
+                ranges::set(&mut self.tables, frontend, protocol, *from, Some(value));
             }
+        }
+        if service.keeps_port {
+            addresses.extend(service.backends.iter().map(|backend| IpAddr::from(backend.endpoint.address)));
         }
         for key in backend_keys(&entry.program, &service) {
             let users = self.tables.backends.get(&key).copied().unwrap_or(0);
@@ -428,11 +433,14 @@ impl Master {
             }
             addresses.insert(frontend.address);
             for from in roles(frontend.from) {
-                self.tables.frontends.remove(&frontend_key(frontend, protocol, *from));
+                ranges::set(&mut self.tables, frontend, protocol, *from, None);
             }
         }
         if let Some(service) = self.tables.services.get(entry.slot).cloned() {
             self.tables.size.backends -= service.backends.len();
+            if service.keeps_port {
+                addresses.extend(service.backends.iter().map(|backend| IpAddr::from(backend.endpoint.address)));
+            }
             for via in service.vias() {
                 self.wanted.touch(&self.tables, via, false);
             }
@@ -465,6 +473,8 @@ impl Master {
             snat: self.setup.snat.iter().any(|range| range.address == address),
             tunnel: self.tables.tunnels.iter().any(|tunnel| tunnel.end(ip.is_ipv4()) == Some(address)),
             inward: self.setup.host_snat.iter().any(|range| range.address == address),
+            wide: self.is_wide(ip),
+            answers: self.tables.backends.get(&BackendKey::any(address)).is_some(),
             mac: pod.and_then(|pod| pod.mac).unwrap_or(Mac::ZERO),
         };
         let before = if owner == Owner::default() {
@@ -474,7 +484,7 @@ impl Master {
         };
         // What an address is decides how it is reached: an address inside the pods' prefix is a pod until it is a VIP.
         let before = before.unwrap_or_default();
-        if before != owner {
+        if before != (Owner { wide: before.wide, answers: before.answers, ..owner }) {
             self.touch_hops();
             self.wanted.doubt(address);
         }
@@ -592,11 +602,14 @@ fn next_stamp(stamp: u32) -> u32 {
 }
 
 /// What packets of a service's backends are recognised by: their endpoints; and where replies are translated on their way
-/// to the client's own address, their addresses too, for fragments that have no ports.
+/// to the client's own address, their addresses too, for fragments that have no ports. Where clients choose the port, addresses alone.
 fn backend_keys(program: &program::Service, service: &Service) -> impl Iterator<Item = BackendKey> {
     let protocol = program.protocol.number();
     let kept = program.frontends.iter().any(|frontend| frontend.mode == Mode::Dnat);
     service.backends.iter().flat_map(move |backend| {
+        if service.keeps_port {
+            return std::iter::once(BackendKey::any(backend.endpoint.address)).chain(None);
+        }
         let any_port = kept.then(|| BackendKey::address(backend.endpoint.address, protocol));
         std::iter::once(BackendKey { endpoint: backend.endpoint, protocol }).chain(any_port)
     })

@@ -16,6 +16,7 @@ pub mod deadline;
 pub mod lpm;
 pub mod map;
 pub mod master;
+pub mod ranges;
 pub mod rows;
 pub mod service;
 pub mod slots;
@@ -31,13 +32,14 @@ use levee_api::program::Generation;
 use self::deadline::Deadline;
 use self::lpm::Lpm;
 use self::map::{Key, Map};
+use self::ranges::{Ranges, RangesKey};
 use self::service::{BackendKey, Frontend, FrontendKey, Service};
 use self::slots::Slots;
 use self::snat::SnatRange;
 use self::tunnel::Tunnel;
 use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
-use crate::verdict::PortId;
+use crate::verdict::{Endpoint, PortId};
 
 /// One snapshot.
 #[derive(Clone, Default)]
@@ -56,6 +58,8 @@ pub struct Tables {
     pub owners: Map<Address, Owner>,
     /// Where services are reached.
     pub frontends: Map<FrontendKey, Frontend>,
+    /// Where services are reached by ranges of ports, or by an address whole.
+    pub ranges: Map<RangesKey, Arc<Ranges>>,
     /// Services by slot.
     pub services: Slots<Service>,
     /// Endpoints whose packets may be replies of translated flows, with the number of services that have them.
@@ -136,6 +140,10 @@ pub struct Owner {
     pub tunnel: bool,
     /// Levee's address towards this host's own IP stack, on no wire.
     pub inward: bool,
+    /// A VIP that is served by ranges of ports, or whole: see [`ranges`].
+    pub wide: bool,
+    /// A backend's address, any of whose packets may be a reply of a translated flow.
+    pub answers: bool,
     /// The pod's MAC, if the program gave it; zero otherwise.
     pub mac: Mac,
 }
@@ -216,6 +224,24 @@ impl Tables {
     #[must_use]
     pub fn owner(&self, address: Address) -> Owner {
         self.owners.get(&address).copied().unwrap_or_default()
+    }
+
+    /// What serves an address and port: a service that has the port by itself, or a range, or the address whole. Port 0 is a packet
+    /// without ports. `wide` is the address's [`Owner::wide`].
+    #[inline]
+    #[must_use]
+    pub fn frontend(&self, key: &FrontendKey, wide: bool) -> Option<&Frontend> {
+        match self.frontends.get(key) {
+            None if wide => self.ranges.get(&key.ranges())?.get(key.protocol, key.port),
+            found => found,
+        }
+    }
+
+    /// Whether what an endpoint sends may be a reply of a translated flow.
+    #[inline]
+    #[must_use]
+    pub fn may_reply(&self, endpoint: Endpoint, protocol: u8, owner: Owner) -> bool {
+        owner.answers || self.backends.get(&BackendKey { endpoint, protocol }).is_some()
     }
 
     /// Whether an address that is announced in a term is named by none any more, at this time of the workers' clock.

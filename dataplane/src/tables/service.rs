@@ -29,6 +29,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// Milliseconds after which a client without new connections is forgotten, if clients stay with a backend.
     pub affinity_ms: Option<u64>,
+    /// Clients choose the port, and backends have none of their own: theirs is 0.
+    pub keeps_port: bool,
     /// Sorted by endpoint.
     pub backends: Box<[Backend]>,
     /// Far ends of tunnels to its backends, each once.
@@ -117,6 +119,7 @@ impl Service {
             slot,
             name: service.name.as_str().into(),
             protocol: service.protocol,
+            keeps_port: service.is_wide(),
             affinity_ms: service.affinity.map(|affinity| u64::from(affinity.timeout_seconds) * 1000),
             vias: vias.into_iter().map(Remote::from).collect(),
             cluster: table(Pool::Cluster),
@@ -149,9 +152,18 @@ impl Service {
         self.backends.get(usize::from(table?.pick(hash)?))
     }
 
+    /// Where a backend gets what a client sends to an endpoint.
+    #[inline]
+    #[must_use]
+    pub fn target(&self, backend: &Backend, frontend: Endpoint) -> Endpoint {
+        let port = if self.keeps_port { frontend.port } else { backend.endpoint.port };
+        Endpoint { port, ..backend.endpoint }
+    }
+
     /// The backend with this endpoint, draining or not.
     #[must_use]
     pub fn backend(&self, endpoint: Endpoint) -> Option<&Backend> {
+        let endpoint = if self.keeps_port { Endpoint { port: 0, ..endpoint } } else { endpoint };
         let index = self.backends.binary_search_by_key(&order(endpoint), |backend| order(backend.endpoint)).ok()?;
         self.backends.get(index)
     }
@@ -182,6 +194,7 @@ impl Service {
             MAGLEV_KEY.address(client.address, 0)
         } else {
             let ports = u32::from(client.port) << 16 | u32::from(frontend.port);
+            // Of a whole address, too: a client's flows of several protocols are told apart by their ports, if they have some.
             MAGLEV_KEY.tuple(client.address, frontend.address, ports, self.protocol.number())
         }
     }
@@ -282,6 +295,12 @@ impl BackendKey {
     #[must_use]
     pub fn address(address: Address, protocol: u8) -> Self {
         BackendKey { endpoint: Endpoint { address, port: 0 }, protocol }
+    }
+
+    /// Some backend at an address whose port clients choose: any packet from there may be a reply.
+    #[must_use]
+    pub fn any(address: Address) -> Self {
+        BackendKey::address(address, Protocol::Any.number())
     }
 }
 

@@ -26,6 +26,10 @@ pub const INWARD: [SnatRange; 2] = [
     SnatRange { address: Address::v6(0xfd76_6c65_7665_6500_0000_0000_0000_0001), ports: INWARD_PORTS },
 ];
 
+/// The worker that has every flow of `nat` in protocols without ports. A reply of those names nothing but two addresses, which all
+/// clients of a backend have in common: only who has all of these flows can tell that a pair is taken.
+pub const WITHOUT_PORTS: usize = 0;
+
 const INWARD_PORTS: PortRange = PortRange { first: 1024, last: 65535 };
 
 impl SnatRange {

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use levee_api::net::{Family, Mac};
-use levee_api::program::{Generation, Local, Mode, Service, Vip};
+use levee_api::net::{Family, Mac, Protocol};
+use levee_api::program::{Frontend, Generation, Local, Mode, Service, Vip};
 use levee_api::tunnel::Tunnel;
 
 /// Backends are numbered by 16 bits, and one number is kept free.
@@ -25,9 +25,7 @@ pub(super) fn service(service: &Service) -> Result<(), String> {
         return wrong(format!("it is said to be {:?}, but frontend {} is not", service.family, first.address));
     }
     for frontend in &service.frontends {
-        if frontend.port == 0 {
-            return wrong(format!("frontend {} has port 0", frontend.address));
-        }
+        ports(frontend, service.protocol).or_else(&wrong)?;
         if frontend.address.is_ipv4() != first.address.is_ipv4() {
             return wrong(format!(
                 "frontends {} and {} are of different families; a service is of one",
@@ -40,8 +38,15 @@ pub(super) fn service(service: &Service) -> Result<(), String> {
         }
     }
     for (index, backend) in service.backends.iter().enumerate() {
-        if backend.port == 0 {
-            return wrong(format!("backend {} has port 0", backend.address));
+        match (backend.port, service.is_wide()) {
+            (0, false) => return wrong(format!("backend {} has port 0", backend.address)),
+            (port @ 1.., true) => {
+                return wrong(format!(
+                    "backend {} has port {port}, but clients choose the port of this service: give it port 0",
+                    backend.address
+                ));
+            }
+            _ => {}
         }
         if backend.address.is_ipv4() != first.address.is_ipv4() {
             return wrong(format!("backend {} is of another family than frontend {}", backend.address, first.address));
@@ -72,6 +77,20 @@ pub(super) fn service(service: &Service) -> Result<(), String> {
         return wrong("affinity with a timeout of 0 seconds; leave it out, or give 1 to 86400".into());
     }
     Ok(())
+}
+
+/// What is wrong with a frontend's ports.
+fn ports(frontend: &Frontend, protocol: Protocol) -> Result<(), String> {
+    let address = frontend.address;
+    match (protocol, frontend.port, frontend.last_port) {
+        (Protocol::Any, 0, None) => Ok(()),
+        (Protocol::Any, ..) => Err(format!("protocol `any` is an address whole: give frontend {address} port 0")),
+        (_, 0, _) => Err(format!("frontend {address} has port 0; a whole address has protocol `any`")),
+        (_, first, Some(last)) if last < first => {
+            Err(format!("frontend {address}: ports {first} to {last} are no range"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is wrong with the node's part.

@@ -7,6 +7,7 @@ mod errors;
 mod flood;
 mod fragments;
 mod ipv6;
+mod ranges;
 mod sctp;
 mod sizes;
 mod workers;
@@ -89,6 +90,7 @@ fn service(protocol: Protocol, mode: Mode, backends: &[[u8; 4]]) -> Service {
             mode,
             pool: Pool::Cluster,
             when_empty: WhenEmpty::Reject,
+            last_port: None,
             source_ranges: Vec::new(),
         }],
         backends: backends

@@ -270,7 +270,7 @@ pub fn backend(family: Family, index: usize, pools: &[Pool]) -> Backend {
 }
 
 fn front(address: [u8; 4], port: u16, from: Side, mode: Mode, pool: Pool, when_empty: WhenEmpty) -> Frontend {
-    Frontend { address: address.into(), port, from, mode, pool, when_empty, source_ranges: Vec::new() }
+    Frontend { address: address.into(), port, from, mode, pool, when_empty, last_port: None, source_ranges: Vec::new() }
 }
 
 fn service(

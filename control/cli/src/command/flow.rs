@@ -90,10 +90,10 @@ fn flush(client: &Client, format: Format, path: &str) -> Result<(), Failure> {
 // --- Watching --------------------------------------------------------------------------------------------------------
 
 /// What makes a flow the same flow when it is seen again.
-type Identity = (Protocol, SocketAddr, SocketAddr, SocketAddr);
+type Identity = (Protocol, Option<u8>, SocketAddr, SocketAddr, SocketAddr);
 
 fn identity(flow: &report::Flow) -> Identity {
-    (flow.protocol, flow.client, flow.frontend, flow.backend)
+    (flow.protocol, flow.number, flow.client, flow.frontend, flow.backend)
 }
 
 /// What happened to a flow between two looks.
@@ -165,14 +165,15 @@ fn line(out: &mut impl Write, Changed { change, flow }: &Changed<'_>) -> Result<
         Change::State => "~",
         Change::Ended => "-",
     };
-    let report::Flow { protocol, client, frontend, backend, state, service, mode, .. } = flow;
+    let protocol = flow.carries();
+    let report::Flow { client, frontend, backend, state, service, mode, .. } = flow;
     writeln!(out, "{mark} {protocol} {client} > {frontend} > {backend}  {state}  {mode}  {service}")?;
     Ok(())
 }
 
 impl Row for report::Flow {
     const COLUMNS: &'static [Column<Self>] = &[
-        column("PROTOCOL", |flow| flow.protocol.to_string()),
+        column("PROTOCOL", |flow| flow.carries().to_string()),
         column("CLIENT", |flow| flow.client.to_string()),
         column("FRONTEND", |flow| flow.frontend.to_string()),
         column("BACKEND", |flow| flow.backend.to_string()),
@@ -195,6 +196,7 @@ mod tests {
         report::Flow {
             worker: 0,
             protocol: Protocol::Tcp,
+            number: None,
             client: ([192, 0, 2, 7], client).into(),
             frontend: ([10, 96, 0, 1], 80).into(),
             backend: ([10, 244, 1, 1], 8080).into(),

@@ -53,7 +53,7 @@ fn show<T: Row + DeserializeOwned>(
 impl Row for VipEntry {
     const COLUMNS: &'static [Column<Self>] = &[
         column("ADDRESS", |vip| vip.address.to_string()),
-        column("PORT", |vip| vip.port.to_string()),
+        column("PORT", VipEntry::ports),
         column("PROTOCOL", |vip| vip.protocol.to_string()),
         column("FROM", |vip| word(&vip.from)),
         column("SERVICE", |vip| vip.service.clone()),

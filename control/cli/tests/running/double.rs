@@ -36,6 +36,7 @@ pub(crate) fn flow(port: u16) -> Flow {
     Flow {
         worker: 0,
         protocol: Protocol::Tcp,
+        number: None,
         client: ([198, 51, 100, 7], port).into(),
         frontend: ([192, 0, 2, 80], 80).into(),
         backend: ([10, 244, 1, 10], 8080).into(),
@@ -108,6 +109,7 @@ impl Subject for Double {
         vec![VipEntry {
             address: [192, 0, 2, 80].into(),
             port: 80,
+            last_port: None,
             protocol: Protocol::Tcp,
             from: Side::Any,
             service: key().name,

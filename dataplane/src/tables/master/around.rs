@@ -170,7 +170,8 @@ impl Master {
             }
         }
         for entry in self.services.values() {
-            for frontend in &entry.program.frontends {
+            // Ranges are VIPs', which are here already.
+            for frontend in entry.program.frontends.iter().filter(|frontend| !frontend.is_wide()) {
                 if !self.vips.contains_key(&frontend.address) {
                     steered.shared.insert(frontend.address);
                     let ports = PortRange { first: frontend.port, last: frontend.port };

@@ -37,6 +37,7 @@ fn service(name: &str, address: u8, port: u16, backends: &[u8]) -> program::Serv
             mode: Mode::Nat,
             pool: Pool::Cluster,
             when_empty: WhenEmpty::Reject,
+            last_port: None,
             source_ranges: Vec::new(),
         }],
         backends: backends

@@ -11,7 +11,7 @@ pub(super) fn error(to: [u8; 4], kind: Icmpv4Type, quoted: &[u8], cut: usize) ->
     error_from(ROUTER, to, kind, quoted, cut)
 }
 
-fn error_from(from: [u8; 4], to: [u8; 4], kind: Icmpv4Type, quoted: &[u8], cut: usize) -> Vec<u8> {
+pub(super) fn error_from(from: [u8; 4], to: [u8; 4], kind: Icmpv4Type, quoted: &[u8], cut: usize) -> Vec<u8> {
     let quoted = &quoted[..quoted.len().min(cut)];
     let message = [&Icmpv4Header::with_checksum(kind, quoted).to_bytes()[..], quoted].concat();
     let mut ip = Ipv4Header::new(message.len() as u16, 60, IpNumber::ICMP, from, to).unwrap();

@@ -7,7 +7,7 @@ use etherparse::{IpNumber, Ipv4Header, UdpHeader};
 use super::*;
 
 /// A datagram of so many bytes, in fragments of at most `cut` bytes of data each.
-fn fragments(
+pub(super) fn fragments(
     macs: (Mac, Mac),
     ips: ([u8; 4], [u8; 4]),
     ports: (u16, u16),
@@ -36,7 +36,7 @@ fn fragments(
 }
 
 /// Puts fragments together as their receiver does, by (source, destination, identification); each datagram as a whole frame.
-fn together(frames: &[(PortId, Vec<u8>)]) -> Vec<Vec<u8>> {
+pub(super) fn together(frames: &[(PortId, Vec<u8>)]) -> Vec<Vec<u8>> {
     type Parts<'a> = BTreeMap<u16, &'a [u8]>;
     let mut datagrams: BTreeMap<([u8; 4], [u8; 4], u16), Parts<'_>> = BTreeMap::new();
     for (_, frame) in frames {
@@ -64,7 +64,7 @@ fn change(frame: &mut [u8], change: impl FnOnce(&mut Ipv4Header)) {
     frame[14..34].copy_from_slice(&ip.to_bytes());
 }
 
-fn arrive_all(lab: &mut Lab, queue: usize, frames: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
+pub(super) fn arrive_all(lab: &mut Lab, queue: usize, frames: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
     frames.iter().flat_map(|frame| lab.arrive_at(queue, UPLINK, frame)).collect()
 }
 

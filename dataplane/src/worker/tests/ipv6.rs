@@ -34,6 +34,7 @@ fn program(mode: Mode, backends: &[Ipv6Addr]) -> Program {
             mode,
             pool: Pool::Cluster,
             when_empty: WhenEmpty::Reject,
+            last_port: None,
             source_ranges: vec!["2001:db8::/32".parse().unwrap()],
         }],
         backends: backends
