@@ -308,7 +308,7 @@ fn live_frames_are_a_generator() {
         let _link = program.attach(left, Attach::Native).unwrap();
         let mut bytes = [0u8; 60];
         bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
-        let how = TestRun { repeat: 1000, from: Some((left, 0)), live_frames: true };
+        let how = TestRun { repeat: 1000, from: Some((left, 0)), live_frames: true, batch: 0 };
         program.test_run(&bytes, how).unwrap();
         let mut received = Vec::new();
         receive_until(&mut right.socket, &mut received, |frames| frames.len() == 1000);

@@ -39,9 +39,11 @@ const CRATES: &[Crate] = &[
     Crate { name: "levee-fuzz", uses: &["af-xdp", "levee-api", "levee-dataplane"], never: &[] },
     Crate { name: "levee-loom", uses: &[], never: ASYNC },
     Crate { name: "levee-tests", uses: &["levee-api", "levee-dataplane", "levee-control", "af-xdp"], never: &[] },
+    // Of levee's it knows MACs: any device can be under test.
+    Crate { name: "levee-pktgen", uses: &["levee-api", "af-xdp"], never: ASYNC },
     Crate {
         name: "levee-benches",
-        uses: &["levee-api", "levee-dataplane", "levee-control", "af-xdp", "levee-tests"],
+        uses: &["levee-api", "levee-dataplane", "levee-control", "af-xdp", "levee-tests", "levee-pktgen"],
         never: &[],
     },
 ];

@@ -115,6 +115,10 @@ pub enum Helper {
     RedirectMap = 51,
     /// `long xdp_adjust_head(ctx, delta)`.
     AdjustHead = 44,
+    /// `u64 ktime_get_ns(void)`: `CLOCK_MONOTONIC` in nanoseconds.
+    KtimeGetNs = 5,
+    /// `long xdp_adjust_tail(ctx, delta)`: less than 0 cuts. 0 in R0, or why not; `data` and `data_end` are to be read anew.
+    AdjustTail = 65,
 }
 
 /// A place to jump to.
@@ -202,6 +206,11 @@ impl<'m> Assembler<'m> {
     /// `dst -= source`
     pub fn sub(&mut self, dst: Reg, source: impl Into<Operand>) {
         self.alu(0x10, dst, source.into());
+    }
+
+    /// `dst %= source`, unsigned; by 0, `dst` stays.
+    pub fn modulo(&mut self, dst: Reg, source: impl Into<Operand>) {
+        self.alu(0x90, dst, source.into());
     }
 
     /// `dst |= source`
@@ -337,11 +346,12 @@ mod tests {
         asm.store(Size::Word, Reg::R10, -4, Reg::R2);
         asm.store(Size::Double, Reg::R10, -8, 1);
         asm.add(Reg::R2, -4);
+        asm.modulo(Reg::R2, 7);
         asm.big_endian_16(Reg::R3);
         asm.atomic_add(Reg::R0, 0, Reg::R1);
         asm.call(Helper::RedirectMap);
         asm.exit();
-        let expected: [Instruction; 11] = [
+        let expected: [Instruction; 12] = [
             [0xb7, 0x00, 0, 0, 2, 0, 0, 0],
             [0xbf, 0x16, 0, 0, 0, 0, 0, 0],
             [0x61, 0x12, 4, 0, 0, 0, 0, 0],
@@ -349,6 +359,7 @@ mod tests {
             [0x63, 0x2a, 0xfc, 0xff, 0, 0, 0, 0],
             [0x7a, 0x0a, 0xf8, 0xff, 1, 0, 0, 0],
             [0x07, 0x02, 0, 0, 0xfc, 0xff, 0xff, 0xff],
+            [0x97, 0x02, 0, 0, 7, 0, 0, 0],
             [0xdc, 0x03, 0, 0, 16, 0, 0, 0],
             [0xdb, 0x10, 0, 0, 0, 0, 0, 0],
             [0x85, 0x00, 0, 0, 51, 0, 0, 0],
