@@ -1,6 +1,7 @@
 //! One worker over memory, with tables as a balancer or a node has them.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use af_xdp::{Umem, UmemConfig};
@@ -20,6 +21,7 @@ use levee_dataplane::tables::Tables;
 use levee_dataplane::tables::master::{Master, Setup};
 use levee_dataplane::tables::snat::SnatRange;
 use levee_dataplane::verdict::PortId;
+use levee_dataplane::ways::Ways;
 use levee_dataplane::worker::{BATCH, Handle, Idle, Parts, Shared, Waker, Worker};
 
 use crate::frames;
@@ -162,6 +164,7 @@ pub fn memory(flows: usize) -> Memory {
         replies: Limit::new(10_000, HASH_KEY),
         errors: Limit::new(100, HASH_KEY),
         newcomers: Newcomers::default(),
+        ways: Arc::new(Ways::new(HASH_KEY)),
         created: 0,
         untracked: 0,
         over_limit: 0,

@@ -4,9 +4,14 @@
 
 mod error;
 mod fits;
+mod way;
+mod wrap;
 
 pub use error::{Search, decide_error};
-mod wrap;
+pub use way::decide_about_tunnel;
+pub use wrap::fits_in_tunnel;
+
+use std::sync::Arc;
 
 use levee_api::net::{Mac, Role};
 use levee_api::program::{Mode, WhenEmpty};
@@ -25,6 +30,7 @@ use crate::tables::service::{Frontend, Service};
 use crate::tables::snat::{SnatRange, WITHOUT_PORTS};
 use crate::tables::{Hop, NeighbourKey, Tables};
 use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
+use crate::ways::Ways;
 
 /// How many SNAT ports are tried for a new flow before the range counts as full. With half of a range towards one
 /// backend in use, 32 tries all fail once in 2³² flows.
@@ -34,7 +40,7 @@ const SNAT_TRIES: u32 = 32;
 /// longer than a round trip, far shorter than `timeouts.tcp_syn`.
 const HALF_OPEN: Millis = 200;
 
-/// What a worker decides with: all its own, and bounded.
+/// What a worker decides with: its own, and bounded.
 pub struct Memory {
     /// Flows.
     pub flows: Flows,
@@ -48,6 +54,8 @@ pub struct Memory {
     pub errors: Limit,
     /// Flows that may begin.
     pub newcomers: Newcomers,
+    /// What the ways to tunnels' far ends carry: the one thing here that all workers share, without locks.
+    pub ways: Arc<Ways>,
     /// Flows begun since the worker last looked.
     pub created: u32,
     /// Packets sent on without a flow since the worker last looked, because the table was full.
@@ -111,7 +119,7 @@ pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut 
         (Class::Service(frontend), Network::Ip(ip)) => {
             let decision = service(frontend, ip, scene, memory);
             if let Decision::Ends(Verdict::Wrap(..)) = decision {
-                return wrap::fits(decision, headers, ip, scene, memory);
+                return fits_in_tunnel(decision, headers, ip, scene, memory);
             }
             fits::fits(decision, headers, scene, memory)
         }

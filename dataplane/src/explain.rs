@@ -4,6 +4,7 @@
 //! new flow gets. Whether a flow is tracked already only its worker knows; the control socket asks it beforehand.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use levee_api::explain::{Carries, Explanation, Fate, Packet, Question};
 use levee_api::net::{Mac, Protocol, Role};
@@ -20,6 +21,7 @@ use crate::limits::{Limit, Newcomers};
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::verdict::{Endpoint, PortId, Reply, Verdict};
+use crate::ways::Ways;
 
 /// Answers a question from a snapshot.
 ///
@@ -150,6 +152,7 @@ fn memory() -> Result<Memory, String> {
         replies: Limit::new(1, MAGLEV_KEY),
         errors: Limit::new(1, MAGLEV_KEY),
         newcomers: Newcomers::default(),
+        ways: Arc::new(Ways::new(MAGLEV_KEY)),
         created: 0,
         untracked: 0,
         over_limit: 0,

@@ -237,6 +237,8 @@ pub struct Quote {
     pub l3: u16,
     /// Where its transport header starts.
     pub l4: u16,
+    /// How long it was in bytes, by what its IP header says.
+    pub length: u32,
     /// What the next hop can carry, if the error says that the packet was too big.
     pub mtu: Option<u32>,
 }

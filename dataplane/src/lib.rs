@@ -27,5 +27,6 @@ pub mod run;
 pub mod running;
 pub mod tables;
 pub mod verdict;
+pub mod ways;
 pub mod wire;
 pub mod worker;

@@ -175,6 +175,17 @@ reasons! {
     TunnelNested = "tunnel_nested",
     /// Congestion was marked on a tunnel's packet whose ends do not know of such marks (RFC 6040, 4.2).
     TunnelCongestion = "tunnel_congestion",
+    /// A packet that does not fit into its tunnel and whose sender cannot be told, being an ICMP error, a later fragment, or no longer than
+    /// any way must carry (552 bytes of IPv4, 1,280 of IPv6): the way between the ends is too narrow for tunnels.
+    TunnelNarrow = "tunnel_narrow",
+    /// A router has said that a tunnel's packet was too big for the way to its far end, and is believed: no loss but of that packet.
+    TunnelMtuLearnt = "tunnel_mtu_learnt",
+    /// An ICMP error about a tunnel's packet that says something else than "too big": the far end is down, or does not listen there.
+    TunnelError = "tunnel_error",
+    /// An ICMP error about a tunnel's packet to an address that no backend is behind: forged, or very late.
+    TunnelErrorStranger = "tunnel_error_stranger",
+    /// An ICMP error about a tunnel's packet that cannot have been sent from here: of another source or port, or no longer than what would fit.
+    TunnelErrorSpoofed = "tunnel_error_spoofed",
     /// What was in a tunnel's packet is for no service's address.
     TunnelNotService = "tunnel_not_service",
     /// No tunnel, or no address of this end, for a backend that is reached through one: give the dataplane `tunnels`.

@@ -36,6 +36,7 @@ use crate::neighbours::{self, PortNames};
 use crate::running::{PortFacts, Running};
 use crate::tables::master::{Master, Setup};
 use crate::verdict::PortId;
+use crate::ways::Ways;
 use crate::worker::{Idle, Parts, Shared, Worker};
 
 /// Changes that may wait for the director. A Kubernetes control process sends one at a time; the neighbours' thread waits.
@@ -89,6 +90,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let senders = senders(booted.facts.len(), &booted.workers);
 
     let key = random_key()?;
+    let ways = Arc::new(Ways::new(random_key()?));
     let mut handles = Vec::new();
     let mut worker_threads = Vec::new();
     let workers = booted.workers.into_iter().zip(readers).zip(&config.workers).enumerate();
@@ -103,7 +105,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
             senders: senders.iter().map(|of_port| of_port.get(index % of_port.len().max(1)).copied()).collect(),
             lanes,
             pool,
-            memory: memory(config)?,
+            memory: memory(config, &ways)?,
             tables,
             shared: shared.clone(),
             notices: notice_sender.clone(),
@@ -298,7 +300,7 @@ fn timeouts(config: &Config) -> Timeouts {
     }
 }
 
-fn memory(config: &Config) -> io::Result<Memory> {
+fn memory(config: &Config, ways: &Arc<Ways>) -> io::Result<Memory> {
     let capacity = config.flow_capacity as usize;
     Ok(Memory {
         flows: Flows::new(capacity, random_key()?, timeouts(config))?,
@@ -310,6 +312,7 @@ fn memory(config: &Config) -> io::Result<Memory> {
             of_vip: ledger(share(config.new_flows_of_vip, config.workers.len()))?,
             of_source: ledger(config.new_flows_of_source)?,
         },
+        ways: Arc::clone(ways),
         created: 0,
         untracked: 0,
         over_limit: 0,

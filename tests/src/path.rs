@@ -11,7 +11,9 @@
 //!
 //! Either hop can be narrowed. What is too big for it is told by the router before it: `inner` tells whoever sends to the client
 //! about packets from the VIP, `before` whoever sends to the backend. The way from the backend to the client leads over the
-//! balancer, as `dnat` needs it.
+//! balancer, as `dnat` needs it. With [`node`], the backend is a node that a tunnel leads to.
+
+pub mod node;
 
 use std::net::Ipv4Addr;
 

@@ -8,7 +8,10 @@
 //! | udp | datagrams and their echoes |
 //! | icmp error | a closed port of the backend refuses the client; a client that is gone refuses its server |
 //! | fragment | datagrams of 8 KB and their echoes, cut and put together by the kernels at both ends |
-//! | too big | TCP in both directions while a hop carries 1,300 bytes: on the client's side, then on the backend's |
+//! | too big | TCP in both directions while a hop carries less: on the client's side, then on the backend's |
+//!
+//! With `tunnel` the backend is a pod of a node with levee, whose answers pass the balancer by ([`levee_tests::path::node`]). What is too
+//! big there is the packet that was wrapped, so that the router's news is for the balancer, and the balancer's for the client.
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -16,10 +19,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use levee_api::net::{Family, Protocol};
-use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Via, Vip, WhenEmpty};
+use levee_api::tunnel::{Encapsulation, Tunnel};
 use levee_tests::Namespace;
 use levee_tests::dual::v6;
 use levee_tests::levee::{Dataplane, Ports, Take, cores};
+use levee_tests::path::node::{NODE, POD, local};
 use levee_tests::path::{BACKEND, CLIENT, Path, VIP};
 use levee_tests::traffic::{EchoServer, bulk, connect_many, udp_round_trips};
 
@@ -38,34 +43,53 @@ fn of(family: Family, address: Ipv4Addr) -> IpAddr {
     }
 }
 
-fn program(mode: Mode, family: Family, backend: Ipv4Addr) -> Program {
-    let (vip, backend) = (of(family, VIP), of(family, backend));
+/// The services that all rows need, reached in one way and from one side.
+fn services(family: Family, from: Side, mode: Mode, pool: Pool, backend: (Ipv4Addr, Option<Via>)) -> Vec<Service> {
+    let (address, via) = backend;
     let service = |name: &str, protocol, port| Service {
         name: format!("default/{name}:main"),
         protocol,
         family,
         frontends: vec![Frontend {
-            address: vip,
+            address: of(family, VIP),
             port,
-            from: Side::Any,
+            from,
             mode,
-            pool: Pool::Cluster,
+            pool,
             when_empty: WhenEmpty::Reject,
             last_port: None,
             source_ranges: Vec::new(),
         }],
-        backends: vec![Backend { address: backend, port, pools: vec![Pool::Cluster], via: None }],
+        backends: vec![Backend { address: of(family, address), port, pools: vec![pool], via }],
         affinity: None,
     };
+    vec![
+        service("echo", Protocol::Tcp, ECHO),
+        service("echo", Protocol::Udp, ECHO),
+        service("nobody", Protocol::Udp, NOBODY),
+        service("late", Protocol::Udp, LATE),
+    ]
+}
+
+fn program(mode: Mode, family: Family, backend: Ipv4Addr) -> Program {
+    let via = (mode == Mode::Tunnel).then(|| Via { address: of(family, NODE), mac: None });
     Program {
         generation: 1,
-        vips: vec![Vip { address: vip, announce: true }],
-        services: vec![
-            service("echo", Protocol::Tcp, ECHO),
-            service("echo", Protocol::Udp, ECHO),
-            service("nobody", Protocol::Udp, NOBODY),
-            service("late", Protocol::Udp, LATE),
-        ],
+        vips: vec![Vip { address: of(family, VIP), announce: true }],
+        services: services(family, Side::Any, mode, Pool::Cluster, (backend, via)),
+        tunnels: via.map(|_| Tunnel::default()).into_iter().collect(),
+        ..Program::default()
+    }
+}
+
+/// What the node behind the tunnel is told.
+fn program_of_node(family: Family, balancer: Ipv4Addr) -> Program {
+    Program {
+        generation: 1,
+        local: local(),
+        vips: vec![Vip { address: of(family, VIP), announce: false }],
+        services: services(family, Side::Tunnel, Mode::Dnat, Pool::Local, (POD, None)),
+        tunnels: vec![Tunnel { peers: vec![of(family, balancer).into()], ..Tunnel::default() }],
         ..Program::default()
     }
 }
@@ -79,6 +103,11 @@ struct Way {
     family: Family,
     _echo: EchoServer,
     dataplane: Dataplane,
+    /// Of the node that a tunnel leads to.
+    far: Option<Dataplane>,
+    /// Where servers run, and at which address.
+    backend: Namespace,
+    address: Ipv4Addr,
     path: Path,
 }
 
@@ -87,6 +116,19 @@ impl Way {
         let path = Path::start(workers)?;
         // Replies to the client's own address pass the balancer, and are for it to take.
         let take = if mode == Mode::Dnat { Take::All } else { Take::Owned };
+        let mut far = None;
+        // What the balancer sends to, where that is, and at which address the servers listen there.
+        let (target, backend, address) = match mode {
+            Mode::Nat | Mode::Dnat => (BACKEND, path.backend.clone(), BACKEND),
+            Mode::Dsr => (path.direct.address, path.direct.namespace.clone(), VIP),
+            Mode::Tunnel => {
+                let pod = path.node_in_the_backends_place();
+                let node = Dataplane::start(&path.backend, Ports::Node(Take::Owned));
+                node.program(&program_of_node(family, path.balancer.address));
+                far = Some(node);
+                (POD, pod, POD)
+            }
+        };
         let namespace = &path.balancer.namespace;
         let dataplane = match workers {
             1 => Dataplane::start(namespace, Ports::Balancer(take)),
@@ -95,21 +137,20 @@ impl Way {
                 Dataplane::start_with(namespace, Ports::Balancer(take), &on_cores, "")
             }
         };
-        let address = if mode == Mode::Dsr { path.direct.address } else { BACKEND };
-        dataplane.program(&program(mode, family, address));
-        let listens = if mode == Mode::Dsr { VIP } else { BACKEND };
-        let backend = if mode == Mode::Dsr { &path.direct.namespace } else { &path.backend };
-        let echo = EchoServer::at(backend, SocketAddr::new(of(family, listens), ECHO));
-        Some(Way { mode, family, _echo: echo, dataplane, path })
-    }
-
-    fn backend(&self) -> &Namespace {
-        if self.mode == Mode::Dsr { &self.path.direct.namespace } else { &self.path.backend }
+        dataplane.program(&program(mode, family, target));
+        let echo = EchoServer::at(&backend, SocketAddr::new(of(family, address), ECHO));
+        Some(Way { mode, family, _echo: echo, dataplane, far, backend, address, path })
     }
 
     /// Where the backend's servers listen.
     fn listens(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(of(self.family, if self.mode == Mode::Dsr { VIP } else { BACKEND }), port)
+        SocketAddr::new(of(self.family, self.address), port)
+    }
+
+    /// What levee has counted, all of them.
+    fn counters(&self) -> String {
+        let far = self.far.as_ref().map(|far| format!("\n  its node: {}", far.counters()));
+        format!("{}{}", self.dataplane.counters(), far.unwrap_or_default())
     }
 
     fn vip(&self, port: u16) -> SocketAddr {
@@ -124,6 +165,23 @@ impl Way {
     fn udp(&self, length: usize) -> Result<String, String> {
         let outcome = udp_round_trips(&self.path.client, self.vip(ECHO), 20, length);
         if outcome.succeeded == 20 { Ok(format!("20 × {length} bytes")) } else { Err(outcome.to_string()) }
+    }
+
+    fn fragments(&self) -> Result<String, String> {
+        if self.mode == Mode::Tunnel {
+            // Fragments of full size do not fit behind the outer headers. The first datagram teaches the client.
+            let _ = udp_round_trips(&self.path.client, self.vip(ECHO), 1, 8_000);
+            let (mtu, learnt) = (1500 - self.overhead(), Way::learnt(&self.path.client, of(self.family, VIP)));
+            if !learnt.contains(&format!("mtu {mtu}")) {
+                return Err(format!("the client has not learnt the tunnel's MTU of {mtu}: {learnt}"));
+            }
+        }
+        self.udp(8_000)
+    }
+
+    /// What a tunnel puts in front of packets.
+    fn overhead(&self) -> u16 {
+        if self.mode == Mode::Tunnel { Encapsulation::Vxlan.overhead(self.family) } else { 0 }
     }
 
     fn errors(&self) -> Result<String, String> {
@@ -141,7 +199,7 @@ impl Way {
             }
         }
         // A client asks, and is gone before the server answers.
-        let server = self.backend().enter(|| UdpSocket::bind(self.listens(LATE)).expect("the port is free"));
+        let server = self.backend.enter(|| UdpSocket::bind(self.listens(LATE)).expect("the port is free"));
         server.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
         self.path.client.enter(|| {
             let socket = UdpSocket::bind((of(self.family, CLIENT), 0)).expect("a port is free");
@@ -164,25 +222,33 @@ impl Way {
     fn too_big(&self) -> Result<String, String> {
         let transfer = |what: &str| {
             bulk(&self.path.client, self.vip(ECHO), 400_000)
-                .map_err(|error| format!("{what}: {error}; {}", self.dataplane.counters()))
+                .map_err(|error| format!("{what}: {error}; {}", self.counters()))
         };
         self.path.narrow(1300, 1500);
         transfer("a narrow hop on the client's side")?;
         let peer = if self.mode == Mode::Nat { self.path.balancer.address } else { CLIENT };
-        let learnt = Way::learnt(self.backend(), of(self.family, peer));
+        let learnt = Way::learnt(&self.backend, of(self.family, peer));
         if !learnt.contains("mtu 1300") {
             return Err(format!("the backend has not learnt the client's side's MTU: {learnt}"));
         }
         if self.mode == Mode::Dsr {
             return Ok("400 kB, hop of 1300 before the client".into());
         }
-        self.path.narrow(1500, 1300);
-        transfer("a narrow hop on the backend's side")?;
-        let learnt = Way::learnt(&self.path.client, of(self.family, VIP));
-        if !learnt.contains("mtu 1300") {
-            return Err(format!("the client has not learnt the backend's side's MTU: {learnt}"));
+        // A tunnel that carries less than 1,280 bytes inside is none for IPv6.
+        let hop = if self.mode == Mode::Tunnel { 1400 } else { 1300 };
+        self.path.narrow(1500, hop);
+        for family in ["-4", "-6"] {
+            self.backend.ip(&format!("{family} route flush cache"));
         }
-        Ok("400 kB each, hop of 1300 on either side".into())
+        transfer("a narrow hop on the backend's side")?;
+        let (mtu, learnt) = (hop - self.overhead(), Way::learnt(&self.path.client, of(self.family, VIP)));
+        if !learnt.contains(&format!("mtu {mtu}")) {
+            return Err(format!("the client has not learnt the backend's side's MTU of {mtu}: {learnt}"));
+        }
+        if self.mode == Mode::Tunnel && self.dataplane.counter("tunnel_mtu_learnt") == 0 {
+            return Err(format!("nobody has told the balancer of the way: {}", self.counters()));
+        }
+        Ok(format!("400 kB each, hop of 1300 before the client, of {hop} before the backend"))
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -191,7 +257,7 @@ impl Way {
             (mode, family, "tcp", self.tcp()),
             (mode, family, "udp", self.udp(512)),
             (mode, family, "icmp error", self.errors()),
-            (mode, family, "fragment", self.udp(8_000)),
+            (mode, family, "fragment", self.fragments()),
             (mode, family, "too big", self.too_big()),
         ]
     }
@@ -199,7 +265,7 @@ impl Way {
 
 #[test]
 fn every_packet_passes_in_every_mode() {
-    every_packet_passes(&[Mode::Nat, Mode::Dnat, Mode::Dsr], 1);
+    every_packet_passes(&[Mode::Nat, Mode::Dnat, Mode::Dsr, Mode::Tunnel], 1);
 }
 
 /// Each with a queue: what belongs together comes in on both.
@@ -220,18 +286,18 @@ fn every_packet_passes(modes: &[Mode], workers: u8) {
             let Some(way) = Way::start(mode, family, workers) else { return };
             rows.extend(way.rows());
             let handed_over = way.dataplane.counter("handed_over");
-            assert_eq!(handed_over > 0, workers > 1, "{mode:?} {family:?}: {}", way.dataplane.counters());
-            let _ = writeln!(counters, "{mode:?} {family:?}: {}", way.dataplane.counters());
+            assert_eq!(handed_over > 0, workers > 1, "{mode:?} {family:?}: {}", way.counters());
+            let _ = writeln!(counters, "{mode:?} {family:?}: {}", way.counters());
         }
     }
     let mut table =
-        String::from("\n| mode | family | packet     | result |\n|------|--------|------------|--------|\n");
+        String::from("\n| mode   | family | packet     | result |\n|--------|--------|------------|--------|\n");
     for (mode, family, packet, result) in &rows {
         let (verdict, what) = match result {
             Ok(what) => ("ok", what),
             Err(what) => ("FAILED", what),
         };
-        let _ = writeln!(table, "| {:4} | {family:?}   | {packet:10} | {verdict}: {what} |", mode.to_string());
+        let _ = writeln!(table, "| {:6} | {family:?}   | {packet:10} | {verdict}: {what} |", mode.to_string());
     }
     println!("{table}");
     assert!(rows.iter().all(|(_, _, _, result)| result.is_ok()), "{table}\n{counters}");

@@ -142,6 +142,7 @@ impl Steer for PortSteering {
             share: wanted.shared.union(&wanted.kernel).copied().collect(),
             ports: wanted.ports.clone(),
             ip_in_ip: wanted.ip_in_ip,
+            far_ports: wanted.far_ports.clone(),
         };
         self.steering.apply(&set).map_err(|error| format!("{}: steering: {error}", self.interface))
     }

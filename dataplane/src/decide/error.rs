@@ -39,9 +39,9 @@ use crate::wire::icmp;
 
 /// Smallest MTU that is believed: what Linux believes (`net.ipv4.route.min_pmtu`). IPv4 allows 68, and an attacker who can
 /// forge errors would ask for that.
-const MTU_FLOOR_V4: u32 = 552;
+pub(super) const MTU_FLOOR_V4: u32 = 552;
 /// No link that IPv6 runs over has less (RFC 8200, 5), and a smaller one is to be ignored (RFC 8201, 4).
-const MTU_FLOOR_V6: u32 = 1280;
+pub(super) const MTU_FLOOR_V6: u32 = 1280;
 
 /// How far the search for the worker that has the flow has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +186,7 @@ fn believable(quote: &Quote, ip: &Ip) -> Result<(), Reason> {
     }
 }
 
-fn key(one: Endpoint, other: Endpoint) -> u64 {
+pub(super) fn key(one: Endpoint, other: Endpoint) -> u64 {
     let fold = |Endpoint { address, port }: Endpoint| {
         let [high, low] = address.halves();
         high ^ low ^ u64::from(port) << 48

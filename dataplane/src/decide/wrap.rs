@@ -1,15 +1,15 @@
 //! Packets that reach their backend through a tunnel.
 
+use super::error::{MTU_FLOOR_V4, MTU_FLOOR_V6};
 use super::{Decision, Memory, Scene, dropped, limited};
-use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
-use crate::headers::{Headers, Ip};
+use crate::headers::{Fragment, Headers, Ip};
 use crate::reason::Reason;
 use crate::tables::tunnel::Remote;
 use crate::verdict::{Endpoint, Outer, PortId, Reply, Rewrite, Verdict};
 
 /// First of the dynamic ports (RFC 6335, 6), out of which outer source ports are (RFC 7348, 5).
-const DYNAMIC_PORTS: u16 = 0xc000;
+pub(super) const DYNAMIC_PORTS: u16 = 0xc000;
 
 /// Wraps a packet for the far end of a tunnel, to whose next hop `port` and `rewrite` lead.
 pub(super) fn wrap(remote: &Remote, entropy: u16, port: PortId, rewrite: Rewrite, scene: &Scene<'_>) -> Decision {
@@ -39,14 +39,37 @@ pub(super) fn entropy(client: Endpoint, frontend: Endpoint, protocol: u8) -> u16
 /// A wrapped packet that does not fit on its way is turned round with the news of what would (RFC 1191, RFC 8201), whether or not it
 /// may be fragmented: fragments of it, each with outer headers of its own, would be the node's to put together. A sender
 /// that may fragment does it itself from then on.
-pub(super) fn fits(decision: Decision, headers: &Headers, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
+///
+/// Who cannot be told is the sender of what no host makes smaller, of an ICMP error, or of a later fragment (RFC 1122, 3.2.2).
+#[must_use]
+pub fn fits_in_tunnel(
+    decision: Decision,
+    headers: &Headers,
+    ip: &Ip,
+    scene: &Scene<'_>,
+    memory: &mut Memory,
+) -> Decision {
     let Decision::Ends(Verdict::Wrap(port, _, outer)) = &decision else { return decision };
     let (Some(tunnel), Some(out)) = (scene.tables.tunnels.first(), scene.tables.port(*port)) else {
         return dropped(Reason::NoTunnel);
     };
-    let room = tunnel.room(out, Address::is_v4(outer.source.address));
-    if ip.end.saturating_sub(headers.l3) <= room {
+    let v4 = outer.source.address.is_v4();
+    let length = ip.end.saturating_sub(headers.l3);
+    let overhead = tunnel.overhead(v4);
+    let mut room = tunnel.room(out, v4);
+    // What fits through the narrowest way that is believed in fits through any.
+    if u32::from(length) + u32::from(overhead) > MTU_FLOOR_V4
+        && let Some(mtu) = memory.ways.mtu(outer.destination.address, scene.now)
+    {
+        room = room.min(mtu.saturating_sub(overhead));
+    }
+    if length <= room {
         return decision;
     }
-    limited(ip, scene, memory, |mac| Reply::TooBig { mac, mtu: room })
+    let least = if ip.source.is_v4() { MTU_FLOOR_V4 } else { MTU_FLOOR_V6 } as u16;
+    if length <= least || ip.is_error() || ip.fragment == Fragment::Later {
+        return dropped(Reason::TunnelNarrow);
+    }
+    let mtu = room.max(least);
+    limited(ip, scene, memory, |mac| Reply::TooBig { mac, mtu })
 }

@@ -64,6 +64,7 @@ impl Steering {
             shared: self.now.shared.intersection(&self.aim.shared).copied().collect(),
             ports: self.now.ports.intersection(&self.aim.ports).copied().collect(),
             ip_in_ip: self.now.ip_in_ip && self.aim.ip_in_ip,
+            far_ports: self.now.far_ports.intersection(&self.aim.far_ports).copied().collect(),
             // These are exceptions from what is taken: more of them is less taken.
             kernel: self.now.kernel.union(&self.aim.kernel).copied().collect(),
             diverted: self.now.diverted.intersection(&self.aim.diverted).copied().collect(),

@@ -20,6 +20,7 @@ use crate::port::memory::MemoryPort;
 use crate::tables::master::{Setup, Steered};
 use crate::tables::snat::SnatRange;
 use crate::tables::{Hop, NeighbourKey, Port};
+use crate::ways::Ways;
 use crate::worker::{Idle, Parts as WorkerParts, Shared, Worker};
 
 const UPLINK: PortId = PortId(0);
@@ -88,6 +89,7 @@ impl Lab {
                 replies: Limit::new(50, MAGLEV_KEY),
                 errors: Limit::new(50, MAGLEV_KEY),
                 newcomers: Newcomers::default(),
+                ways: Arc::new(Ways::new(MAGLEV_KEY)),
                 created: 0,
                 untracked: 0,
                 over_limit: 0,

@@ -33,7 +33,7 @@ pub fn quote(headers: &Headers, frame: &[u8]) -> Result<Quote, Reason> {
     }
     let packet = message.get(icmp::LEN..).ok_or(Reason::IcmpMalformed)?;
     let read = if ip.source.is_v4() { v4(packet) } else { v6(packet) };
-    let Quoted { source, destination, protocol, transport, header_len } = read.ok_or(Reason::IcmpMalformed)?;
+    let Quoted { source, destination, protocol, transport, header_len, length } = read.ok_or(Reason::IcmpMalformed)?;
     if transport.len() < PROMISED {
         return Err(Reason::IcmpMalformed);
     }
@@ -48,6 +48,7 @@ pub fn quote(headers: &Headers, frame: &[u8]) -> Result<Quote, Reason> {
         ports: ports(protocol, transport),
         l3,
         l4: l3 + header_len as u16,
+        length,
         mtu: mtu(ip.source.is_v4(), error, message),
     })
 }
@@ -59,6 +60,7 @@ struct Quoted<'a> {
     protocol: u8,
     transport: &'a [u8],
     header_len: usize,
+    length: u32,
 }
 
 fn v4(packet: &[u8]) -> Option<Quoted<'_>> {
@@ -75,6 +77,7 @@ fn v4(packet: &[u8]) -> Option<Quoted<'_>> {
         protocol: header.protocol(),
         transport: packet.get(header_len..)?,
         header_len,
+        length: header.total_length().into(),
     })
 }
 
@@ -93,7 +96,8 @@ fn v6(packet: &[u8]) -> Option<Quoted<'_>> {
         return None;
     }
     let header_len = packet.len() - chain.rest.len();
-    Some(Quoted { source, destination, protocol: chain.next, transport: chain.rest, header_len })
+    let length = crate::wire::ipv6::LEN as u32 + u32::from(header.payload_length());
+    Some(Quoted { source, destination, protocol: chain.next, transport: chain.rest, header_len, length })
 }
 
 fn is_right(ip: &Ip, message: &[u8]) -> bool {

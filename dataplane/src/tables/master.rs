@@ -67,6 +67,8 @@ pub struct Steered {
     pub ports: BTreeSet<(Protocol, PortRange)>,
     /// Whether IP packets inside of IP packets to those addresses are levee's.
     pub ip_in_ip: bool,
+    /// UDP ports that far ends of tunnels listen on: errors about packets to them are levee's.
+    pub far_ports: BTreeSet<u16>,
     /// Addresses of the kernel's inside what is owned (a bridge's address in the pods' prefix): they stay the kernel's.
     pub kernel: BTreeSet<IpAddr>,
     /// What of this host's own sending is led here, where there is a port for it: prefixes …
@@ -416,6 +418,8 @@ impl Master {
         }
         for via in service.vias() {
             self.wanted.touch(&self.tables, via, true);
+            let users = self.tables.far_ends.get(&via).copied().unwrap_or(0);
+            self.tables.far_ends.insert(via, users + 1);
         }
         self.tables.size.backends += service.backends.len();
         self.tables.services.set(entry.slot, Some(Arc::new(service)), self.tables.services_stamp);
@@ -443,6 +447,10 @@ impl Master {
             }
             for via in service.vias() {
                 self.wanted.touch(&self.tables, via, false);
+                match self.tables.far_ends.get(&via).copied() {
+                    Some(users) if users > 1 => self.tables.far_ends.insert(via, users - 1),
+                    _ => self.tables.far_ends.remove(&via),
+                };
             }
             for key in backend_keys(&entry.program, &service) {
                 match self.tables.backends.get(&key).copied() {

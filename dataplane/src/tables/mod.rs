@@ -79,6 +79,8 @@ pub struct Tables {
     /// Sources for `nat` towards this host's own IP stack, which lead the answers back here; none where there is no port
     /// of role `host`.
     pub host_snat: Arc<[SnatRange]>,
+    /// Far ends of tunnels that backends are behind, with the number of services that have them.
+    pub far_ends: Map<Address, u32>,
     /// Tunnels that end here; packets are wrapped for the first.
     pub tunnels: Arc<[Tunnel]>,
     /// The port of [`PortId::TUNNEL`]; `None` while no tunnel ends here.

@@ -82,13 +82,19 @@ impl Tunnel {
         self.peers.contains(peer)
     }
 
+    /// The length in bytes of the outer headers of a family.
+    #[inline]
+    #[must_use]
+    pub fn overhead(&self, v4: bool) -> u16 {
+        self.kind.overhead(if v4 { Family::Ipv4 } else { Family::Ipv6 })
+    }
+
     /// The longest packet in bytes that fits behind the outer headers of a family on the way out of a port.
     #[inline]
     #[must_use]
     pub fn room(&self, out: &Port, v4: bool) -> u16 {
-        let family = if v4 { Family::Ipv4 } else { Family::Ipv6 };
         let mtu = self.mtu.map_or(out.mtu, |mtu| mtu.min(out.mtu));
-        mtu.saturating_sub(self.kind.overhead(family))
+        mtu.saturating_sub(self.overhead(v4))
     }
 }
 

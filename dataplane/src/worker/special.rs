@@ -19,7 +19,7 @@ use af_xdp::Frame;
 
 use super::waiting::Wait;
 use crate::classify::{Class, Plain, classify, classify_first};
-use crate::decide::{Decision, Scene, Search, decide, decide_error, keeper};
+use crate::decide::{Decision, Scene, Search, decide, decide_about_tunnel, decide_error, fits_in_tunnel, keeper};
 use crate::flows::Millis;
 use crate::fragments::{Course, Datagram, Follows};
 use crate::headers::{Fragment, Headers, Ip, Network, Piece, Quote};
@@ -106,13 +106,27 @@ impl Bench {
             Ok(quote) => quote,
             Err(reason) => return self.drop(frame, reason),
         };
+        if let Some(decision) = decide_about_tunnel(&quote, headers, scene, &mut self.memory) {
+            return self.follow(decision, frame, headers, Kind::Error(&quote), scene, lanes);
+        }
         let search = Search { first: asked.before == 0, last: asked.left == 0 };
         match decide_error(plain, &quote, headers, scene, &mut self.memory, search) {
             Decision::Seek => {
                 let next = (self.worker + 1) % self.shared.inboxes.len().max(1);
                 self.hand_over(next, Message::Seek(scene.ingress, frame, asked.left.saturating_sub(1)));
             }
-            decision => self.follow(decision, frame, headers, Kind::Error(&quote), scene, lanes),
+            decision => {
+                let decision = self.fit(decision, headers, scene);
+                self.follow(decision, frame, headers, Kind::Error(&quote), scene, lanes);
+            }
+        }
+    }
+
+    /// What is wrapped must fit then, also if it is no packet whose sender can be told.
+    fn fit(&mut self, decision: Decision, headers: &Headers, scene: &Scene<'_>) -> Decision {
+        match &headers.network {
+            Network::Ip(ip) => fits_in_tunnel(decision, headers, ip, scene, &mut self.memory),
+            _ => decision,
         }
     }
 
@@ -235,7 +249,8 @@ impl Bench {
             Course::Drop(reason) => (Verdict::Drop(reason), 0),
             Course::Worker(worker) => return self.hand_over(worker, Message::Fragment(scene.ingress, frame)),
         };
-        self.follow(Decision::Ends(verdict), frame, headers, Kind::Fragment(piece, identification), scene, lanes);
+        let decision = self.fit(Decision::Ends(verdict), headers, scene);
+        self.follow(decision, frame, headers, Kind::Fragment(piece, identification), scene, lanes);
     }
 
     /// One for all fragments of a datagram.

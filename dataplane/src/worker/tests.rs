@@ -22,6 +22,7 @@ use levee_api::program::{
 };
 
 mod tunnel;
+mod ways;
 
 use super::*;
 use crate::flows::affinity::Affinities;
@@ -32,6 +33,7 @@ use crate::mem::publication::{self, Publisher};
 use crate::port::memory::MemoryPort;
 use crate::tables::master::{Master, Setup};
 use crate::tables::snat::SnatRange;
+use crate::ways::Ways;
 
 const NODE: Mac = Mac([2, 0, 0, 0, 0, 0x01]);
 const INSIDE: Mac = Mac([2, 0, 0, 0, 0, 0x02]);
@@ -137,6 +139,7 @@ impl Lab {
         let (umem, mut pool) = Umem::new(config).unwrap();
         let shared = Shared::new(workers, &umem).unwrap();
         let (notice, notices) = crossbeam_channel::bounded(64);
+        let ways = Arc::new(Ways::new(MAGLEV_KEY));
         let (workers, handles) = readers
             .into_iter()
             .enumerate()
@@ -158,6 +161,7 @@ impl Lab {
                         replies: Limit::new(100, MAGLEV_KEY),
                         errors: Limit::new(20, MAGLEV_KEY),
                         newcomers: Newcomers::default(),
+                        ways: Arc::clone(&ways),
                         created: 0,
                         untracked: 0,
                         over_limit: 0,

@@ -22,6 +22,7 @@ use levee_dataplane::reason::Reason;
 use levee_dataplane::tables::Tables;
 use levee_dataplane::tables::master::Master;
 use levee_dataplane::verdict::PortId;
+use levee_dataplane::ways::Ways;
 use levee_dataplane::worker::{Command, FlushQuery, Handle, Idle, Notice, Parts, Shared, Worker};
 
 use crate::cast;
@@ -79,6 +80,7 @@ impl Stage {
             Layout::Apart => worker == if port == cast::UPLINK { 0 } else { scene.workers - 1 },
             Layout::First => worker == 0,
         };
+        let ways = Arc::new(Ways::new(MAGLEV_KEY));
         let (mut stage_workers, mut queues) = (Vec::new(), Vec::new());
         for (worker, tables) in readers.into_iter().enumerate() {
             let mut lanes = Vec::new();
@@ -103,6 +105,7 @@ impl Stage {
                     replies: Limit::new(scene.rate, MAGLEV_KEY),
                     errors: Limit::new(scene.rate, MAGLEV_KEY),
                     newcomers: Newcomers::default(),
+                    ways: Arc::clone(&ways),
                     created: 0,
                     untracked: 0,
                     over_limit: 0,

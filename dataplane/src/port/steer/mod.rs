@@ -7,7 +7,7 @@
 //! | [`Take::All`] | everything |
 //! | [`Take::Ip`] | all of IPv4, and of IPv6 what is neither to a group nor link-local; ARP and neighbour discovery as below |
 //! | addresses and prefixes that levee owns | what is sent to them; ARP and neighbour discovery about them, or that claims them |
-//! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports, tunnels; IP in IP, if tunnels are that; ICMP errors about packets from such a port; fragments behind a first one to such a port |
+//! | addresses that it shares with the kernel | TCP, UDP and SCTP to the ports that are levee's: NodePorts, SNAT ports, tunnels; IP in IP, if tunnels are that; ICMP errors about packets from such a port, or to the port of a tunnel's far end; fragments behind a first one to such a port |
 //! | everything else | nothing: `XDP_PASS`, as if levee were not there |
 //!
 //! ARP and ND replies to the kernel's own questions are "everything else", and so is what else comes to shared addresses: other
@@ -218,6 +218,8 @@ pub struct SteeringSet {
     pub ports: BTreeSet<(Protocol, PortRange)>,
     /// Whether IP packets inside of IP packets are levee's, on all shared addresses.
     pub ip_in_ip: bool,
+    /// UDP ports that far ends of tunnels listen on: errors about packets to one of them are levee's, on all shared addresses.
+    pub far_ports: BTreeSet<u16>,
 }
 
 impl SteeringSet {
@@ -245,6 +247,11 @@ impl SteeringSet {
         }
         if let Some(port) = bits.get_mut(usize::from(program::IP_IN_IP.1)).filter(|_| self.ip_in_ip) {
             *port |= program::IP_IN_IP.0;
+        }
+        for port in &self.far_ports {
+            if let Some(port) = bits.get_mut(usize::from(*port)) {
+                *port |= program::FAR_PORT;
+            }
         }
         bits
     }

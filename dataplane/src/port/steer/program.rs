@@ -8,7 +8,8 @@
 //!    |         destination  ours? --------------------------------------------> take
 //!    |                      shared with the kernel? -- port among ours? ------> take
 //!    |                              IP in it, and ours? ----------------------> take
-//!    |                              ICMP error: quoted source port among ours? -> take
+//!    |                              ICMP error: quoted source port among ours, or
+//!    |                                quoted destination port a far end's? ---> take
 //!    |                              later fragment: was its first one taken? ---> take
 //!    |- IPv6   take all of it? -- not neighbour discovery, and not to a group
 //!    |                            or a link-local address? --------------------> take
@@ -16,7 +17,7 @@
 //!    |                      neighbour discovery: is the target ours, or else
 //!    |                                           the source? -----------------> take
 //!    |                      shared with the kernel? -- port among ours? ------> take
-//!    |                              ICMP error: quoted source port among ours? -> take
+//!    |                              ICMP error: as with IPv4 -----------------> take
 //!    |                              later fragment: was its first one taken? ---> take
 //!    `- else -----------------------------------------------------------------> pass
 //!
@@ -67,9 +68,13 @@ pub(super) struct Maps {
 
 /// Bit of a protocol in the map of ports, and its number (IANA).
 pub(super) const PORT_BITS: [(u8, i32); 3] = [(1, 6), (2, 17), (4, 132)];
+/// UDP's.
+const UDP_BIT: i32 = 2;
 
 /// The bit and the place in the map of ports of IP packets inside of IP packets, which have no ports; port 0 is nobody's.
 pub(super) const IP_IN_IP: (u8, u16) = (8, 0);
+/// The bit, in the map of ports, of UDP ports that far ends of tunnels listen on.
+pub(super) const FAR_PORT: u8 = 16;
 /// Their protocol numbers: IPv4 and IPv6 inside.
 const INNER: [i32; 2] = [4, 41];
 
@@ -342,11 +347,19 @@ impl Builder<'_> {
         self.pass(Class::SharedFragment);
     }
 
-    /// Takes an ICMP error if the source port of the transport header at hand, which it quotes, is levee's; otherwise goes on.
-    /// SCRATCH is the protocol's bit.
+    /// Takes an ICMP error if the source port of the transport header at hand, which it quotes, is levee's, or its destination
+    /// port is that of a tunnel's far end; otherwise goes on. SCRATCH is the protocol's bit.
     fn quoted_port(&mut self, not_ours: Label) {
+        let other = self.asm.label();
         self.need(4, not_ours);
         self.asm.load(Size::Half, Reg::R1, AT, 0);
+        self.asm.big_endian_16(Reg::R1);
+        self.is_our_port(other);
+        self.take(Class::SharedError);
+        self.asm.bind(other);
+        self.asm.jump_if(Condition::NotEqual, SCRATCH, UDP_BIT, not_ours);
+        self.asm.mov(SCRATCH, i32::from(FAR_PORT));
+        self.asm.load(Size::Half, Reg::R1, AT, 2);
         self.asm.big_endian_16(Reg::R1);
         self.is_our_port(not_ours);
         self.take(Class::SharedError);

@@ -18,6 +18,7 @@ const NODE: [u8; 4] = [192, 0, 2, 1];
 const PEER: [u8; 4] = [192, 0, 2, 9];
 const NODE_PORT: u16 = 30_080;
 const SNAT_PORT: u16 = 61_234;
+const FAR_PORT: u16 = 4789;
 
 fn pod6() -> Ipv6Addr {
     "2001:db8:1::7".parse().unwrap()
@@ -46,6 +47,7 @@ fn example() -> SteeringSet {
         ]
         .into(),
         ip_in_ip: true,
+        far_ports: [FAR_PORT].into(),
     }
 }
 
@@ -144,6 +146,13 @@ fn error(kind: u8, protocol: u8, from: u16, options: usize) -> Vec<u8> {
     let mut frame = Vec::new();
     v4(NODE).icmpv4_raw(kind, 4, [0, 0, 5, 20]).write(&mut frame, &quoted).unwrap();
     frame
+}
+
+/// The same about a packet to the port of a tunnel's far end; behind an IP header of that length.
+fn about(mut error: Vec<u8>, header: usize) -> Vec<u8> {
+    let quoted = if error[12] == 0x86 { 62 } else { 42 };
+    error[quoted + header + 2..][..2].copy_from_slice(&FAR_PORT.to_be_bytes());
+    error
 }
 
 /// As [`error`], of IPv6.
@@ -260,6 +269,11 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Class)> {
         ("error_about_the_nodes_own", error(3, 6, 40_000, 0), Class::SharedOther),
         ("error_about_gre", error(3, 47, SNAT_PORT, 0), Class::SharedOther),
         ("redirect_about_a_snat_port", error(5, 6, SNAT_PORT, 0), Class::SharedOther),
+        ("too_big_about_a_tunnels_packet", about(error(3, 17, 50_000, 0), 20), Class::SharedError),
+        ("too_big_about_a_tunnels_packet_with_options", about(error(3, 17, 50_000, 7), 48), Class::SharedError),
+        ("unreachable_about_tcp_to_that_port", about(error(3, 6, 50_000, 0), 20), Class::SharedOther),
+        ("v6_too_big_about_a_tunnels_packet", about(set(error6(2, 50_000), 68, 17), 40), Class::SharedError),
+        ("v6_too_big_about_tcp_to_that_port", about(error6(2, 50_000), 40), Class::SharedOther),
         ("v6_too_big_about_a_snat_port", error6(2, SNAT_PORT), Class::SharedError),
         ("v6_too_big_about_the_nodes_own", error6(2, 40_000), Class::SharedOther),
         ("v6_first_fragment_to_a_snat_port", fragment6(SNAT_PORT, 0, 0, true), Class::SharedPort),
@@ -324,6 +338,9 @@ fn expected(set: &SteeringSet, frame: &[u8]) -> Class {
         match transport {
             _ if matches!(protocol, 4 | 41) && set.ip_in_ip => Class::SharedPort,
             [high, low, _, _, ..] if ours(u16::from_be_bytes([*high, *low])) => Class::SharedError,
+            [_, _, high, low, ..] if protocol == 17 && set.far_ports.contains(&u16::from_be_bytes([*high, *low])) => {
+                Class::SharedError
+            }
             _ => Class::SharedOther,
         }
     };
@@ -606,6 +623,7 @@ proptest! {
                 share: chosen(&share, &shared),
                 ports: chosen(&ports, &taken),
                 ip_in_ip: owned.first() == Some(&true),
+                far_ports: [FAR_PORT].into_iter().filter(|_| owned.last() == Some(&true)).collect(),
             };
             steering.apply(&set).unwrap();
             for (name, frame, _) in cases() {

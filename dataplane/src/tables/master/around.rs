@@ -165,7 +165,10 @@ impl Master {
                 steered.shared.insert(end);
                 match tunnel.port {
                     0 => steered.ip_in_ip = true,
-                    port => drop(steered.ports.insert((Protocol::Udp, PortRange { first: port, last: port }))),
+                    port => {
+                        steered.ports.insert((Protocol::Udp, PortRange { first: port, last: port }));
+                        steered.far_ports.insert(port);
+                    }
                 }
             }
         }

@@ -8,13 +8,13 @@ use super::*;
 use crate::address::Address;
 
 /// The balancer's end. The node's is [`NODE_IP`].
-const BALANCER_IP: [u8; 4] = [192, 168, 0, 9];
+pub(super) const BALANCER_IP: [u8; 4] = [192, 168, 0, 9];
 
-fn tunnel(kind: Encapsulation) -> Tunnel {
+pub(super) fn tunnel(kind: Encapsulation) -> Tunnel {
     Tunnel { kind, ..Tunnel::default() }
 }
 
-fn balancer(kind: Encapsulation) -> Lab {
+pub(super) fn balancer(kind: Encapsulation) -> Lab {
     let mut program = program(Mode::Tunnel, &[POD_IP, REMOTE_IP]);
     program.local = Local::default();
     for backend in program.services.iter_mut().flat_map(|service| &mut service.backends) {

@@ -1,0 +1,64 @@
+//! ICMP errors about packets that levee has wrapped: not a flow's, but the way's between the ends of a tunnel.
+//!
+//! Who they are told to is this end itself. "Too big" is believed, for that way alone and for a while ([`Ways`](crate::ways)); the
+//! client is told when its next packet does not fit ([`wrap::fits`](super::wrap)). That costs one packet more than telling it at once
+//! would, and needs no trust in what a router quotes behind 8 bytes, if it quotes it at all.
+//!
+//! What is quoted must be a packet of ours, by all that a quote surely has: from this end, to a far end that a backend is behind, of
+//! the tunnel's kind, out of the ports that flows are spread over, and longer than what is said to fit. The other news, that
+//! nobody is there or nobody listens, changes nothing here: what is sent where is the program's affair, and it is counted.
+
+use super::error::{MTU_FLOOR_V4, MTU_FLOOR_V6, key};
+use super::wrap::DYNAMIC_PORTS;
+use super::{Decision, Memory, Scene, dropped};
+use crate::headers::{Headers, Network, Quote};
+use crate::reason::Reason;
+use crate::tables::tunnel::Tunnel;
+use crate::verdict::Endpoint;
+use crate::wire::{ipv4, ipv6, udp};
+
+/// Decides on an ICMP error about a tunnel's packet; `None` if it is about something else.
+#[must_use]
+pub fn decide_about_tunnel(
+    quote: &Quote,
+    headers: &Headers,
+    scene: &Scene<'_>,
+    memory: &mut Memory,
+) -> Option<Decision> {
+    let Network::Ip(ip) = &headers.network else { return None };
+    if !scene.tables.owner(ip.destination).tunnel {
+        return None;
+    }
+    let v4 = ip.destination.is_v4();
+    let of_it = |tunnel: &&Tunnel| {
+        let carried = match quote.ports {
+            Some(ports) => quote.protocol == udp::PROTOCOL && tunnel.port != 0 && ports.destination == tunnel.port,
+            None => tunnel.port == 0 && matches!(quote.protocol, ipv4::PROTOCOL | ipv6::PROTOCOL),
+        };
+        carried && tunnel.end(v4) == Some(ip.destination)
+    };
+    scene.tables.tunnels.iter().find(of_it)?;
+
+    let sent_by_us = quote.source == ip.destination && quote.ports.is_none_or(|ports| ports.source >= DYNAMIC_PORTS);
+    if !sent_by_us {
+        return Some(dropped(Reason::TunnelErrorSpoofed));
+    }
+    let far_end = quote.destination;
+    if scene.tables.far_ends.get(&far_end).is_none() {
+        return Some(dropped(Reason::TunnelErrorStranger));
+    }
+    let Some(mtu) = quote.mtu else { return Some(dropped(Reason::TunnelError)) };
+    if mtu < if v4 { MTU_FLOOR_V4 } else { MTU_FLOOR_V6 } {
+        return Some(dropped(Reason::IcmpMtu));
+    }
+    if mtu >= quote.length {
+        return Some(dropped(Reason::TunnelErrorSpoofed));
+    }
+    let at = |address| Endpoint { address, port: 0 };
+    if !memory.errors.take(key(at(far_end), at(ip.destination)), scene.now) {
+        return Some(dropped(Reason::IcmpRateLimited));
+    }
+    // It is less than a length, and so has 16 bits but for IPv6 packets of the largest size.
+    memory.ways.lower(far_end, u16::try_from(mtu).unwrap_or(u16::MAX), scene.now);
+    Some(dropped(Reason::TunnelMtuLearnt))
+}
