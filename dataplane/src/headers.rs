@@ -243,6 +243,20 @@ pub struct Quote {
     pub mtu: Option<u32>,
 }
 
+impl Quote {
+    /// Whether it is a UDP packet, by protocol.
+    #[must_use]
+    pub const fn is_udp(&self) -> bool {
+        self.protocol == 17
+    }
+
+    /// As [`Ip::is_ip_in_ip`].
+    #[must_use]
+    pub const fn is_ip_in_ip(&self) -> bool {
+        matches!(self.protocol, 4 | 41)
+    }
+}
+
 /// Where in its datagram a fragment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {

@@ -15,7 +15,6 @@ use crate::headers::{Headers, Network, Quote};
 use crate::reason::Reason;
 use crate::tables::tunnel::Tunnel;
 use crate::verdict::Endpoint;
-use crate::wire::{ipv4, ipv6, udp};
 
 /// Decides on an ICMP error about a tunnel's packet; `None` if it is about something else.
 #[must_use]
@@ -32,8 +31,8 @@ pub fn decide_about_tunnel(
     let v4 = ip.destination.is_v4();
     let of_it = |tunnel: &&Tunnel| {
         let carried = match quote.ports {
-            Some(ports) => quote.protocol == udp::PROTOCOL && tunnel.port != 0 && ports.destination == tunnel.port,
-            None => tunnel.port == 0 && matches!(quote.protocol, ipv4::PROTOCOL | ipv6::PROTOCOL),
+            Some(ports) => quote.is_udp() && tunnel.port != 0 && ports.destination == tunnel.port,
+            None => tunnel.port == 0 && quote.is_ip_in_ip(),
         };
         carried && tunnel.end(v4) == Some(ip.destination)
     };

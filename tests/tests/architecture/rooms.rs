@@ -81,14 +81,16 @@ const DATAPLANE: &[Room] = &[
     Room { name: "classify", uses: &["address", "headers", "reason", "tables", "verdict"], never: PURE },
     Room {
         name: "decide",
-        uses: &["address", "classify", "flows", "hash", "headers", "limits", "reason", "tables", "verdict"],
+        uses: &["address", "classify", "flows", "hash", "headers", "limits", "reason", "tables", "verdict", "ways"],
         never: PURE,
     },
     Room { name: "rewrite", uses: &["address", "headers", "reason", "verdict", "wire"], never: PURE },
     Room { name: "tables", uses: &["address", "hash", "maglev", "reason", "verdict"], never: PURE },
     Room { name: "flows", uses: &["address", "hash", "headers", "mem", "tables", "verdict"], never: PURE },
     Room { name: "fragments", uses: &["address", "flows", "hash", "headers", "reason", "verdict"], never: PURE },
-    Room { name: "limits", uses: &["flows", "hash"], never: PURE },
+    Room { name: "limits", uses: &["address", "flows", "hash", "verdict"], never: PURE },
+    // Shared by all workers, and atomic.
+    Room { name: "ways", uses: &["address", "flows", "hash"], never: PURE },
     Room { name: "counters", uses: &["reason"], never: PURE },
     // Frames, and nothing of what they mean.
     Room { name: "port", uses: &[], never: &[CLOCKS, LOCKS, LOGS, CHANCE] },
@@ -113,6 +115,7 @@ const DATAPLANE: &[Room] = &[
             "rewrite",
             "tables",
             "verdict",
+            "ways",
             "wire",
         ],
         never: &[LOCKS, LOGS, CHANCE],
@@ -126,7 +129,10 @@ const DATAPLANE: &[Room] = &[
     // The packet's way without a packet: its stages, asked a question.
     Room {
         name: "explain",
-        uses: &["address", "classify", "decide", "flows", "hash", "headers", "limits", "reason", "tables", "verdict"],
+        uses: &[
+            "address", "classify", "decide", "flows", "hash", "headers", "limits", "reason", "tables", "verdict",
+            "ways",
+        ],
         never: PURE,
     },
     Room { name: "announce", uses: &["verdict"], never: &[IO, NOW, LOCKS, LOGS, CHANCE, DEVICES] },
@@ -198,7 +204,8 @@ const CONTROL: &[Room] = &[
 ];
 
 /// Rooms whose every file holds the packet path's lints.
-const PACKET_PATH: &[&str] = &["wire", "parse", "classify", "decide", "rewrite", "flows", "fragments", "tables"];
+const PACKET_PATH: &[&str] =
+    &["wire", "parse", "classify", "decide", "rewrite", "flows", "fragments", "tables", "ways"];
 
 /// Lints without which one bad byte could end a worker.
 const PACKET_PATH_LINTS: &[&str] = &["unwrap_used", "expect_used", "panic", "indexing_slicing"];
