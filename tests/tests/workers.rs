@@ -35,6 +35,7 @@ fn program(mode: Mode, family: Family) -> Program {
         frontends: vec![Frontend {
             address: of(family, VIP),
             port,
+            last_port: None,
             from: Side::Any,
             mode,
             pool: Pool::Cluster,
