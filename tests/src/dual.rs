@@ -57,7 +57,7 @@ pub fn local_of_both(node: &Node) -> Local {
 }
 
 /// Switches IPv6 on, on one interface. Its link-local address comes by itself.
-pub(crate) fn enable(namespace: &Namespace, interface: &str) {
+pub fn enable(namespace: &Namespace, interface: &str) {
     for (key, value) in [
         ("accept_ra", "0"),
         ("router_solicitations", "0"),
