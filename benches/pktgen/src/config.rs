@@ -46,6 +46,8 @@ pub struct Config {
     pub beginning: Range<u32>,
     /// The part of all frames that begin a flow, from 0 to 1, kept to a thousandth.
     pub syn: f64,
+    /// What the others are, if they are TCP's.
+    pub segment: Segment,
     /// Flows of one client before the next address: a power of two, at most 32,768.
     pub flows_per_client: u32,
     /// How long frames are.
@@ -64,6 +66,18 @@ pub struct Config {
     pub stamp_every: u16,
     /// The core that it runs on; `None` for wherever.
     pub core: Option<usize>,
+}
+
+/// What a TCP segment of an established flow is. All have the sequence numbers that follow on the generator's own SYN, and on
+/// [`crate::ends::Server`]'s answer to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    /// ACK, with whatever payload the frame's length leaves room for.
+    Acknowledgement,
+    /// PSH and ACK: asks for an answer.
+    Request,
+    /// FIN and ACK: the client is done.
+    Finish,
 }
 
 /// From whom to whom.
@@ -135,6 +149,7 @@ impl Config {
             established: 0..1024,
             beginning: 0..0,
             syn: 0.0,
+            segment: Segment::Acknowledgement,
             flows_per_client: 64,
             sizes: Sizes::fixed(64),
             rate: None,

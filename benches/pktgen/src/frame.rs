@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use etherparse::PacketBuilder;
 use levee_api::net::{Mac, Protocol};
 
-use crate::config::Traffic;
+use crate::config::{Segment, Traffic};
 
 /// What a stamp begins with. After it: the stamp's number (4 bytes, network order) and the time of sending (8 bytes, this
 /// machine's order: nanoseconds of `CLOCK_MONOTONIC`).
@@ -19,9 +19,10 @@ pub const STAMP_MAGIC: [u8; 4] = *b"lvSt";
 pub(crate) const STAMP: usize = 16;
 
 const ETHERNET: usize = 14;
-/// Sequence number of every segment, and acknowledgement of those that are no SYN: nobody's window, but always the same.
+/// Sequence number of every SYN.
 const SEQUENCE: u32 = 0x0102_0304;
-const ACKNOWLEDGED: u32 = 77;
+/// That of every answer to one: so segments that follow can be written without having seen it.
+pub(crate) const SERVERS_SEQUENCE: u32 = 0x0506_0708;
 /// The check sequence, which the wire has and memory has not.
 pub(crate) const FCS: usize = 4;
 
@@ -49,9 +50,9 @@ pub struct Template {
 }
 
 impl Template {
-    /// A frame of these bytes on the wire, or as many more as it needs.
+    /// A frame of these bytes on the wire, or as many more as it needs. Without a segment it begins a flow.
     #[must_use]
-    pub fn new(macs: (Mac, Mac), traffic: &Traffic, on_wire: u16, begins: bool, stamped: bool) -> Template {
+    pub fn new(macs: (Mac, Mac), traffic: &Traffic, on_wire: u16, segment: Option<Segment>, stamped: bool) -> Template {
         let tcp = traffic.protocol == Protocol::Tcp;
         let (internet, transport) = (if traffic.to.is_ipv4() { 20 } else { 40 }, if tcp { 20 } else { 8 });
         let payload_at = ETHERNET + internet + transport;
@@ -64,8 +65,19 @@ impl Template {
         };
         let mut bytes = Vec::with_capacity(length);
         let written = if tcp {
-            let builder = internet_header.tcp(0, traffic.to.port(), SEQUENCE, 65_000);
-            let builder = if begins { builder.syn() } else { builder.ack(ACKNOWLEDGED) };
+            let next = if segment.is_some() { SEQUENCE.wrapping_add(1) } else { SEQUENCE };
+            let builder = internet_header.tcp(0, traffic.to.port(), next, 65_000);
+            let builder = match segment {
+                None => builder.syn(),
+                Some(segment) => {
+                    let builder = builder.ack(SERVERS_SEQUENCE.wrapping_add(1));
+                    match segment {
+                        Segment::Acknowledgement => builder,
+                        Segment::Request => builder.psh(),
+                        Segment::Finish => builder.fin(),
+                    }
+                }
+            };
             builder.write(&mut bytes, &payload)
         } else {
             internet_header.udp(0, traffic.to.port()).write(&mut bytes, &payload)
@@ -94,11 +106,11 @@ impl Template {
         });
         // The pseudo-header: addresses, protocol, length (RFC 9293, section 3.1; RFC 8200, section 8.1).
         let addresses = if internet == 20 { ETHERNET + 12..ETHERNET + 20 } else { ETHERNET + 8..ETHERNET + 40 };
-        let segment = (length - port) as u16;
-        let rest = [[0, traffic.protocol.number()], segment.to_be_bytes()].concat();
+        let covered = (length - port) as u16;
+        let rest = [[0, traffic.protocol.number()], covered.to_be_bytes()].concat();
         let covered = [bytes.get(addresses).unwrap_or_default(), bytes.get(port..).unwrap_or_default(), &rest];
         let checksum = (checksum, covered.into_iter().map(sum).sum());
-        Template { bytes, client, server, port, header_checksum, checksum, udp: !tcp, stamp, begins }
+        Template { bytes, client, server, port, header_checksum, checksum, udp: !tcp, stamp, begins: segment.is_none() }
     }
 
     /// Bytes that the program writes each time: headers, and what the headers and stamps of other kinds may have left.
@@ -146,7 +158,7 @@ mod tests {
     #[test]
     fn lengths_are_those_of_the_wire_or_what_headers_need() {
         let length = |tcp, six, on_wire, stamped| {
-            Template::new(MACS, &traffic(tcp, six), on_wire, false, stamped).bytes.len() + FCS
+            Template::new(MACS, &traffic(tcp, six), on_wire, Some(Segment::Acknowledgement), stamped).bytes.len() + FCS
         };
         assert_eq!(length(true, false, 64, false), 64);
         assert_eq!(length(true, true, 64, false), 78);
@@ -158,7 +170,7 @@ mod tests {
     #[test]
     fn what_is_written_covers_all_headers_and_stamps() {
         for (tcp, six) in [(true, false), (true, true), (false, false), (false, true)] {
-            let template = Template::new(MACS, &traffic(tcp, six), 1518, false, true);
+            let template = Template::new(MACS, &traffic(tcp, six), 1518, None, true);
             assert!(template.written() >= template.stamp.unwrap() + STAMP);
             assert!(template.written().is_multiple_of(4));
         }

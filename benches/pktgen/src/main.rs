@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use levee_api::net::{Mac, Protocol};
-use levee_pktgen::{Config, Error, Generator, Received, Receiver, Sizes, Traffic};
+use levee_pktgen::{Config, Error, Generator, Received, Receiver, Segment, Sizes, Traffic};
 use serde_json::{Value, json};
 
 /// levee's packet generator: XDP live frames, paced and counted. Needs root.
@@ -176,6 +176,7 @@ impl Send {
             established: 0..self.flows,
             beginning,
             syn: self.syn,
+            segment: Segment::Acknowledgement,
             flows_per_client: self.flows_per_client,
             sizes: self.size.clone(),
             rate: self.rate,

@@ -80,6 +80,7 @@ fn kinds(config: &Config) -> Vec<Kind> {
     let mut kinds = Vec::new();
     for (number, traffic) in config.traffic.iter().enumerate() {
         for begins in [false, true] {
+            let segment = (!begins).then_some(config.segment);
             let share = if begins { config.syn } else { 1.0 - config.syn };
             for (bytes, weight) in config.sizes.all() {
                 for stamped in [false, true] {
@@ -89,7 +90,7 @@ fn kinds(config: &Config) -> Vec<Kind> {
                         continue;
                     }
                     kinds.push(Kind {
-                        template: Template::new(config.macs, traffic, *bytes, begins, stamped),
+                        template: Template::new(config.macs, traffic, *bytes, segment, stamped),
                         flows: number * 2 + usize::from(begins),
                         range: if begins { config.beginning.clone() } else { config.established.clone() },
                         servers: traffic.servers,
@@ -427,19 +428,7 @@ impl<'m> Writer<'m> {
     fn checksum(&mut self, sum: Reg, constant: u64, at: usize, udp: bool) {
         // 1,500 bytes make less than 2^26.
         self.asm.add(sum, constant as i32);
-        self.asm.mov(Reg::R1, sum);
-        self.asm.shift_right(Reg::R1, 32);
-        self.asm.shift_left(sum, 32);
-        self.asm.shift_right(sum, 32);
-        self.asm.add(sum, Reg::R1);
-        for _ in 0..3 {
-            self.asm.mov(Reg::R1, sum);
-            self.asm.shift_right(Reg::R1, 16);
-            self.asm.and(sum, 0xffff);
-            self.asm.add(sum, Reg::R1);
-        }
-        self.asm.mov(Reg::R1, 0xffff);
-        self.asm.sub(Reg::R1, sum);
+        complement(&mut self.asm, sum);
         if udp {
             let done = self.asm.label();
             self.asm.jump_if(Condition::NotEqual, Reg::R1, 0, done);
@@ -461,6 +450,23 @@ impl<'m> Writer<'m> {
         self.asm.call(Helper::Redirect);
         self.asm.exit();
     }
+}
+
+/// The one's complement of a sum of words of 16 or 32 bits, as a checksum has it, in R1 (RFC 1071, section 4.1).
+pub(crate) fn complement(asm: &mut Assembler<'_>, sum: Reg) {
+    asm.mov(Reg::R1, sum);
+    asm.shift_right(Reg::R1, 32);
+    asm.shift_left(sum, 32);
+    asm.shift_right(sum, 32);
+    asm.add(sum, Reg::R1);
+    for _ in 0..3 {
+        asm.mov(Reg::R1, sum);
+        asm.shift_right(Reg::R1, 16);
+        asm.and(sum, 0xffff);
+        asm.add(sum, Reg::R1);
+    }
+    asm.mov(Reg::R1, 0xffff);
+    asm.sub(Reg::R1, sum);
 }
 
 /// Time between frames, with [`FRACTION`].
