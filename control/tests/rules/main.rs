@@ -8,3 +8,4 @@ mod endpoints;
 mod joining;
 mod latency;
 mod packets;
+mod wide;
