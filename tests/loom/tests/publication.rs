@@ -13,7 +13,7 @@ macro_rules! copy {
     ($name:ident) => {
         #[allow(missing_docs, dead_code, unreachable_pub, clippy::all)]
         mod $name {
-            include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".rs"));
+            include!(concat!(env!("OUT_DIR"), "/publication/", stringify!($name), ".rs"));
         }
     };
 }
