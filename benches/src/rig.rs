@@ -168,6 +168,7 @@ pub fn memory(flows: usize) -> Memory {
         created: 0,
         untracked: 0,
         over_limit: 0,
+        by_connection: 0,
     }
 }
 
@@ -235,6 +236,7 @@ pub fn service(name: &str, vip: Ipv4Addr, port: u16, mode: Mode, backends: u16) 
         }],
         backends: (1..=backends).map(backend).collect(),
         affinity: None,
+        quic: Vec::new(),
     }
 }
 

@@ -7,7 +7,9 @@
 //! working examples.
 
 mod announce;
+mod quic;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ struct File {
     allocate: Option<Placed<AllocateEntry>>,
     #[serde(default)]
     tunnels: Vec<Placed<Tunnel>>,
+    #[serde(default)]
+    quic_lb: Vec<Placed<quic::Entry>>,
 }
 
 /// `allocate`.
@@ -121,8 +125,11 @@ pub struct Config {
     /// beside those that ServiceCIDR objects give. `load_balancer_class_required` leaves Services of type LoadBalancer
     /// without a `loadBalancerClass` to somebody else; default false, since most clusters have one implementation.
     /// `tunnels` are those that end at the dataplane, for Services of mode `tunnel`: on a balancer the first is what packets are
-    /// wrapped in; on a node, all are unwrapped, from their `peers`. Default none.
+    /// wrapped in; on a node, all are unwrapped, from their `peers`. Default none. `quic_lb` is how servers of QUIC make connection IDs that name
+    /// them, for Services annotated `levee.dev/quic-lb`. Default none.
     pub view: View,
+    /// `quic_lb[].key_file`, by the configuration's name.
+    pub key_files: BTreeMap<String, PathBuf>,
     /// `sources`: files and directories of objects, and the API servers of clusters; at least one.
     pub sources: Vec<Source>,
     /// `dataplane`: its control socket. Default `/run/levee/dataplane.sock`, which is the dataplane's own default. `none`: there is no
@@ -147,7 +154,8 @@ impl Config {
     /// The keys in which another configuration differs and that count at start only.
     #[must_use]
     pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let Config { view, sources, dataplane, allocate, socket, socket_group, metrics, announce } = self;
+        // Keys are in the view, once they are read.
+        let Config { view, key_files: _, sources, dataplane, allocate, socket, socket_group, metrics, announce } = self;
         // Whose Pods an API server is asked for is settled when it is asked.
         let asks = sources.iter().any(|source| matches!(source, Source::Kubernetes(_)));
         [
@@ -178,10 +186,12 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
     let host = std::env::var(NODE_VARIABLE)
         .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
         .unwrap_or_default();
-    read(&path.display().to_string(), &bytes, host.trim())
+    let mut config = read(&path.display().to_string(), &bytes, host.trim())?;
+    quic::keys(&mut config)?;
+    Ok(config)
 }
 
-/// Reads and judges a configuration. `file` names it in diagnostics; `host` is the host's name.
+/// Reads and judges a configuration, without its key files. `file` names it in diagnostics; `host` is the host's name.
 ///
 /// # Errors
 /// Everything that is wrong with it; one diagnostic if it is no YAML of the right form.
@@ -346,12 +356,22 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
     let watches = sources.iter().any(|source| matches!(source, Source::Kubernetes(_)));
     let watched_by_balancer = watches && parsed.role == Role::Balancer;
     let announce = announce::read(parsed.announce.as_ref(), watched_by_balancer, &origin, &mut mistakes);
+    let (quic, key_files) = quic::read(parsed.quic_lb, &origin, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
     let class_required = parsed.load_balancer_class_required;
     Ok(Config {
-        view: View { node, role: parsed.role, service_cidrs, class_required, tunnels, elected: announce.is_some() },
+        view: View {
+            node,
+            role: parsed.role,
+            service_cidrs,
+            class_required,
+            tunnels,
+            quic,
+            elected: announce.is_some(),
+        },
+        key_files,
         sources,
         dataplane,
         allocate,

@@ -226,6 +226,7 @@ mod tests {
                 frontends: Vec::new(),
                 backends: Vec::new(),
                 affinity: timeout.map(|timeout_seconds| levee_api::program::Affinity { timeout_seconds }),
+                quic: Vec::new(),
             };
             let program = Program {
                 announce_in_term,

@@ -40,6 +40,8 @@ pub enum Class {
     },
     /// To a frontend of a service.
     Service(Frontend),
+    /// The same, with a QUIC connection ID that names the backend with this index.
+    Connection(Frontend, u16),
     /// A ping to a VIP.
     Ping,
     /// To a VIP, at a port that it does not have.

@@ -81,6 +81,8 @@ counters! {
     Untracked = "untracked",
     /// Packets sent on by hash without a flow, because more began at their VIP than `new_flows.per_vip` allows.
     OverLimit = "untracked_over_limit",
+    /// Flows begun at the backend that the QUIC connection ID of their first packet names.
+    ByConnection = "by_connection_id",
     /// Bytes received.
     RxBytes = "rx_bytes",
     /// Bytes sent on.

@@ -26,7 +26,7 @@ use crate::headers::{Headers, Ip, Network, Ports, Transport, tcp_flags};
 use crate::limits::{Limit, Newcomers, Welcome};
 use crate::reason::Reason;
 use crate::tables::ranges::has_ports;
-use crate::tables::service::{Frontend, Service};
+use crate::tables::service::{Backend, Frontend, Service};
 use crate::tables::snat::{SnatRange, WITHOUT_PORTS};
 use crate::tables::{Hop, NeighbourKey, Tables};
 use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
@@ -62,6 +62,8 @@ pub struct Memory {
     pub untracked: u32,
     /// The same, because more began at their VIP than may.
     pub over_limit: u32,
+    /// Flows begun at the backend that their connection ID names since the worker last looked.
+    pub by_connection: u32,
 }
 
 /// Where and when a frame is decided on.
@@ -116,8 +118,8 @@ pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut 
         (Class::Plain(plain), _) => fits::fits(forward_plain(plain, headers, scene), headers, scene, memory),
         (Class::Ping, Network::Ip(ip)) => limited(ip, scene, memory, |mac| Reply::Echo { mac }),
         (Class::ClosedPort, Network::Ip(ip)) => reject(ip, scene, memory),
-        (Class::Service(frontend), Network::Ip(ip)) => {
-            let decision = service(frontend, ip, scene, memory);
+        (Class::Service(frontend) | Class::Connection(frontend, _), Network::Ip(ip)) => {
+            let decision = service(frontend, named(class), ip, scene, memory);
             if let Decision::Ends(Verdict::Wrap(..)) = decision {
                 return fits_in_tunnel(decision, headers, ip, scene, memory);
             }
@@ -250,8 +252,13 @@ fn send(port: PortId, mac: Mac, scene: &Scene<'_>, rewritten: Rewritten) -> Deci
     ))
 }
 
-/// A packet from a client to a service.
-fn service(frontend: &Frontend, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
+/// The index of the backend that a packet itself names.
+fn named(class: &Class) -> Option<u16> {
+    if let Class::Connection(_, backend) = class { Some(*backend) } else { None }
+}
+
+/// A packet from a client to a service; `named` is the backend that it names.
+fn service(frontend: &Frontend, named: Option<u16>, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
     let (Some(tuple), Some(service)) = (tuple(ip), scene.tables.services.get(frontend.service)) else {
         return dropped(Reason::ServiceUnallocated);
     };
@@ -271,7 +278,7 @@ fn service(frontend: &Frontend, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory)
             Known::Over => memory.flows.remove(id),
         }
     }
-    begin(frontend, service, &tuple, ip, scene, memory)
+    begin(frontend, service, named, &tuple, ip, scene, memory)
 }
 
 /// The worker that a client's flow belongs to, if it is not the one that it came in on.
@@ -387,6 +394,7 @@ fn to_backend(flow: &mut Flow, service: &Service, scene: &Scene<'_>) -> Decision
 fn begin(
     frontend: &Frontend,
     service: &Service,
+    named: Option<u16>,
     tuple: &Tuple,
     ip: &Ip,
     scene: &Scene<'_>,
@@ -417,7 +425,11 @@ fn begin(
         let backend = memory.affinities.get(service.id, tuple.source.address, timeout, scene.now)?;
         service.backend(backend).filter(|backend| backend.is_in(frontend.pool))
     });
-    let Some(backend) = remembered.or_else(|| service.pick(frontend.pool, hash)) else {
+    // One that drains keeps the connections that it has, wherever their clients go.
+    let serves = |backend: &&Backend| backend.is_in(frontend.pool) || backend.pools().next().is_none();
+    let named = named.and_then(|index| service.backends.get(usize::from(index))).filter(serves);
+    memory.by_connection += u32::from(named.is_some());
+    let Some(backend) = named.or(remembered).or_else(|| service.pick(frontend.pool, hash)) else {
         return match frontend.when_empty {
             WhenEmpty::Reject => reject(ip, scene, memory),
             WhenEmpty::Drop => dropped(Reason::NoLocalBackend),

@@ -18,6 +18,7 @@ use crate::flows::{Flow, Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::{Fragment, Headers, Icmp, Ip, Network, Ports, Tcp, Transport, Udp, Vlans, tcp_flags};
 use crate::limits::{Limit, Newcomers};
+use crate::quic::ConnectionId;
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::verdict::{Endpoint, PortId, Reply, Verdict};
@@ -43,7 +44,7 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         format!("this dataplane has no port of role {from}: leave `from` out, or name the other side")
     })?;
     let headers = headers(&packet, tables, ingress);
-    let class = classify(&headers, tables, ingress);
+    let class = by_connection(classify(&headers, tables, ingress), &packet, tables);
     let mut memory = memory()?;
     let mut scene = Scene { tables, ingress, worker: 0, now: 0 };
     let mut decision = decide(&class, &headers, &scene, &mut memory);
@@ -52,10 +53,13 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         decision = decide(&class, &headers, &scene, &mut memory);
     }
     let service = match &class {
-        Class::Service(frontend) => tables.services.get(frontend.service).map(|service| (service, frontend.pool)),
+        Class::Service(frontend) | Class::Connection(frontend, _) => {
+            tables.services.get(frontend.service).map(|service| (service, frontend.pool))
+        }
         _ => None,
     };
     let (verdict, reason) = match fate(&decision, &class) {
+        (Fate::Forward, _) if memory.by_connection > 0 => (Fate::Forward, "connection_id"),
         // Where only owned addresses are taken from the fabric, the others never come here: the kernel has them.
         (Fate::Drop, reason) if from == Role::Uplink && reason == Reason::NotOwned.name() => (Fate::Pass, "kernel"),
         // The kernel routes here only what is levee's, and has its own ways for the rest.
@@ -82,6 +86,16 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         mode: flow.map(|flow| flow.mode()),
         client_address_kept: flow.map(|flow| flow.mode() != Mode::Nat),
     })
+}
+
+/// What a worker does with the bytes, here with what is asked about.
+fn by_connection(class: Class, packet: &Packet, tables: &Tables) -> Class {
+    let Class::Service(frontend) = class else { return class };
+    let named = packet.connection_id.as_deref().and_then(|octets| {
+        // As of a short header: what follows it in the packet is not known.
+        tables.services.get(frontend.service)?.connections.backend(ConnectionId { octets, exact: false })
+    });
+    named.map_or(class, |backend| Class::Connection(frontend, backend))
 }
 
 /// What the node itself sends leaves by its kernel, where there is no port of role `host`: XDP sees only what comes in.
@@ -117,7 +131,7 @@ fn fate(decision: &Decision, class: &Class) -> (Fate, &'static str) {
         | Decision::HandOver(_)
         | Decision::Seek => (Fate::Forward, forward_reason(class)),
         Decision::Ends(Verdict::Hairpin(Reply::TcpReset { .. } | Reply::PortUnreachable { .. })) => match class {
-            Class::Service(_) => (Fate::Reject, "no_endpoints"),
+            Class::Service(_) | Class::Connection(..) => (Fate::Reject, "no_endpoints"),
             _ => (Fate::Reject, "closed_port"),
         },
         Decision::Ends(Verdict::Hairpin(Reply::Echo { .. })) => (Fate::Hairpin, "ping"),
@@ -132,7 +146,7 @@ fn fate(decision: &Decision, class: &Class) -> (Fate, &'static str) {
 
 fn forward_reason(class: &Class) -> &'static str {
     match class {
-        Class::Service(_) => "service",
+        Class::Service(_) | Class::Connection(..) => "service",
         Class::Plain(Plain::Multicast(_)) => "multicast",
         _ => "plain",
     }
@@ -156,6 +170,7 @@ fn memory() -> Result<Memory, String> {
         created: 0,
         untracked: 0,
         over_limit: 0,
+        by_connection: 0,
     })
 }
 
@@ -205,6 +220,10 @@ mod tests {
     use levee_api::program::{Backend, Frontend, Pool, Program, Service, Side, Vip, WhenEmpty};
 
     fn tables(backends: &[&str]) -> Tables {
+        tables_of(program(backends))
+    }
+
+    fn tables_of(program: Program) -> Tables {
         let mut master = Master::new(Setup {
             ports: vec![Port {
                 name: "eth0".into(),
@@ -216,42 +235,45 @@ mod tests {
             workers: 2,
             ..Setup::default()
         });
-        let address = "10.96.0.1".parse().expect("an address");
-        master
-            .load(Program {
-                generation: 1,
-                vips: vec![Vip { address, announce: true }],
-                services: vec![Service {
-                    name: "default/web:http".into(),
-                    protocol: Protocol::Tcp,
-                    family: levee_api::net::Family::Ipv4,
-                    frontends: vec![Frontend {
-                        address,
-                        port: 80,
-                        from: Side::Any,
-                        mode: Mode::Dnat,
-                        pool: Pool::Cluster,
-                        when_empty: WhenEmpty::Reject,
-                        last_port: None,
-                        source_ranges: Vec::new(),
-                    }],
-                    backends: backends
-                        .iter()
-                        .map(|backend| Backend {
-                            address: backend.parse().expect("an address"),
-                            port: 8080,
-                            pools: vec![Pool::Cluster],
-                            via: None,
-                        })
-                        .collect(),
-                    affinity: None,
-                }],
-                ..Program::default()
-            })
-            .expect("a program");
+        master.load(program).expect("a program");
         let everywhere = "0.0.0.0/0".parse().expect("a prefix");
         master.set_routes([(everywhere, PortId(0), None)]);
         master.snapshot()
+    }
+
+    fn program(backends: &[&str]) -> Program {
+        let address = "10.96.0.1".parse().expect("an address");
+        Program {
+            generation: 1,
+            vips: vec![Vip { address, announce: true }],
+            services: vec![Service {
+                name: "default/web:http".into(),
+                protocol: Protocol::Tcp,
+                family: levee_api::net::Family::Ipv4,
+                frontends: vec![Frontend {
+                    address,
+                    port: 80,
+                    from: Side::Any,
+                    mode: Mode::Dnat,
+                    pool: Pool::Cluster,
+                    when_empty: WhenEmpty::Reject,
+                    last_port: None,
+                    source_ranges: Vec::new(),
+                }],
+                backends: backends
+                    .iter()
+                    .map(|backend| Backend {
+                        address: backend.parse().expect("an address"),
+                        port: 8080,
+                        pools: vec![Pool::Cluster],
+                        via: None,
+                    })
+                    .collect(),
+                affinity: None,
+                quic: Vec::new(),
+            }],
+            ..Program::default()
+        }
     }
 
     fn ask(tables: &Tables, packet: &str) -> Explanation {
@@ -265,6 +287,29 @@ mod tests {
         assert_eq!(answer.candidates, ["10.244.1.1:8080", "10.244.2.2:8080"]);
         assert!(answer.candidates.contains(&answer.backend.expect("a backend")));
         assert_eq!((answer.mode, answer.client_address_kept), (Some(Mode::Dnat), Some(true)));
+    }
+
+    #[test]
+    fn a_connection_id_that_names_a_backend_is_why() {
+        let mut program = program(&["10.244.2.2", "10.244.1.1"]);
+        let service = program.services.first_mut().expect("one");
+        service.protocol = Protocol::Udp;
+        service.quic = vec![levee_api::quic::Config {
+            rotation: 0,
+            server_id_length: 4,
+            nonce_length: 4,
+            key: None,
+            encodes_length: true,
+            servers: Vec::new(),
+        }];
+        let tables = tables_of(program);
+        for (id, backend) in [("080af4020201020304", "10.244.2.2:8080"), ("080af4010101020304", "10.244.1.1:8080")] {
+            let answer = ask(&tables, &format!("udp 192.0.2.7:40000 > 10.96.0.1:80 cid {id}"));
+            assert_eq!((answer.reason.as_str(), answer.backend.as_deref()), ("connection_id", Some(backend)));
+            assert!(answer.packet.ends_with(id));
+        }
+        let answer = ask(&tables, "udp 192.0.2.7:40000 > 10.96.0.1:80 cid 080af4020301020304");
+        assert_eq!((answer.verdict, answer.reason.as_str()), (Fate::Forward, "service"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod mem;
 pub mod neighbours;
 pub mod parse;
 pub mod port;
+pub mod quic;
 pub mod reason;
 pub mod rewrite;
 pub mod run;

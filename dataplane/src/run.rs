@@ -316,6 +316,7 @@ fn memory(config: &Config, ways: &Arc<Ways>) -> io::Result<Memory> {
         created: 0,
         untracked: 0,
         over_limit: 0,
+        by_connection: 0,
     })
 }
 

@@ -21,7 +21,7 @@
 //! | [`path`] | a client and a backend far from the balancer, with narrow links on both ways |
 //! | [`Scene`] | a fabric of nodes with levee on each |
 //! | [`dual`] | IPv6 beside IPv4 |
-//! | [`traffic`] | TCP and UDP echo, HTTP servers, curl, iperf3 |
+//! | [`traffic`] | TCP and UDP echo, HTTP servers, curl, iperf3, floods of SYNs |
 //! | [`cluster`] | Nodes, Services and EndpointSlices as YAML |
 //! | [`container`] | a container as a manifest describes it, by runc |
 //! | [`kube`] | a real API server, and kubectl |

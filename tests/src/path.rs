@@ -173,6 +173,19 @@ impl Path {
         }
     }
 
+    /// A station on the segment that the packets of 198.18.0.0/15 come from, and where those to it end.
+    #[must_use]
+    pub fn strangers(&self) -> Host {
+        let strangers = Host::new(&self.lab, &self.fabric, "strangers", 210);
+        strangers.namespace.ip("route add blackhole 198.18.0.0/15");
+        for station in [&self.balancer, &self.direct] {
+            station.namespace.ip("route add 198.18.0.0/15 via 192.0.2.210");
+        }
+        // As those to the client, they pass the balancer.
+        self.before.namespace.ip("route add 198.18.0.0/15 via 192.0.2.230");
+        strangers
+    }
+
     /// How wide the hops are towards the client and towards the backend, in bytes. Whatever somebody has learnt of the ones
     /// before is forgotten.
     pub fn narrow(&self, client_side: u16, backend_side: u16) {

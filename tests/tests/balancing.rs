@@ -26,6 +26,7 @@ fn service(name: &str, frontends: Vec<Frontend>, backends: &[SocketAddr]) -> Ser
         frontends,
         backends: backends.iter().map(backend).collect(),
         affinity: None,
+        quic: Vec::new(),
     }
 }
 

@@ -62,6 +62,7 @@ fn services(family: Family, from: Side, mode: Mode, pool: Pool, backend: (Ipv4Ad
         }],
         backends: vec![Backend { address: of(family, address), port, pools: vec![pool], via }],
         affinity: None,
+        quic: Vec::new(),
     };
     vec![
         service("echo", Protocol::Tcp, ECHO),

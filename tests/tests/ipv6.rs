@@ -302,6 +302,7 @@ fn service(name: &str, frontend: Frontend, backends: &[SocketAddr]) -> Service {
         frontends: vec![frontend],
         backends: backends.iter().map(backend).collect(),
         affinity: None,
+        quic: Vec::new(),
     }
 }
 

@@ -12,9 +12,6 @@
 //! compiles again only what a change concerns; [`compile`] is one that has nothing to remember yet. Both end in the same bytes,
 //! whatever the way there was (`control/tests/properties.rs`).
 //!
-//! A Service port is one of `spec.ports`, or a range or the whole of its addresses by annotation ([`Wide`](crate::model::Wide)): all of the
-//! Service's endpoints serve those, at the port that the client has chosen, and node ports have none.
-//!
 //! # Who gets which frontends
 //!
 //! | address | on a node, from pods | on a node, from the uplink | on a balancer |
@@ -41,6 +38,7 @@
 mod compiler;
 mod frontends;
 mod local;
+mod quic;
 mod select;
 mod service;
 
@@ -51,6 +49,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use levee_api::net::Family;
 use levee_api::program::Program;
+use levee_api::quic::Config;
 use levee_api::tunnel::Tunnel;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +93,8 @@ pub struct View {
     pub class_required: bool,
     /// Tunnels that end at the dataplane: see [`Program::tunnels`].
     pub tunnels: Vec<Tunnel>,
+    /// How servers make connection IDs that name them, by the names that Services refer to.
+    pub quic: BTreeMap<String, Config>,
     /// Announce addresses only in terms: another balancer may have them.
     pub elected: bool,
 }
@@ -123,6 +124,8 @@ pub struct Context<'a> {
     class_required: bool,
     /// Whether packets can be wrapped here, or unwrapped.
     tunnels: bool,
+    /// See [`View::quic`].
+    quic: &'a BTreeMap<String, Config>,
     /// The nodes that packets are wrapped for.
     cluster: &'a ValidatedCluster,
 }
@@ -146,6 +149,7 @@ impl<'a> Context<'a> {
             node_port_addresses: if view.role == Role::Node { &node.internal_ips } else { &NOBODY.internal_ips },
             class_required: view.class_required,
             tunnels: !view.tunnels.is_empty(),
+            quic: &view.quic,
             cluster,
         }
     }

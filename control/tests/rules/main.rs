@@ -8,4 +8,4 @@ mod endpoints;
 mod joining;
 mod latency;
 mod packets;
-mod wide;
+mod quic;

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::{Protocol, Role};
 use crate::program::Mode;
+use crate::quic::connection_id;
 
 /// The packet that is asked about: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, `icmp 192.0.2.7 > 10.96.0.1` for a ping, or
-/// `esp 192.0.2.7 > 10.96.0.1` for a protocol without ports, by name or number.
+/// `esp 192.0.2.7 > 10.96.0.1` for a protocol without ports, by name or number. One of QUIC may have a connection ID:
+/// `udp 192.0.2.7:40000 > 10.96.0.1:443 cid 07c4605e4504cc4f`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// What it carries. Where that has no ports, its addresses have port 0.
@@ -19,6 +21,8 @@ pub struct Packet {
     pub source: SocketAddr,
     /// Where it goes.
     pub destination: SocketAddr,
+    /// The destination connection ID that it has, of UDP.
+    pub connection_id: Option<Vec<u8>>,
 }
 
 /// What a packet carries.
@@ -84,8 +88,12 @@ impl FromStr for Carries {
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.carries {
-            Carries::Ports(protocol) => write!(f, "{protocol} {} > {}", self.source, self.destination),
-            carries => write!(f, "{carries} {} > {}", self.source.ip(), self.destination.ip()),
+            Carries::Ports(protocol) => write!(f, "{protocol} {} > {}", self.source, self.destination)?,
+            carries => write!(f, "{carries} {} > {}", self.source.ip(), self.destination.ip())?,
+        }
+        match &self.connection_id {
+            Some(octets) => octets.iter().try_fold(f.write_str(" cid ")?, |(), octet| write!(f, "{octet:02x}")),
+            None => Ok(()),
         }
     }
 }
@@ -97,12 +105,17 @@ impl FromStr for Packet {
         let bad = |what: &str| {
             format!(
                 "`{text}` is not a packet: {what}; expected `PROTOCOL SOURCE:PORT > DESTINATION:PORT`, such as \
-                 `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp SOURCE > DESTINATION`, and so for `esp`, `gre`, or a number"
+                 `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp SOURCE > DESTINATION`, and so for `esp`, `gre`, or a number; behind \
+                 one of UDP may stand `cid` and a QUIC connection ID"
             )
         };
         let (protocol, rest) = text.trim().split_once(char::is_whitespace).ok_or_else(|| bad("no protocol"))?;
         let (source, destination) = rest.split_once('>').ok_or_else(|| bad("no `>`"))?;
         let (source, destination) = (source.trim(), destination.trim());
+        let (destination, id) = match destination.split_once(char::is_whitespace) {
+            Some((destination, id)) => (destination, Some(id.trim())),
+            None => (destination, None),
+        };
         let carries: Carries = protocol
             .parse()
             .map_err(|()| bad("the protocol is none of tcp, udp, sctp, icmp, esp, gre, nor a number to 255"))?;
@@ -114,7 +127,15 @@ impl FromStr for Packet {
                 Ok(SocketAddr::new(address, 0))
             }
         };
-        let packet = Packet { carries, source: parse(source)?, destination: parse(destination)? };
+        let connection_id = match id.map(|id| id.strip_prefix("cid").map(str::trim)) {
+            None => None,
+            Some(None) => return Err(bad("what follows the destination is no `cid` with a connection ID")),
+            Some(Some(id)) if carries == Carries::Ports(Protocol::Udp) => {
+                Some(connection_id(id).map_err(|what| bad(&what))?)
+            }
+            Some(Some(_)) => return Err(bad("only one of UDP has a QUIC connection ID")),
+        };
+        let packet = Packet { carries, source: parse(source)?, destination: parse(destination)?, connection_id };
         if packet.source.is_ipv4() != packet.destination.is_ipv4() {
             return Err(bad("source and destination are of different families"));
         }
@@ -188,6 +209,7 @@ mod tests {
             "icmp 192.0.2.7 > 10.96.0.1",
             "esp 192.0.2.7 > 10.96.0.1",
             "99 2001:db8::1 > 2001:db8::2",
+            "udp 192.0.2.7:40000 > 10.96.0.1:443 cid 07c4605e4504cc4f",
         ] {
             assert_eq!(text.parse::<Packet>().expect(text).to_string(), text);
         }
@@ -205,6 +227,10 @@ mod tests {
             "any 1.2.3.4 > 5.6.7.8",
             "tcp 1.2.3.4:5 > [::1]:9",
             "tcp 1.2.3.4:99999 > 5.6.7.8:9",
+            "tcp 1.2.3.4:5 > 5.6.7.8:9 cid 07c4",
+            "udp 1.2.3.4:5 > 5.6.7.8:9 cid",
+            "udp 1.2.3.4:5 > 5.6.7.8:9 cid 07c",
+            "udp 1.2.3.4:5 > 5.6.7.8:9 sid 07c4",
         ] {
             let message = text.parse::<Packet>().expect_err(text);
             assert!(message.contains("expected `PROTOCOL"), "{message}");

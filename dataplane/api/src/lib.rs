@@ -11,6 +11,7 @@
 //! - [`net`]: link-layer and transport words that `std` lacks ([`Mac`](net::Mac), [`Protocol`](net::Protocol)).
 //! - [`program`]: what the dataplane is told to do, whole ([`Program`](program::Program)) or as a change
 //!   ([`Delta`](program::Delta)), each under a generation.
+//! - [`quic`]: connection IDs that name their server.
 //! - [`report`]: what a running dataplane says about itself.
 //! - [`term`]: which addresses are announced, and for how long.
 //! - [`explain`]: one packet's fate, in words.
@@ -28,6 +29,7 @@ pub mod explain;
 pub mod metrics;
 pub mod net;
 pub mod program;
+pub mod quic;
 pub mod report;
 pub mod term;
 pub mod tunnel;

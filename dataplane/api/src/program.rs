@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::net::{Family, Mac, PortRange, Protocol};
+use crate::quic;
 use crate::tunnel::Tunnel;
 
 /// Counts programs. 0 is "nothing was ever programmed".
@@ -120,6 +121,10 @@ pub struct Service {
     /// Clients stay with a backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
+    /// How its backends make QUIC connection IDs, each configuration under a rotation of its own: a client that has changed its
+    /// address stays with the backend that its connection ID names. UDP only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quic: Vec<quic::Config>,
 }
 
 /// One address and port of a service, as one side of levee sees it.
@@ -347,11 +352,27 @@ impl Service {
         }
         self.backends.sort();
         self.backends.dedup();
+        for config in &mut self.quic {
+            config.servers.sort();
+            config.servers.dedup();
+        }
+        self.quic.sort();
+        self.quic.dedup();
         self
     }
 }
 
 impl Program {
+    /// The same program as it may be shown: without its keys.
+    #[must_use]
+    pub fn without_keys(&self) -> Self {
+        let mut shown = self.clone();
+        for config in shown.services.iter_mut().flat_map(|service| &mut service.quic) {
+            *config = config.without_key();
+        }
+        shown
+    }
+
     /// The same program with everything ordered and doubles removed, so that equal states are equal values.
     #[must_use]
     pub fn canonical(mut self) -> Self {

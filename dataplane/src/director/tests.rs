@@ -93,6 +93,7 @@ impl Lab {
                 created: 0,
                 untracked: 0,
                 over_limit: 0,
+                by_connection: 0,
             },
             tables: readers.remove(0),
             idle: Idle::spin(shared.waker(0).unwrap()),

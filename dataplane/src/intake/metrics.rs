@@ -48,6 +48,7 @@ families! {
     TAKEN_OVER = Family::counter("levee_taken_over_frames_total", Counter::TakenOver.meaning());
     UNTRACKED = Family::counter("levee_untracked_frames_total", Counter::Untracked.meaning());
     OVER_LIMIT = Family::counter("levee_untracked_over_limit_frames_total", Counter::OverLimit.meaning());
+    BY_CONNECTION = Family::counter("levee_flows_by_connection_id_total", Counter::ByConnection.meaning());
     ARP_ANSWERED = Family::counter("levee_arp_answered_total", Counter::ArpAnswered.meaning());
     NDP_ANSWERED = Family::counter("levee_ndp_answered_total", Counter::NdpAnswered.meaning());
     ECHO_ANSWERED = Family::counter("levee_echo_answered_total", Counter::EchoAnswered.meaning());
@@ -166,6 +167,7 @@ fn place(counter: Counter) -> Place {
         Counter::FlowsExpired => &FLOWS_EXPIRED,
         Counter::Untracked => &UNTRACKED,
         Counter::OverLimit => &OVER_LIMIT,
+        Counter::ByConnection => &BY_CONNECTION,
         Counter::RxBytes => &RECEIVED_BYTES,
         Counter::ForwardedBytes => &FORWARDED_BYTES,
     })

@@ -118,7 +118,7 @@ async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
     (status, Json(health))
 }
 
-/// The program that was taken last.
+/// The program that was taken last. Keys are not shown.
 #[utoipa::path(get, path = "/v1/program", responses(
     (status = OK, body = Program),
     (status = SERVICE_UNAVAILABLE, body = Problem),
@@ -126,7 +126,7 @@ async fn health(State(app): State<App>) -> (StatusCode, Json<Health>) {
 async fn program(State(app): State<App>) -> Result<Response, Refused> {
     let program = app.subject.program().await.map_err(unavailable)?;
     // Tens of MiB for a large cluster: not on the thread that serves everybody else.
-    Ok(elsewhere(move || Json(program.as_ref()).into_response()).await)
+    Ok(elsewhere(move || Json(program.without_keys()).into_response()).await)
 }
 
 /// What became of all frames.

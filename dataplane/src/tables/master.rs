@@ -402,6 +402,7 @@ impl Master {
                     pool: frontend.pool,
                     when_empty: frontend.when_empty,
                     clients: clients(&entry.program, frontend),
+                    by_connection: !entry.program.quic.is_empty(),
                 };
                 ranges::set(&mut self.tables, frontend, protocol, *from, Some(value));
             }

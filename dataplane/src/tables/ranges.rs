@@ -149,7 +149,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn frontend(service: u32) -> Frontend {
-        Frontend { service, mode: Mode::Nat, pool: Pool::Cluster, when_empty: WhenEmpty::Reject, clients: Clients::All }
+        Frontend {
+            service,
+            mode: Mode::Nat,
+            pool: Pool::Cluster,
+            when_empty: WhenEmpty::Reject,
+            clients: Clients::All,
+            by_connection: false,
+        }
     }
 
     /// Ranges that do not overlap: what lies between every other two of some numbers.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use levee_api::net::{Protocol, Role};
 use levee_api::program::{self, Mode, Pool, Side, Via, WhenEmpty};
 
+use super::connections::Connections;
 use super::lpm::Lpm;
 use super::map::Key;
 use super::tunnel::Remote;
@@ -38,6 +39,8 @@ pub struct Service {
     cluster: Option<Maglev>,
     all: Option<Maglev>,
     local: Option<Maglev>,
+    /// Whom QUIC connection IDs name.
+    pub connections: Connections,
     /// What [`Clients`] name: each list of ranges once.
     ranges: Box<[Lpm<()>]>,
 }
@@ -125,6 +128,7 @@ impl Service {
             cluster: table(Pool::Cluster),
             all: table(Pool::All),
             local: table(Pool::Local),
+            connections: Connections::new(&service.quic, &backends),
             backends: backends.into(),
             ranges: lists(service).map(|list| list.iter().map(|net| (*net, ())).collect()).collect(),
         }
@@ -268,6 +272,8 @@ pub struct Frontend {
     pub when_empty: WhenEmpty,
     /// Who may begin flows.
     pub clients: Clients,
+    /// Whether packets may have a QUIC connection ID that names their backend.
+    pub by_connection: bool,
 }
 
 /// The roles of ports whose packets a side stands for.

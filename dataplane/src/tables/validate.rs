@@ -73,6 +73,7 @@ pub(super) fn service(service: &Service) -> Result<(), String> {
             return wrong(format!("backend {}:{} is listed twice", backend.address, backend.port));
         }
     }
+    quic(service).or_else(&wrong)?;
     if service.affinity.is_some_and(|affinity| affinity.timeout_seconds == 0) {
         return wrong("affinity with a timeout of 0 seconds; leave it out, or give 1 to 86400".into());
     }
@@ -91,6 +92,20 @@ fn ports(frontend: &Frontend, protocol: Protocol) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// What is wrong with how its connection IDs are to be read.
+fn quic(service: &Service) -> Result<(), String> {
+    if service.protocol != Protocol::Udp && !service.quic.is_empty() {
+        return Err("it has `quic`, which only UDP can have".into());
+    }
+    for (index, config) in service.quic.iter().enumerate() {
+        config.check().map_err(|what| format!("quic: {what}"))?;
+        if service.quic.iter().skip(index + 1).any(|other| other.rotation == config.rotation) {
+            return Err(format!("quic: two configurations of rotation {}", config.rotation));
+        }
+    }
+    Ok(())
 }
 
 /// What is wrong with the node's part.

@@ -19,6 +19,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod alarm;
+mod connection;
 mod handle;
 mod idle;
 mod reshape;
@@ -540,6 +541,10 @@ impl Bench {
         if let Class::Error(_) | Class::Fragment = class {
             return self.special(frame, headers, &class, &scene, lanes);
         }
+        let class = match class {
+            Class::Service(frontend) if frontend.by_connection => self.by_connection(frontend, &frame, headers, tables),
+            class => class,
+        };
         let decision = decide(&class, headers, &scene, &mut self.memory);
         self.follow(decision, frame, headers, Kind::Ordinary, &scene, lanes);
     }
@@ -732,6 +737,9 @@ impl Bench {
         }
         if self.memory.over_limit > 0 {
             self.counters.add(Counter::OverLimit, u64::from(std::mem::take(&mut self.memory.over_limit)));
+        }
+        if self.memory.by_connection > 0 {
+            self.counters.add(Counter::ByConnection, u64::from(std::mem::take(&mut self.memory.by_connection)));
         }
         if self.shared.inboxes.len() > 1 {
             self.share();

@@ -7,6 +7,7 @@ mod errors;
 mod flood;
 mod fragments;
 mod ipv6;
+mod quic;
 mod ranges;
 mod sctp;
 mod sizes;
@@ -100,6 +101,7 @@ fn service(protocol: Protocol, mode: Mode, backends: &[[u8; 4]]) -> Service {
             .map(|address| Backend { address: (*address).into(), port: 8080, pools: vec![Pool::Cluster], via: None })
             .collect(),
         affinity: None,
+        quic: Vec::new(),
     }
 }
 
@@ -165,6 +167,7 @@ impl Lab {
                         created: 0,
                         untracked: 0,
                         over_limit: 0,
+                        by_connection: 0,
                     },
                     tables,
                     shared: shared.clone(),

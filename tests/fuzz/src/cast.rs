@@ -288,6 +288,7 @@ fn service(
         frontends,
         backends: backends.iter().map(|index| backend(Family::Ipv4, *index, &pools(*index))).collect(),
         affinity: affinity.map(|timeout_seconds| Affinity { timeout_seconds }),
+        quic: Vec::new(),
     }
 }
 

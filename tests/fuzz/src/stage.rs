@@ -109,6 +109,7 @@ impl Stage {
                     created: 0,
                     untracked: 0,
                     over_limit: 0,
+                    by_connection: 0,
                 },
                 tables,
                 shared: shared.clone(),

@@ -85,7 +85,8 @@ const DATAPLANE: &[Room] = &[
         never: PURE,
     },
     Room { name: "rewrite", uses: &["address", "headers", "reason", "verdict", "wire"], never: PURE },
-    Room { name: "tables", uses: &["address", "hash", "maglev", "reason", "verdict"], never: PURE },
+    Room { name: "quic", uses: &[], never: PURE },
+    Room { name: "tables", uses: &["address", "hash", "maglev", "quic", "reason", "verdict"], never: PURE },
     Room { name: "flows", uses: &["address", "hash", "headers", "mem", "tables", "verdict"], never: PURE },
     Room { name: "fragments", uses: &["address", "flows", "hash", "headers", "reason", "verdict"], never: PURE },
     Room { name: "limits", uses: &["address", "flows", "hash", "verdict"], never: PURE },
@@ -111,6 +112,7 @@ const DATAPLANE: &[Room] = &[
             "mem",
             "parse",
             "port",
+            "quic",
             "reason",
             "rewrite",
             "tables",
@@ -130,8 +132,8 @@ const DATAPLANE: &[Room] = &[
     Room {
         name: "explain",
         uses: &[
-            "address", "classify", "decide", "flows", "hash", "headers", "limits", "reason", "tables", "verdict",
-            "ways",
+            "address", "classify", "decide", "flows", "hash", "headers", "limits", "quic", "reason", "tables",
+            "verdict", "ways",
         ],
         never: PURE,
     },

@@ -8,13 +8,14 @@ use levee_api::net::{Family, Protocol};
 
 use super::{About, unfit};
 use crate::model::external::{self, ClusterIp, IpMode, ServiceType, SessionAffinity};
-use crate::model::wide::{PORT_RANGES, WHOLE_ADDRESS, Wide, is_port_name};
 use crate::model::{External, Place, Placed, Service, ServicePort, TrafficPolicy};
 
 /// Another proxy is asked to serve it (rule 1).
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// How levee should reach the backends.
 const MODE: &str = "levee.dev/mode";
+/// By what its servers make QUIC connection IDs.
+const QUIC: &str = "levee.dev/quic-lb";
 /// What the API server fills in where `timeoutSeconds` is absent (rule 35), and the most that it accepts: a day.
 const AFFINITY_DEFAULT: u32 = 10_800;
 const AFFINITY_MOST: u32 = 86_400;
@@ -27,7 +28,6 @@ pub(super) fn validate(object: &external::Service, about: &mut About<'_, '_>) ->
     }
     let cluster_ips = cluster_ips(&object.spec, about)?;
     let ports = ports(&object.spec, kind, about)?;
-    let wide = wide(object, &ports, about)?;
     let external = match kind {
         ServiceType::LoadBalancer => External::LoadBalancer,
         ServiceType::NodePort => External::NodePorts,
@@ -54,8 +54,8 @@ pub(super) fn validate(object: &external::Service, about: &mut About<'_, '_>) ->
             .filter(|_| external == External::LoadBalancer && external_policy == TrafficPolicy::Local),
         class: object.spec.load_balancer_class.clone().filter(|class| !class.is_empty()),
         mode: object.metadata.annotations.get(MODE).cloned(),
+        quic: object.metadata.annotations.get(QUIC).cloned(),
         has_external_ips: !object.spec.external_ips.is_empty(),
-        wide,
     })
 }
 
@@ -137,7 +137,7 @@ fn ports(spec: &external::ServiceSpec, kind: ServiceType, about: &mut About<'_, 
             );
             return None;
         }
-        if !is_port_name(name) {
+        if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
             let shown: String = name.chars().take(60).collect();
             about.refuse_with(
                 port.port.place,
@@ -161,31 +161,6 @@ fn ports(spec: &external::ServiceSpec, kind: ServiceType, about: &mut About<'_, 
     }
     ports.sort();
     Some(ports)
-}
-
-/// What it serves besides its ports, by annotation.
-fn wide(object: &external::Service, ports: &[ServicePort], about: &mut About<'_, '_>) -> Option<Wide> {
-    let annotation = |name| object.metadata.annotations.get(name).map(String::as_str);
-    let wide = match Wide::read(annotation(WHOLE_ADDRESS), annotation(PORT_RANGES)) {
-        Ok(wide) => wide,
-        Err(why) => {
-            about.refuse(None, why);
-            return None;
-        }
-    };
-    // A range and a port of one name and protocol would be one and the same to whoever looks for them.
-    let twice = |port: &&ServicePort| {
-        wide.ranges.iter().any(|range| (range.protocol, &range.name) == (port.protocol, &port.name))
-    };
-    if let Some(port) = ports.iter().find(twice) {
-        about.refuse_with(
-            None,
-            format!("annotation `{PORT_RANGES}`: `{}` is the name of one of its `ports`", port.name),
-            "give the range another name",
-        );
-        return None;
-    }
-    Some(wide)
 }
 
 /// Rule 29.

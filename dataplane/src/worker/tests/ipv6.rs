@@ -42,6 +42,7 @@ fn program(mode: Mode, backends: &[Ipv6Addr]) -> Program {
             .map(|address| Backend { address: (*address).into(), port: 8080, pools: vec![Pool::Cluster], via: None })
             .collect(),
         affinity: None,
+        quic: Vec::new(),
     };
     Program {
         generation: 1,

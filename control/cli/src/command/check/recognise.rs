@@ -77,6 +77,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "load_balancer_class_required",
             "allocate",
             "tunnels",
+            "quic_lb",
         ],
     ),
     (Kind::Program, &["generation", "local", "service_ranges", "vips", "announce_in_term", "services", "tunnels"]),
