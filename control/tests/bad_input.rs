@@ -244,6 +244,48 @@ fn endpoints_and_addresses_outside_of_their_family() {
 }
 
 #[test]
+fn ranges_that_cannot_be_are_told_with_what_was_expected() {
+    let annotated = |text: &str| with(SERVICE, "  name: web\n", &format!("  name: web\n  annotations: {{{text}}}\n"));
+    let message = "c.yaml:4:9: Service default/web: annotation `levee.dev/port-ranges`: ";
+    for (text, why) in [
+        ("5060-5080, 5070-5090", "5060-5080 and 5070-5090 of tcp overlap; a port can be in one range only"),
+        (
+            "rtp=1-2/RTP",
+            "`RTP` is no protocol with ports: TCP, UDP or SCTP; expected `[NAME=]FIRST-LAST[/PROTOCOL]`, such as `rtp=10000-20000/UDP`",
+        ),
+    ] {
+        assert_told(&annotated(&format!("levee.dev/port-ranges: '{text}'")), &format!("{message}{why}"), &[]);
+    }
+    assert_told(
+        &annotated("levee.dev/whole-address: 'yes'"),
+        "c.yaml:4:9: Service default/web: annotation `levee.dev/whole-address` is `yes`; expected `true` or `false`",
+        &[],
+    );
+    assert_eq!(told(&annotated("levee.dev/port-ranges: 'rtp=10000-20000/UDP', levee.dev/whole-address: 'true'")), []);
+}
+
+#[test]
+fn two_services_with_one_address_and_overlapping_ranges_are_both_named() {
+    let ranges = |text: &str| format!("  name: web\n  annotations: {{levee.dev/port-ranges: '{text}'}}\n");
+    let other = with(&with(SERVICE, "  name: web\n", &ranges("50-100/UDP")), "10.96.0.10", "10.96.0.11")
+        .replace("30080", "30081");
+    let other = with(&with(&other, "name: web\n", "name: web2\n"), "port: 80\n", "port: 81\n");
+    let first = |text: &str| with(SERVICE, "  name: web\n", &ranges(text));
+    let all = told(&format!("{}---\n{other}", first("90-95/UDP")));
+    assert!(all.len() == 1 && all[0].message.contains(
+        "Service default/web2: it claims udp ports 90-95 of address 192.0.2.80, which Service default/web has already (c.yaml:4)"
+    ), "{all:?}");
+    // Beside each other, of another protocol, around an ordinary port: no conflict.
+    for text in ["101-110/UDP", "50-100", "1-49/UDP"] {
+        assert_eq!(told(&format!("{}---\n{other}", first(text))), [], "{text}");
+    }
+    let whole = |yaml: &str| yaml.replace("levee.dev/port-ranges: '50-100/UDP'", "levee.dev/whole-address: 'true'");
+    assert_eq!(told(&format!("{SERVICE}---\n{}", whole(&other))), []);
+    let all = told(&format!("{}---\n{}", whole(&first("50-100/UDP")), whole(&other)));
+    assert!(all.len() == 1 && all[0].message.contains("it claims address 192.0.2.80 whole"), "{all:?}");
+}
+
+#[test]
 fn two_services_with_one_address_and_port_are_both_named() {
     let other = with(&with(SERVICE, "name: web", "name: web2"), "10.96.0.10", "10.96.0.11").replace("30080", "30081");
     let both = format!("{SERVICE}---\n{other}");

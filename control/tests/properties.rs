@@ -20,14 +20,23 @@ fn service(index: u8) -> impl Strategy<Value = Vec<String>> {
     let kind = prop_oneof![Just("ClusterIP"), Just("NodePort"), Just("LoadBalancer")];
     let policy = || prop_oneof![Just("Cluster"), Just("Local")];
     let slices = proptest::collection::vec(slice(index), 0..4);
-    (kind, policy(), policy(), any::<bool>(), any::<bool>(), 0..4u8, slices).prop_map(
-        move |(kind, internal, external, dual, affinity, address, slices)| {
+    let wide = (0..4usize, any::<bool>());
+    (kind, (policy(), policy()), any::<bool>(), any::<bool>(), 0..4u8, slices, wide).prop_map(
+        move |(kind, (internal, external), dual, affinity, address, slices, (wide, own))| {
+            // Ranges of some overlap others' on one address; with ports of its own, nothing else of a Service does.
+            let wide = [
+                "",
+                "levee.dev/port-ranges: 'r=79-90/UDP, 100-101'",
+                "levee.dev/port-ranges: 90-95/UDP",
+                "levee.dev/whole-address: 'true'",
+            ][wide];
+            let port = if own { 80 + u16::from(index) } else { 80 };
             let clusters = if dual { format!("10.96.0.{index}, 'fd00::{index}'") } else { format!("10.96.0.{index}") };
             let mut service = format!(
-                "apiVersion: v1\nkind: Service\nmetadata: {{name: s{index}, namespace: n{}}}\nspec:\n  type: {kind}\n  \
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: s{index}, namespace: n{}, annotations: {{{wide}}}}}\nspec:\n  type: {kind}\n  \
                  clusterIPs: [{clusters}]\n  internalTrafficPolicy: {internal}\n  externalTrafficPolicy: {external}\n  \
-                 sessionAffinity: {}\n  ports:\n    - {{name: a, port: 80, nodePort: 3{index:03}0}}\n    \
-                 - {{name: b, port: 80, nodePort: 3{index:03}1, protocol: UDP}}\n",
+                 sessionAffinity: {}\n  ports:\n    - {{name: a, port: {port}, nodePort: 3{index:03}0}}\n    \
+                 - {{name: b, port: {port}, nodePort: 3{index:03}1, protocol: UDP}}\n",
                 index % 2,
                 if affinity { "ClientIP" } else { "None" },
             );
@@ -312,6 +321,14 @@ proptest! {
                 let vips = addresses.iter().map(move |address| on(address.to_string(), port.port.get()));
                 vips.chain(port.node_port.map(|number| on("node".to_owned(), number.get()))).collect::<Vec<_>>()
             }).collect();
+            // A range is each of its ports, apart from those by themselves.
+            let ranges = service.wide.ranges.iter().flat_map(|range| {
+                let every = move |port| (port, format!("range of {}", range.protocol));
+                (range.ports.first..=range.ports.last).map(every)
+            });
+            let wide: Vec<_> = ranges.chain(service.wide.whole.then(|| (0, "whole".to_owned()))).collect();
+            let wide = addresses.iter().flat_map(|address| wide.iter().map(|(port, what)| (address.to_string(), *port, what.clone())));
+            let claims: Vec<_> = claims.into_iter().chain(wide).collect();
             let good = !in_the_way && claims.iter().all(|claim| !claimed.contains(claim));
             if good {
                 claimed.extend(claims);
@@ -387,7 +404,7 @@ proptest! {
                     };
                     for side in sides {
                         prop_assert!(
-                            served.insert((*side, frontend.address, frontend.port, service.protocol)),
+                            served.insert((*side, frontend.address, frontend.port, frontend.last_port, service.protocol)),
                             "{:?} is served twice", frontend
                         );
                     }

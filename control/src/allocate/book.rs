@@ -7,7 +7,7 @@ use levee_api::net::Family;
 
 use super::problem::{NotShared, Problem};
 use super::space::Space;
-use crate::model::{AddressPool, AddressRange, Balanced, LoadBalancer, ObjectName, PortKey};
+use crate::model::{AddressPool, AddressRange, Balanced, LoadBalancer, ObjectName, PortKey, Wide};
 
 /// A pool in force, and what of it is in use.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ struct Tenancy<'a> {
     /// By port; a Service without ports holds an address by nothing else than being among `tenants`.
     ports: BTreeMap<PortKey, &'a ObjectName>,
     tenants: BTreeSet<&'a ObjectName>,
+    /// Those of them that serve more than ports.
+    wide: BTreeMap<&'a ObjectName, &'a Wide>,
 }
 
 /// Services share an address by this.
@@ -168,9 +170,13 @@ impl<'a> Book<'a> {
             closed,
             ports: BTreeMap::new(),
             tenants: BTreeSet::new(),
+            wide: BTreeMap::new(),
         });
         tenancy.ports.extend(service.ports.iter().map(|port| (*port, name)));
         tenancy.tenants.insert(name);
+        if service.wide.is_something() {
+            tenancy.wide.insert(name, &service.wide);
+        }
         if is_first && let Some(book) = self.pools.get_mut(pool) {
             *book.assigned.entry(family).or_default() += 1;
             if let Some(space) = book.spaces.get_mut(&family)
@@ -195,6 +201,7 @@ impl<'a> Book<'a> {
         };
         let (family, pool, share) = (Family::of(address), tenancy.pool, tenancy.share);
         tenancy.tenants.remove(name);
+        tenancy.wide.remove(name);
         tenancy.ports.retain(|_, holder| *holder != name);
         let is_last = tenancy.tenants.is_empty();
         if let Some(commons) = share.and_then(|share| self.commons.get_mut(&(share, pool, family))) {
@@ -271,8 +278,12 @@ impl<'a> Tenancy<'a> {
             (None, _) => return Err((self.closed, first)),
             _ => return Err((NotShared::Key, first)),
         }
-        match service.ports.iter().find_map(|port| Some((port, self.ports.get(port)?))) {
-            Some((port, holder)) => Err((NotShared::Port(*port), holder)),
+        if let Some((port, holder)) = service.ports.iter().find_map(|port| Some((port, self.ports.get(port)?))) {
+            return Err((NotShared::Port(*port), holder));
+        }
+        let overlap = |(holder, wide): (&&'a ObjectName, &&Wide)| Some((wide.overlap(&service.wide)?, *holder));
+        match self.wide.iter().find_map(overlap) {
+            Some((what, holder)) => Err((NotShared::Wide(what), holder)),
             None => Ok(()),
         }
     }

@@ -70,6 +70,8 @@ pub enum NotShared {
     Namespace,
     /// Both have this port.
     Port(crate::model::PortKey),
+    /// Both serve this.
+    Wide(crate::model::Overlap),
     /// The other is not levee's to speak for.
     Foreign,
 }
@@ -125,6 +127,7 @@ impl fmt::Display for Problem {
                         f.write_str(", of another namespace; to share it, its AddressPool needs `sharing: Cluster`")
                     }
                     NotShared::Port((protocol, port)) => write!(f, ", which has {protocol} port {port} too"),
+                    NotShared::Wide(what) => write!(f, ", which serves {what} too"),
                     NotShared::Foreign => f.write_str(", which is another implementation's"),
                 }
             }

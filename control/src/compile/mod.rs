@@ -12,6 +12,9 @@
 //! compiles again only what a change concerns; [`compile`] is one that has nothing to remember yet. Both end in the same bytes,
 //! whatever the way there was (`control/tests/properties.rs`).
 //!
+//! A Service port is one of `spec.ports`, or a range or the whole of its addresses by annotation ([`Wide`](crate::model::Wide)): all of the
+//! Service's endpoints serve those, at the port that the client has chosen, and node ports have none.
+//!
 //! # Who gets which frontends
 //!
 //! | address | on a node, from pods | on a node, from the uplink | on a balancer |

@@ -33,6 +33,17 @@ pub(super) fn gather<'a>(
     endpoints
 }
 
+/// The endpoints of a Service in one family, whatever their ports: for ranges and whole addresses, of which each gets what the client has
+/// chosen.
+pub(super) fn gather_all<'a>(family: Family, slices: impl Iterator<Item = &'a EndpointSlice>) -> Endpoints<'a> {
+    let mut endpoints: Endpoints<'a> = BTreeMap::new();
+    for endpoint in slices.filter(|slice| slice.family == family).flat_map(|slice| &slice.endpoints) {
+        let key = SocketAddr::new(endpoint.address, 0);
+        endpoints.entry(key).and_modify(|known| *known = preferred(known, endpoint)).or_insert(endpoint);
+    }
+    endpoints
+}
+
 /// Rule 11: of two accounts of one endpoint, the one that is not terminating. Between equals the choice is arbitrary, but
 /// it must not depend on the order of the slices.
 fn preferred<'a>(a: &'a Endpoint, b: &'a Endpoint) -> &'a Endpoint {

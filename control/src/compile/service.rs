@@ -1,6 +1,7 @@
 //! One Service to its part of a program.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -9,7 +10,7 @@ use levee_api::program::{Affinity, Backend, Frontend, Mode, Service as Programme
 use levee_api::quic::Config;
 
 use super::frontends::{Address, frontends};
-use super::select::{all_listen_on, gather, is_of, select};
+use super::select::{all_listen_on, gather, gather_all, is_of, select};
 use super::{Context, Role, quic};
 use crate::allocate::is_ours;
 use crate::model::{EndpointSlice, External, ObjectName, Service, ServicePort, TrafficPolicy};
@@ -56,27 +57,31 @@ pub fn service<'a>(
         compiled.vips.extend(
             balancer_ips.iter().map(|address| Vip { address: *address, announce: context.role == Role::Balancer }),
         );
-        for port in &object.ports {
-            let endpoints = gather(port, *family, slices.clone());
+        for front in fronts(object) {
+            let endpoints = match front.port {
+                Some(port) => gather(port, *family, slices.clone()),
+                None => gather_all(*family, slices.clone()),
+            };
+            let node_port = front.port.and_then(|port| port.node_port);
             // Rule 21: an address or a node port that the Service has, whether or not this dataplane serves it.
-            let external = port.node_port.is_some() || !object.load_balancer_ips.is_empty() || object.has_external_ips;
+            let external = node_port.is_some() || !object.load_balancer_ips.is_empty() || object.has_external_ips;
             let tunnelled = context.tunnels && asked == Some(Mode::Tunnel);
-            let mut selection = select(&endpoints, port.protocol, object, external, tunnelled, context);
+            let mut selection = select(&endpoints, front.protocol, object, external, tunnelled, context);
             if selection.backends.len() > MOST_BACKENDS {
                 work.notice(format!(
-                    "port {} has {} endpoints of {family}; the first {MOST_BACKENDS} by address are used",
-                    port.port,
+                    "{front} has {} endpoints of {family}; the first {MOST_BACKENDS} by address are used",
                     selection.backends.len()
                 ));
                 selection.backends.truncate(MOST_BACKENDS);
             }
-            let mut modes = Modes { work: &mut work, asked, port, family: *family, backends: &selection.backends };
+            let mut modes =
+                Modes { work: &mut work, asked, front: &front, family: *family, backends: &selection.backends };
             let (internal_mode, external_mode) = modes.in_and_out();
             if external_mode != Mode::Tunnel {
                 selection.backends.iter_mut().for_each(|backend| backend.via = None);
             }
 
-            let number = port.port.get();
+            let number = front.first;
             let mut list: Vec<Frontend> = frontends(
                 Address::Cluster,
                 (*cluster_ip, number),
@@ -95,18 +100,19 @@ pub fn service<'a>(
             for address in &balancer_ips {
                 add(Address::LoadBalancer, (*address, number), open_to.get(family));
             }
-            if let Some(node_port) = port.node_port {
+            if let Some(node_port) = node_port {
                 for address in context.node_port_addresses.iter().filter(is_of(*family)) {
                     add(Address::NodePort, (*address, node_port.get()), None);
                 }
             }
-            let quic = if port.protocol == Protocol::Udp { connections.clone() } else { Vec::new() };
+            list.iter_mut().for_each(|frontend| frontend.last_port = front.last);
+            let quic = if front.protocol == Protocol::Udp { connections.clone() } else { Vec::new() };
             for shared in quic.iter().filter_map(|config| quic::shared(config, &selection.backends)) {
                 work.notice(shared);
             }
             compiled.services.push(Programmed {
-                name: port_name(name, port),
-                protocol: port.protocol,
+                name: front.named(name),
+                protocol: front.protocol,
                 family: *family,
                 frontends: list,
                 backends: selection.backends,
@@ -135,9 +141,54 @@ fn health_checks<'a>(
     context.node_port_addresses.iter().map(at).collect()
 }
 
-/// `namespace/name:port`, or `namespace/name` for a port without a name, as kube-proxy writes it.
-fn port_name(name: &ObjectName, port: &ServicePort) -> String {
-    if port.name.is_empty() { name.to_string() } else { format!("{name}:{}", port.name) }
+/// What of a Service is one service of the program, in each family: a port, a range of ports, or all the rest of its addresses.
+struct Front<'a> {
+    /// Empty for a port without a name.
+    name: &'a str,
+    protocol: Protocol,
+    /// Its first port; 0 for all the rest.
+    first: u16,
+    /// Its last port, if it is a range.
+    last: Option<u16>,
+    /// The port, if it is one of `spec.ports`.
+    port: Option<&'a ServicePort>,
+}
+
+fn fronts(object: &Service) -> impl Iterator<Item = Front<'_>> {
+    let ports = object.ports.iter().map(|port| Front {
+        name: &port.name,
+        protocol: port.protocol,
+        first: port.port.get(),
+        last: None,
+        port: Some(port),
+    });
+    let ranges = object.wide.ranges.iter().map(|range| Front {
+        name: &range.name,
+        protocol: range.protocol,
+        first: range.ports.first,
+        last: Some(range.ports.last),
+        port: None,
+    });
+    // No port can have this name.
+    let whole = Front { name: "*", protocol: Protocol::Any, first: 0, last: None, port: None };
+    ports.chain(ranges).chain(object.wide.whole.then_some(whole))
+}
+
+impl Front<'_> {
+    /// `namespace/name:port`, or `namespace/name` for a port without a name, as kube-proxy writes it.
+    fn named(&self, service: &ObjectName) -> String {
+        if self.name.is_empty() { service.to_string() } else { format!("{service}:{}", self.name) }
+    }
+}
+
+impl fmt::Display for Front<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.first, self.last) {
+            (0, _) => f.write_str("all the rest of its addresses"),
+            (first, Some(last)) => write!(f, "{} ports {first}-{last}", self.protocol),
+            (port, None) => write!(f, "port {port}"),
+        }
+    }
 }
 
 /// What is at hand while one Service is compiled.
@@ -241,7 +292,7 @@ impl Work<'_> {
 struct Modes<'m, 'w> {
     work: &'m mut Work<'w>,
     asked: Option<Mode>,
-    port: &'m ServicePort,
+    front: &'m Front<'w>,
     family: Family,
     backends: &'m [Backend],
 }
@@ -256,11 +307,11 @@ impl Modes<'_, '_> {
         let keeps_client = self.work.object.external_policy == TrafficPolicy::Local;
         let asked = match self.asked {
             // A packet that is left as it is arrives with the Service's port, so the backend must listen on that.
-            Some(Mode::Dsr) if !all_listen_on(self.backends, self.port.port.get()) => {
+            Some(Mode::Dsr) if self.front.port.is_some() && !all_listen_on(self.backends, self.front.first) => {
                 let instead = if keeps_client { Mode::Dnat } else { Mode::Nat };
                 self.work.notice(format!(
-                    "mode `dsr` needs backends that listen on the Service's port, {}; {} port {} uses `{instead}`",
-                    self.port.port, self.family, self.port.port
+                    "mode `dsr` needs backends that listen on the Service's port, {}; {} {} uses `{instead}`",
+                    self.front.first, self.family, self.front
                 ));
                 None
             }
@@ -278,6 +329,15 @@ impl Modes<'_, '_> {
             (None, true) => Mode::Dnat,
             (None, false) => Mode::Nat,
         };
+        if external == Mode::Nat
+            && self.front.protocol == Protocol::Any
+            && !self.work.object.load_balancer_ips.is_empty()
+        {
+            self.work.notice(
+                "its addresses are served whole in mode `nat`, which in protocols without ports (ESP, GRE, …) has room for one client with \
+                 each endpoint; annotation `levee.dev/mode` may say `dnat`, `dsr` or `tunnel`",
+            );
+        }
         // For `dsr`, backends hold the load-balancer address; nobody gives them the ClusterIP. For `tunnel`, nodes expect to
         // unwrap what is for load-balancer addresses.
         let internal = asked.filter(|mode| !matches!(mode, Mode::Dsr | Mode::Tunnel)).unwrap_or(Mode::Nat);
@@ -289,8 +349,8 @@ impl Modes<'_, '_> {
         let Some(lost) = self.backends.iter().find(|backend| backend.via.is_none()) else { return Some(Mode::Tunnel) };
         let instead = if keeps_client { Mode::Dnat } else { Mode::Nat };
         self.work.notice(format!(
-            "mode `tunnel` needs the Node of each endpoint, with an address of type InternalIP; {} has none; {} port {} uses `{instead}`",
-            lost.address, self.family, self.port.port
+            "mode `tunnel` needs the Node of each endpoint, with an address of type InternalIP; {} has none; {} {} uses `{instead}`",
+            lost.address, self.family, self.front
         ));
         None
     }

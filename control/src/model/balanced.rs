@@ -10,7 +10,7 @@ use std::num::NonZeroU16;
 use levee_api::net::{Family, Protocol};
 
 use super::external::{Address, AddressPoolStatus, AddressRange, IngressPort, IpMode, Meta, ServiceStatus};
-use super::{Key, ObjectName};
+use super::{Key, ObjectName, Wide};
 use crate::notice::Notice;
 
 /// Load balancers and pools of a cluster.
@@ -66,6 +66,8 @@ pub struct LoadBalancer {
     pub needs_every_family: bool,
     /// Its ports.
     pub ports: BTreeSet<PortKey>,
+    /// What it serves besides.
+    pub wide: Wide,
     /// Labels, for pools that select by them.
     pub labels: BTreeMap<String, String>,
     /// Addresses that it asks for, by `levee.dev/addresses` or `spec.loadBalancerIP`.

@@ -15,7 +15,7 @@
 //! Holding a [`ValidatedCluster`] proves that
 //! - every address is of the family that it is filed under, and may be an endpoint's (no loopback, link-local, multicast,
 //!   unspecified or IPv4-mapped address);
-//! - no two Services claim one address, port and protocol, nor one node port;
+//! - no two Services claim one address, port and protocol, nor one node port, nor ranges that overlap, nor one address whole;
 //! - no VIP is a node's own address or inside a node's pods' prefix;
 //! - no two address pools that are in force overlap, and what a pool has in common with nodes, pods or ClusterIPs is
 //!   withheld;
@@ -26,6 +26,7 @@ pub mod external;
 mod object;
 mod place;
 mod validate;
+mod wide;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -42,6 +43,7 @@ pub use object::{Key, Kind, Object, Sourced};
 pub use place::{Origin, Place, Placed};
 pub(crate) use validate::is_object_name;
 pub use validate::{Changes, Judge, Judged, Register, Validation, validate};
+pub use wide::{NamedRange, Overlap, Wide};
 
 use crate::notice::Notice;
 
@@ -168,6 +170,8 @@ pub struct Service {
     pub quic: Option<String>,
     /// Whether it has `spec.externalIPs`, which are not served (rule 30).
     pub has_external_ips: bool,
+    /// What it serves besides its ports.
+    pub wide: Wide,
 }
 
 impl Service {

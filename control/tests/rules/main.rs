@@ -9,3 +9,4 @@ mod joining;
 mod latency;
 mod packets;
 mod quic;
+mod wide;

@@ -40,6 +40,7 @@ pub(super) fn of(object: &external::Service, service: &Service, live: bool) -> O
         families,
         needs_every_family: object.spec.ip_family_policy != Some(IpFamilyPolicy::PreferDualStack),
         ports: service.ports.iter().map(|port| (port.protocol, port.port)).collect(),
+        wide: service.wide.clone(),
         labels: object.metadata.labels.clone(),
         pool: annotation(POOL),
         share_key: annotation(SHARE_KEY),

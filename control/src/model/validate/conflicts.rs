@@ -21,6 +21,17 @@ use crate::model::{Key, Kind, Node, ObjectName, Place, Service};
 enum Claim {
     Address(IpAddr, u16, Protocol),
     NodePort(u16, Protocol),
+    /// An address whole.
+    Whole(IpAddr),
+    /// Ranges of a protocol: several can have some, if they do not overlap.
+    Ranges(IpAddr, Protocol),
+}
+
+impl Claim {
+    /// Whether only one can have it.
+    fn is_exclusive(self) -> bool {
+        !matches!(self, Claim::Ranges(..))
+    }
 }
 
 impl std::fmt::Display for Claim {
@@ -28,17 +39,27 @@ impl std::fmt::Display for Claim {
         match self {
             Claim::Address(address, port, protocol) => write!(f, "address {address} with {protocol} port {port}"),
             Claim::NodePort(port, protocol) => write!(f, "{protocol} node port {port}"),
+            Claim::Whole(address) => write!(f, "address {address} whole"),
+            Claim::Ranges(address, protocol) => write!(f, "ranges of {protocol} ports of address {address}"),
         }
     }
 }
 
 impl Service {
+    fn addresses(&self) -> impl Iterator<Item = &IpAddr> {
+        self.cluster_ips.values().chain(&self.load_balancer_ips)
+    }
+
     fn claims(&self) -> impl Iterator<Item = Claim> {
-        self.ports.iter().flat_map(|port| {
-            let addresses = self.cluster_ips.values().chain(&self.load_balancer_ips);
-            let vips = addresses.map(|address| Claim::Address(*address, port.port.get(), port.protocol));
+        let wide = self.addresses().filter(|_| self.wide.is_something()).flat_map(|address| {
+            let ranges = self.wide.protocols().into_iter().map(|protocol| Claim::Ranges(*address, protocol));
+            ranges.chain(self.wide.whole.then_some(Claim::Whole(*address)))
+        });
+        let ports = self.ports.iter().flat_map(|port| {
+            let vips = self.addresses().map(|address| Claim::Address(*address, port.port.get(), port.protocol));
             vips.chain(port.node_port.map(|node_port| Claim::NodePort(node_port.get(), port.protocol)))
-        })
+        });
+        ports.chain(wide)
     }
 }
 
@@ -112,14 +133,14 @@ impl Services {
             queue.extend(others.filter(|other| !concerned.contains(other) && *other != name));
             concerned.insert(name);
         }
-        let mut claimed: BTreeMap<Claim, &Judged> = BTreeMap::new();
+        let mut claimed = Claimed::default();
         let mut changed = Vec::new();
         for name in &concerned {
             let mut findings = Findings::default();
             let service = self.candidates.get(name).and_then(|candidate| {
                 let mut about = About { findings: &mut findings, subject: candidate.judged.subject() };
                 let service = accept(candidate, &self.ground, &claimed, &mut about)?;
-                claimed.extend(service.claims().map(|claim| (claim, &*candidate.judged)));
+                claimed.enter(&service, &candidate.judged);
                 Some(service)
             });
             book.enter(Stage::Conflicts, &key(name), findings);
@@ -147,11 +168,45 @@ fn claimants(claims: &BTreeSet<(Claim, Arc<ObjectName>)>, claim: Claim) -> impl 
     claims.range(from..).take_while(move |(other, _)| *other == claim).map(|(_, name)| Arc::clone(name))
 }
 
+/// What Services that were accepted have, of those that hang together.
+#[derive(Default)]
+struct Claimed<'j> {
+    exclusive: BTreeMap<Claim, &'j Judged>,
+    /// Ranges of a protocol at an address.
+    ranges: BTreeMap<Claim, Vec<(Arc<Service>, &'j Judged)>>,
+}
+
+impl<'j> Claimed<'j> {
+    fn enter(&mut self, service: &Arc<Service>, judged: &'j Judged) {
+        for claim in service.claims() {
+            if claim.is_exclusive() {
+                self.exclusive.insert(claim, judged);
+            } else {
+                self.ranges.entry(claim).or_default().push((Arc::clone(service), judged));
+            }
+        }
+    }
+
+    /// What of a Service another has already, in words too.
+    fn in_the_way(&self, service: &Service) -> Option<(Claim, String, &'j Judged)> {
+        service.claims().find_map(|claim| {
+            if claim.is_exclusive() {
+                return Some((claim, claim.to_string(), *self.exclusive.get(&claim)?));
+            }
+            let Claim::Ranges(address, of) = claim else { return None };
+            self.ranges.get(&claim)?.iter().find_map(|(other, judged)| {
+                let what = service.wide.overlap_of(&other.wide, of)?;
+                Some((claim, format!("{what} of address {address}"), *judged))
+            })
+        })
+    }
+}
+
 /// The Service as it is served, if it is in nobody's way.
 fn accept(
     Candidate { service, judged }: &Candidate,
     ground: &Ground,
-    claimed: &BTreeMap<Claim, &Judged>,
+    claimed: &Claimed<'_>,
     about: &mut About<'_, '_>,
 ) -> Option<Arc<Service>> {
     // Some balancers report the nodes' addresses as the Service's (k3s does). Taking such an address whole would cut
@@ -184,16 +239,22 @@ fn accept(
             return None;
         }
     }
-    if let Some((claim, other)) = service.claims().find_map(|claim| Some((claim, *claimed.get(&claim)?))) {
+    if let Some((claim, what, other)) = claimed.in_the_way(&service) {
         let (place, help) = match claim {
             Claim::Address(address, ..) => {
                 (place(judged, address), "give one of the two another address or another port")
             }
             Claim::NodePort(..) => (None, "give one of the two another `nodePort`"),
+            Claim::Whole(address) => {
+                (place(judged, address), "one Service can have an address whole: give one of the two another")
+            }
+            Claim::Ranges(address, _) => {
+                (place(judged, address), "give one of the two another address, or ranges that do not overlap")
+            }
         };
         about.refuse_with(
             place,
-            format!("it claims {claim}, which {} has already ({})", other.key(), other.place()),
+            format!("it claims {what}, which {} has already ({})", other.key(), other.place()),
             help,
         );
         return None;

@@ -8,6 +8,7 @@ use levee_api::net::{Family, Protocol};
 
 use super::{About, unfit};
 use crate::model::external::{self, ClusterIp, IpMode, ServiceType, SessionAffinity};
+use crate::model::wide::{PORT_RANGES, WHOLE_ADDRESS, Wide, is_port_name};
 use crate::model::{External, Place, Placed, Service, ServicePort, TrafficPolicy};
 
 /// Another proxy is asked to serve it (rule 1).
@@ -28,6 +29,7 @@ pub(super) fn validate(object: &external::Service, about: &mut About<'_, '_>) ->
     }
     let cluster_ips = cluster_ips(&object.spec, about)?;
     let ports = ports(&object.spec, kind, about)?;
+    let wide = wide(object, &ports, about)?;
     let external = match kind {
         ServiceType::LoadBalancer => External::LoadBalancer,
         ServiceType::NodePort => External::NodePorts,
@@ -56,6 +58,7 @@ pub(super) fn validate(object: &external::Service, about: &mut About<'_, '_>) ->
         mode: object.metadata.annotations.get(MODE).cloned(),
         quic: object.metadata.annotations.get(QUIC).cloned(),
         has_external_ips: !object.spec.external_ips.is_empty(),
+        wide,
     })
 }
 
@@ -137,7 +140,7 @@ fn ports(spec: &external::ServiceSpec, kind: ServiceType, about: &mut About<'_, 
             );
             return None;
         }
-        if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        if !is_port_name(name) {
             let shown: String = name.chars().take(60).collect();
             about.refuse_with(
                 port.port.place,
@@ -161,6 +164,31 @@ fn ports(spec: &external::ServiceSpec, kind: ServiceType, about: &mut About<'_, 
     }
     ports.sort();
     Some(ports)
+}
+
+/// What it serves besides its ports, by annotation.
+fn wide(object: &external::Service, ports: &[ServicePort], about: &mut About<'_, '_>) -> Option<Wide> {
+    let annotation = |name| object.metadata.annotations.get(name).map(String::as_str);
+    let wide = match Wide::read(annotation(WHOLE_ADDRESS), annotation(PORT_RANGES)) {
+        Ok(wide) => wide,
+        Err(why) => {
+            about.refuse(None, why);
+            return None;
+        }
+    };
+    // A range and a port of one name and protocol would be one and the same to whoever looks for them.
+    let twice = |port: &&ServicePort| {
+        wide.ranges.iter().any(|range| (range.protocol, &range.name) == (port.protocol, &port.name))
+    };
+    if let Some(port) = ports.iter().find(twice) {
+        about.refuse_with(
+            None,
+            format!("annotation `{PORT_RANGES}`: `{}` is the name of one of its `ports`", port.name),
+            "give the range another name",
+        );
+        return None;
+    }
+    Some(wide)
 }
 
 /// Rule 29.
