@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::net::{Mac, PortRange, Protocol, Role};
-use levee_api::program::{self, Delta, Generation, Local, Mode, Program, ServiceKey, Vip};
+use levee_api::program::{self, Delta, Generation, Local, Pod, Program, ServiceKey, Vip};
 use levee_api::tunnel;
 
 use super::service::{BackendKey, Frontend, FrontendKey, Service, clients, roles};
@@ -21,9 +21,11 @@ use crate::verdict::PortId;
 
 mod around;
 mod ranges;
+mod reached;
 
 pub use around::Around;
 use around::{Wanted, is_steered_alike};
+use reached::Reached;
 
 /// What does not change while the dataplane runs.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +85,16 @@ struct Entry {
     slot: u32,
 }
 
+/// A service on its way into the tables.
+struct Coming {
+    entry: Entry,
+    service: Service,
+    /// Whether it is reached elsewhere than the one before it.
+    frontends: bool,
+    /// What it has, and the one before it had not.
+    reached: Reached,
+}
+
 /// See the module's documentation.
 pub struct Master {
     setup: Setup,
@@ -97,6 +109,8 @@ pub struct Master {
     term: BTreeSet<IpAddr>,
     services: BTreeMap<ServiceKey, Entry>,
     kernel: BTreeSet<IpAddr>,
+    /// The kernel's routes, as the tables have them.
+    routes: BTreeMap<IpNet, Route>,
     /// Addresses of frontends, with the number of frontends that use each.
     fronted: BTreeMap<IpAddr, usize>,
     free_slots: Vec<u32>,
@@ -142,6 +156,7 @@ impl Master {
             term: BTreeSet::new(),
             services: BTreeMap::new(),
             kernel: BTreeSet::new(),
+            routes: BTreeMap::new(),
             fronted: BTreeMap::new(),
             free_slots: Vec::new(),
             next_slot: 0,
@@ -302,11 +317,15 @@ impl Master {
     fn commit(&mut self, delta: Delta) {
         let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
         if let Some(local) = delta.local.filter(|local| *local != self.local) {
-            addresses.extend(self.local.pods.iter().chain(&local.pods).map(|pod| pod.address));
-            self.tables.local = local.prefixes.iter().map(|net| (*net, ())).collect();
+            let pods = |local: &Local| -> BTreeSet<Pod> { local.pods.iter().cloned().collect() };
+            addresses.extend(pods(&self.local).symmetric_difference(&pods(&local)).map(|pod| pod.address));
+            if local.prefixes != self.local.prefixes {
+                self.tables.local = local.prefixes.iter().map(|net| (*net, ())).collect();
+                self.move_hops();
+            }
             self.local = local;
-            self.move_hops();
-            self.around = Around::ALL;
+            self.around.steered = true;
+            self.around.announced = true;
         }
         if let Some(ranges) = delta.service_ranges {
             self.tables.service_ranges = ranges.iter().map(|net| (*net, ())).collect();
@@ -351,24 +370,11 @@ impl Master {
                 self.free_slots.push(entry.slot);
             }
         }
-        // Withdraw all that are replaced before the first is put in: frontends may move from one service to another.
-        let mut identities = Vec::with_capacity(delta.upsert_services.len());
-        for service in &delta.upsert_services {
-            let identity = match self.services.remove(&service.key()) {
-                Some(entry) => {
-                    self.around.steered |= !is_steered_alike(&entry.program, service);
-                    self.withdraw(&entry, &mut addresses);
-                    (entry.id, entry.slot)
-                }
-                None => {
-                    self.around.steered = true;
-                    self.identity()
-                }
-            };
-            identities.push(identity);
-        }
-        for (service, (id, slot)) in delta.upsert_services.into_iter().zip(identities) {
-            self.install(Entry { program: service, id, slot }, &mut addresses);
+        // What all lose goes before the first gains anything: frontends may move from one service to another.
+        let coming: Vec<Coming> =
+            delta.upsert_services.into_iter().map(|service| self.prepare(service, &mut addresses)).collect();
+        for coming in coming {
+            self.install(coming, &mut addresses);
         }
         for address in addresses {
             self.refresh_owner(address);
@@ -389,9 +395,49 @@ impl Master {
         (id, slot)
     }
 
-    fn install(&mut self, entry: Entry, addresses: &mut BTreeSet<IpAddr>) {
-        let service = Service::new(entry.id, entry.slot, &entry.program);
-        let protocol = entry.program.protocol;
+    /// Compiles a service, and takes out of the tables what the one before it had and this one has not.
+    fn prepare(&mut self, program: program::Service, addresses: &mut BTreeSet<IpAddr>) -> Coming {
+        let before = self.services.remove(&program.key());
+        self.around.steered |= !before.as_ref().is_some_and(|before| is_steered_alike(&before.program, &program));
+        let (id, slot) = before.as_ref().map_or_else(|| self.identity(), |before| (before.id, before.slot));
+        let service = Service::new(id, slot, &program);
+        let reached = Reached::by(&program, &service);
+        let before = before.and_then(|before| Some((before.program, self.tables.services.get(slot).cloned()?)));
+        let Some((before, compiled)) = before else {
+            return Coming { entry: Entry { program, id, slot }, service, frontends: true, reached };
+        };
+        let frontends = before.frontends != program.frontends;
+        if frontends {
+            self.leave_frontends(&before, addresses);
+        }
+        let was = Reached::by(&before, &compiled);
+        self.leave(&was.beyond(&reached), addresses);
+        self.tables.size.backends -= compiled.backends.len();
+        Coming { entry: Entry { program, id, slot }, service, frontends, reached: reached.beyond(&was) }
+    }
+
+    /// Puts a service into the tables, with what it has and the one before it had not.
+    fn install(&mut self, coming: Coming, addresses: &mut BTreeSet<IpAddr>) {
+        let Coming { entry, service, frontends, reached } = coming;
+        if frontends {
+            self.take_frontends(&entry, addresses);
+        }
+        self.reach(&reached, addresses);
+        self.tables.size.backends += service.backends.len();
+        self.tables.services.set(entry.slot, Some(Arc::new(service)), self.tables.services_stamp);
+        self.services.insert(entry.program.key(), entry);
+    }
+
+    /// Takes a service's part out of the tables, but for itself.
+    fn withdraw(&mut self, entry: &Entry, addresses: &mut BTreeSet<IpAddr>) {
+        self.leave_frontends(&entry.program, addresses);
+        if let Some(service) = self.tables.services.get(entry.slot).cloned() {
+            self.leave(&Reached::by(&entry.program, &service), addresses);
+            self.tables.size.backends -= service.backends.len();
+        }
+    }
+
+    fn take_frontends(&mut self, entry: &Entry, addresses: &mut BTreeSet<IpAddr>) {
         for frontend in &entry.program.frontends {
             *self.fronted.entry(frontend.address).or_default() += 1;
             addresses.insert(frontend.address);
@@ -404,32 +450,13 @@ impl Master {
                     clients: clients(&entry.program, frontend),
                     by_connection: !entry.program.quic.is_empty(),
                 };
-                ranges::set(&mut self.tables, frontend, protocol, *from, Some(value));
+                ranges::set(&mut self.tables, frontend, entry.program.protocol, *from, Some(value));
             }
         }
-        if service.keeps_port {
-            addresses.extend(service.backends.iter().map(|backend| IpAddr::from(backend.endpoint.address)));
-        }
-        for key in backend_keys(&entry.program, &service) {
-            let users = self.tables.backends.get(&key).copied().unwrap_or(0);
-            self.tables.backends.insert(key, users + 1);
-            if users == 0 {
-                self.wanted.touch(&self.tables, key.endpoint.address, true);
-            }
-        }
-        for via in service.vias() {
-            self.wanted.touch(&self.tables, via, true);
-            let users = self.tables.far_ends.get(&via).copied().unwrap_or(0);
-            self.tables.far_ends.insert(via, users + 1);
-        }
-        self.tables.size.backends += service.backends.len();
-        self.tables.services.set(entry.slot, Some(Arc::new(service)), self.tables.services_stamp);
-        self.services.insert(entry.program.key(), entry);
     }
 
-    fn withdraw(&mut self, entry: &Entry, addresses: &mut BTreeSet<IpAddr>) {
-        let protocol = entry.program.protocol;
-        for frontend in &entry.program.frontends {
+    fn leave_frontends(&mut self, program: &program::Service, addresses: &mut BTreeSet<IpAddr>) {
+        for frontend in &program.frontends {
             if let Some(users) = self.fronted.get_mut(&frontend.address) {
                 *users -= 1;
                 if *users == 0 {
@@ -438,33 +465,47 @@ impl Master {
             }
             addresses.insert(frontend.address);
             for from in roles(frontend.from) {
-                ranges::set(&mut self.tables, frontend, protocol, *from, None);
+                ranges::set(&mut self.tables, frontend, program.protocol, *from, None);
             }
         }
-        if let Some(service) = self.tables.services.get(entry.slot).cloned() {
-            self.tables.size.backends -= service.backends.len();
-            if service.keeps_port {
-                addresses.extend(service.backends.iter().map(|backend| IpAddr::from(backend.endpoint.address)));
+    }
+
+    fn reach(&mut self, reached: &Reached, addresses: &mut BTreeSet<IpAddr>) {
+        for key in &reached.backends {
+            let users = self.tables.backends.get(key).copied().unwrap_or(0);
+            self.tables.backends.insert(*key, users + 1);
+            if users == 0 {
+                self.wanted.touch(&self.tables, key.endpoint.address, true);
             }
-            for via in service.vias() {
-                self.wanted.touch(&self.tables, via, false);
-                match self.tables.far_ends.get(&via).copied() {
-                    Some(users) if users > 1 => self.tables.far_ends.insert(via, users - 1),
-                    _ => self.tables.far_ends.remove(&via),
-                };
-            }
-            for key in backend_keys(&entry.program, &service) {
-                match self.tables.backends.get(&key).copied() {
-                    Some(users) if users > 1 => {
-                        self.tables.backends.insert(key, users - 1);
-                    }
-                    _ => {
-                        self.wanted.touch(&self.tables, key.endpoint.address, false);
-                        self.tables.backends.remove(&key);
-                    }
+        }
+        for via in &reached.vias {
+            self.wanted.touch(&self.tables, *via, true);
+            let users = self.tables.far_ends.get(via).copied().unwrap_or(0);
+            self.tables.far_ends.insert(*via, users + 1);
+        }
+        addresses.extend(reached.answering());
+    }
+
+    fn leave(&mut self, reached: &Reached, addresses: &mut BTreeSet<IpAddr>) {
+        for via in &reached.vias {
+            self.wanted.touch(&self.tables, *via, false);
+            match self.tables.far_ends.get(via).copied() {
+                Some(users) if users > 1 => self.tables.far_ends.insert(*via, users - 1),
+                _ => self.tables.far_ends.remove(via),
+            };
+        }
+        for key in &reached.backends {
+            match self.tables.backends.get(key).copied() {
+                Some(users) if users > 1 => {
+                    self.tables.backends.insert(*key, users - 1);
+                }
+                _ => {
+                    self.wanted.touch(&self.tables, key.endpoint.address, false);
+                    self.tables.backends.remove(key);
                 }
             }
         }
+        addresses.extend(reached.answering());
     }
 
     /// Puts together what an address is from all that know of it.
@@ -486,29 +527,40 @@ impl Master {
             answers: self.tables.backends.get(&BackendKey::any(address)).is_some(),
             mac: pod.and_then(|pod| pod.mac).unwrap_or(Mac::ZERO),
         };
-        let before = if owner == Owner::default() {
-            self.tables.owners.remove(&address)
-        } else {
-            self.tables.owners.insert(address, owner)
-        };
-        // What an address is decides how it is reached: an address inside the pods' prefix is a pod until it is a VIP.
-        let before = before.unwrap_or_default();
-        if before != (Owner { wide: before.wide, answers: before.answers, ..owner }) {
+        let way = |tables: &Tables| (tables.hop(address), around::neighbour(tables, address));
+        let before = way(&self.tables);
+        if owner == Owner::default() {
+            self.tables.owners.remove(&address);
+        } else if self.tables.owner(address) != owner {
+            self.tables.owners.insert(address, owner);
+        }
+        // What an address is decides how it is reached: an address inside the pods' prefix is a pod until it is a VIP. A VIP elsewhere is
+        // reached as the address was before, and no flow has to look again for it.
+        let after = way(&self.tables);
+        if before.0 != after.0 {
             self.touch_hops();
+        }
+        if before.1 != after.1 {
             self.wanted.doubt(address);
         }
     }
 
-    /// Replaces the kernel's routes: prefix, port (none where the route leads elsewhere), gateway.
+    /// Replaces the kernel's routes: prefix, port (none where the route leads elsewhere), gateway. Returns whether that changed anything.
     pub fn set_routes<P: Into<Option<PortId>>>(
         &mut self,
         routes: impl IntoIterator<Item = (IpNet, P, Option<IpAddr>)>,
-    ) {
+    ) -> bool {
         let route = |(net, port, via): (IpNet, P, Option<IpAddr>)| {
-            (net, Route { port: port.into(), via: via.map(Address::from) })
+            (net.trunc(), Route { port: port.into(), via: via.map(Address::from) })
         };
-        self.tables.routes = routes.into_iter().map(route).collect();
+        let routes: BTreeMap<IpNet, Route> = routes.into_iter().map(route).collect();
+        if routes == self.routes {
+            return false;
+        }
+        self.tables.routes = routes.iter().map(|(net, route)| (*net, *route)).collect();
+        self.routes = routes;
         self.move_hops();
+        true
     }
 
     /// Sets or forgets a neighbour's MAC. Returns whether that changed anything.
@@ -526,21 +578,25 @@ impl Master {
         true
     }
 
-    /// Replaces the set of addresses that are this host's kernel's.
-    pub fn set_kernel_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+    /// Replaces the set of addresses that are this host's kernel's. Returns whether that changed anything.
+    pub fn set_kernel_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> bool {
         let addresses: BTreeSet<IpAddr> = addresses.into_iter().collect();
         let changed: Vec<IpAddr> = self.kernel.symmetric_difference(&addresses).copied().collect();
+        if changed.is_empty() {
+            return false;
+        }
         self.kernel = addresses;
         for address in changed {
             self.refresh_owner(address);
         }
         self.move_hops();
         self.around = Around::ALL;
+        true
     }
 
     /// Replaces a port's MAC, as the kernel reports it.
     pub fn set_port_mac(&mut self, id: PortId, mac: Mac) {
-        if let Some(port) = self.setup.ports.get_mut(usize::from(id.0)) {
+        if let Some(port) = self.setup.ports.get_mut(usize::from(id.0)).filter(|port| port.mac != mac) {
             port.mac = mac;
             self.tables.ports = self.setup.ports.clone().into();
             self.touch_hops();
@@ -608,20 +664,6 @@ impl Master {
 /// Stamps skip 0, which flows use for "nothing remembered".
 fn next_stamp(stamp: u32) -> u32 {
     stamp.wrapping_add(1).max(1)
-}
-
-/// What packets of a service's backends are recognised by: their endpoints; and where replies are translated on their way
-/// to the client's own address, their addresses too, for fragments that have no ports. Where clients choose the port, addresses alone.
-fn backend_keys(program: &program::Service, service: &Service) -> impl Iterator<Item = BackendKey> {
-    let protocol = program.protocol.number();
-    let kept = program.frontends.iter().any(|frontend| frontend.mode == Mode::Dnat);
-    service.backends.iter().flat_map(move |backend| {
-        if service.keeps_port {
-            return std::iter::once(BackendKey::any(backend.endpoint.address)).chain(None);
-        }
-        let any_port = kept.then(|| BackendKey::address(backend.endpoint.address, protocol));
-        std::iter::once(BackendKey { endpoint: backend.endpoint, protocol }).chain(any_port)
-    })
 }
 
 fn frontend_key(frontend: &program::Frontend, protocol: Protocol, from: Role) -> FrontendKey {

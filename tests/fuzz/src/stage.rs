@@ -279,7 +279,9 @@ impl Stage {
                 let both = [cast::NODE.into(), cast::twin(cast::NODE).into()];
                 self.master.set_kernel_addresses(both.into_iter().filter(|_| node));
             }
-            Step::Route(default) => self.master.set_routes(cast::routes(default)),
+            Step::Route(default) => {
+                self.master.set_routes(cast::routes(default));
+            }
             Step::PortMac(port, mac) => {
                 self.master.set_port_mac(port, mac);
                 self.judge.shows(port, mac);

@@ -59,6 +59,8 @@ impl Wanted {
 
     /// A backend, or the far end of a tunnel to some, comes or goes.
     pub(super) fn touch(&mut self, tables: &Tables, address: Address, comes: bool) {
+        // One that is in doubt may have been counted as what it was before.
+        self.moved |= self.doubtful.contains(&address);
         if self.moved {
             return;
         }
@@ -96,7 +98,7 @@ fn reached(tables: &Tables) -> impl Iterator<Item = Address> + '_ {
 }
 
 /// The neighbour whose MAC an address is sent to, unless the kernel or the program has it: the address itself, or a gateway.
-fn neighbour(tables: &Tables, address: Address) -> Option<(PortId, IpAddr)> {
+pub(super) fn neighbour(tables: &Tables, address: Address) -> Option<(PortId, IpAddr)> {
     let owner = tables.owner(address);
     if owner.kernel {
         return None;

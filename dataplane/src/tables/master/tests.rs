@@ -146,16 +146,58 @@ fn a_bad_change_is_refused_whole_and_nothing_has_changed() {
 }
 
 #[test]
-fn hops_are_looked_up_anew_when_an_address_becomes_something_else_and_only_then() {
+fn hops_are_looked_up_anew_when_an_address_is_reached_in_another_way_and_only_then() {
     let mut master = Master::new(setup());
-    master.load(program(1, vec![service("a", 1, 80, &[1])])).unwrap();
-    let stamp = master.tables.hops_stamp;
-    let change = Delta { base: 1, generation: 2, upsert_services: vec![service("a", 1, 80, &[2])], ..Delta::default() };
-    master.amend(change).unwrap();
-    assert_eq!(master.tables.hops_stamp, stamp, "another backend is no other address");
-    let vip = Vip { address: [10, 244, 0, 2].into(), announce: true };
-    master.amend(Delta { base: 2, generation: 3, upsert_vips: vec![vip], ..Delta::default() }).unwrap();
-    assert_ne!(master.tables.hops_stamp, stamp);
+    let prefix = || vec!["10.244.0.0/24".parse().unwrap()];
+    let local = |pods| Local { prefixes: prefix(), pods };
+    master.load(Program { local: local(Vec::new()), ..program(1, vec![service("a", 1, 80, &[1])]) }).unwrap();
+    let mut stamp = master.tables.hops_stamp;
+    let mut amend = |delta: Delta, moves: bool, why: &str| {
+        let base = master.generation();
+        master.amend(Delta { base, generation: base + 1, ..delta }).unwrap();
+        assert_eq!(master.tables.hops_stamp != stamp, moves, "{why}");
+        stamp = master.tables.hops_stamp;
+    };
+    let upsert = |service| Delta { upsert_services: vec![service], ..Delta::default() };
+    let vip = |address: [u8; 4]| Delta {
+        upsert_vips: vec![Vip { address: address.into(), announce: true }],
+        ..Delta::default()
+    };
+    amend(upsert(service("a", 1, 80, &[2])), false, "another backend is no other address");
+    amend(upsert(service("b", 9, 80, &[2])), false, "a new Service is reached by the way that its address was");
+    amend(vip([10, 96, 0, 77]), false, "and so is a new VIP outside of the pods' prefix");
+    amend(vip([10, 244, 0, 2]), true, "one inside of it is no pod any more");
+    let pod = |last: u8, mac| Pod { address: [10, 244, 0, last].into(), mac };
+    let pods = |pods| Delta { local: Some(local(pods)), ..Delta::default() };
+    amend(pods(vec![pod(7, None)]), false, "a pod in the pods' prefix was one before");
+    amend(pods(vec![pod(7, Some(Mac([2, 0, 0, 0, 0, 7])))]), true, "now its MAC is known");
+    amend(Delta { local: Some(Local::default()), ..Delta::default() }, true, "the prefix is gone");
+}
+
+#[test]
+fn what_the_kernel_says_again_changes_nothing() {
+    let mut master = Master::new(setup());
+    let route = |gateway: u8| {
+        [("10.244.0.0/16".parse::<IpNet>().unwrap(), PortId(0), Some(IpAddr::from([192, 0, 2, gateway])))]
+    };
+    let address = || [IpAddr::from([192, 168, 0, 1])];
+    let (peer, mac) = (IpAddr::from([192, 0, 2, 9]), Mac([2, 0, 0, 0, 0, 9]));
+    let mut told = |gateway, mac, port_mac| {
+        let before = master.tables.hops_stamp;
+        let changed = [
+            master.set_routes(route(gateway)),
+            master.set_kernel_addresses(address()),
+            master.set_neighbour(PortId(0), peer, Some(mac)),
+        ];
+        master.set_port_mac(PortId(0), port_mac);
+        (changed, master.tables.hops_stamp != before)
+    };
+    let own = Mac([2, 0, 0, 0, 0, 1]);
+    assert_eq!(told(9, mac, own), ([true, true, true], true));
+    assert_eq!(told(9, mac, own), ([false; 3], false), "the same routes, addresses and MACs again");
+    assert_eq!(told(8, mac, own), ([true, false, false], true));
+    assert_eq!(told(8, Mac([2, 0, 0, 0, 0, 8]), own), ([false, false, true], true));
+    assert_eq!(told(8, Mac([2, 0, 0, 0, 0, 8]), mac), ([false; 3], true));
 }
 
 #[test]
@@ -283,11 +325,13 @@ proptest! {
                     }
                     program = next;
                 }
-                Happening::Routed(gateways) => master.set_routes(gateways.iter().map(|last| {
-                    let net: IpNet = format!("10.244.0.{}/31", last & !1).parse().unwrap();
-                    (net, PortId(0), last.is_multiple_of(3).then(|| IpAddr::from([192, 0, 2, *last])))
-                })),
-                Happening::Addressed(addresses) => master.set_kernel_addresses(addresses.iter().map(address)),
+                Happening::Routed(gateways) => {
+                    master.set_routes(gateways.iter().map(|last| {
+                        let net: IpNet = format!("10.244.0.{}/31", last & !1).parse().unwrap();
+                        (net, PortId(0), last.is_multiple_of(3).then(|| IpAddr::from([192, 0, 2, *last])))
+                    }));
+                }
+                Happening::Addressed(addresses) => drop(master.set_kernel_addresses(addresses.iter().map(address))),
                 Happening::InTerm(in_term, addresses) => {
                     let next = Program { generation: program.generation + 1, announce_in_term: in_term, ..program.clone() };
                     if program.generation > 0 {
