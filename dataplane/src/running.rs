@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use levee_api::explain::{Explanation, Packet, Question};
 use levee_api::net::{Family, PortRange, Protocol, Role};
-use levee_api::program::{Applied, Delta, Generation, Pool, Program, ServiceKey, Side};
+use levee_api::program::{Applied, Delta, Pool, Program, ServiceKey, Side};
 use levee_api::report::{
     BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
     WorkerStatus,
@@ -98,11 +98,6 @@ pub struct Running {
 }
 
 impl Running {
-    /// The generation that every worker runs.
-    fn generation(&self) -> Generation {
-        self.handles.iter().map(|handle| handle.pulse.generation.load(Ordering::Acquire)).min().unwrap_or(0)
-    }
-
     fn tell(&self, message: Message) -> Result<(), Refusal> {
         let busy =
             |_| Refusal::Unavailable("the dataplane is busy with other changes, or stopping; try again".to_owned());
@@ -125,7 +120,7 @@ impl Running {
     /// Why this dataplane should announce nothing: it could not serve it.
     fn unfit(&self) -> Vec<String> {
         let mut problems = self.shares.problems();
-        if self.generation() == 0 {
+        if self.shares.running() == 0 {
             problems.push("nothing was programmed yet".to_owned());
         }
         let dead = self.handles.iter().filter(|handle| !self.shares.is_alive(handle.worker));
@@ -170,7 +165,8 @@ impl Running {
         WorkerStatus {
             worker: handle.worker,
             core: self.cores.get(handle.worker).copied().unwrap_or_default(),
-            generation: handle.pulse.generation.load(Ordering::Acquire),
+            // One that sleeps has not looked yet, and will before its next frame.
+            generation: handle.pulse.generation.load(Ordering::Acquire).max(self.shares.running()),
             flows: handle.pulse.flows.load(Ordering::Relaxed).into(),
             flow_capacity: handle.pulse.flow_capacity.load(Ordering::Relaxed).into(),
             alive: self.shares.is_alive(handle.worker),
@@ -229,7 +225,7 @@ impl Subject for Running {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            generation: self.generation(),
+            generation: self.shares.running(),
             health: self.health(),
             services,
             vips,

@@ -17,8 +17,14 @@ struct Source {
     changes: &'static [Change],
 }
 
-const PUBLICATION: Source =
-    Source { path: "mem/publication.rs", changes: &[("use std::sync::{", "use loom::sync::{")] };
+const PUBLICATION: Source = Source {
+    path: "mem/publication.rs",
+    changes: &[
+        ("use std::sync::{", "use loom::sync::{"),
+        // The model must know that this thread can do nothing until another does.
+        ("std::hint::spin_loop();", "loom::thread::yield_now();"),
+    ],
+};
 
 const WAKER: Source = Source {
     path: "worker/waker.rs",
@@ -38,15 +44,43 @@ const IDLE: Source = Source {
 
 /// What is changed for each mistake: a name, and the change.
 const PUBLICATION_MISTAKES: &[(&str, Change)] = &[
-    ("reclaims_too_early", ("*replaced_by > seen", "*replaced_by > seen + 1")),
-    ("waits_for_one_reader_only", (".min().unwrap_or(u64::MAX)", ".max().unwrap_or(u64::MAX)")),
-    ("retires_nothing", ("self.retired.push((version, old));", "drop(old);")),
+    ("reclaims_too_early", ("*replaced_by <= held", "*replaced_by <= held + 1")),
+    (
+        "waits_for_one_reader_only",
+        (
+            "seat.held.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);\n        // The oldest",
+            "seat.held.load(Ordering::Acquire)).max().unwrap_or(u64::MAX);\n        // The oldest",
+        ),
+    ),
+    ("retires_nothing", ("self.retired.push_back((version, old));", "drop(old);")),
     (
         "reports_before_it_moves_on",
         (
             "        self.value = value;\n        self.version = version;\n",
-            "        if let Some(seen) = self.shared.seen.get(self.index) {\n            seen.store(version, Ordering::Release);\n        }\n        \
+            "        if let Some(seat) = self.shared.seats.get(self.index) {\n            seat.held.store(version, Ordering::Release);\n        }\n        \
              self.value = value;\n        self.version = version;\n",
+        ),
+    ),
+    (
+        "comes_back_unseen",
+        (
+            "seat.away.store(false, Ordering::Relaxed);\n        }\n        fence(Ordering::SeqCst);",
+            "seat.away.store(false, Ordering::Relaxed);\n        }",
+        ),
+    ),
+    (
+        "looks_for_sleepers_too_early",
+        ("        fence(Ordering::SeqCst);\n        self.retired", "        self.retired"),
+    ),
+    (
+        "comes_back_to_an_old_value",
+        ("while self.shared.version.load(Ordering::Acquire) != self.version {", "if false {"),
+    ),
+    (
+        "gives_up_when_the_writer_is_at_it",
+        (
+            "while self.shared.version.load(Ordering::Acquire) != self.version {\n            self.move_on();\n            loom::thread::yield_now();",
+            "if self.shared.version.load(Ordering::Acquire) != self.version {\n            self.move_on();",
         ),
     ),
 ];

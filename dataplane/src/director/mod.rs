@@ -71,10 +71,12 @@ pub type TermAnswer = oneshot::Sender<Result<(), Refusal>>;
 /// Messages taken between two publications. More wait: under a storm of changes, workers get one snapshot for many.
 const AT_ONCE: usize = 256;
 
-/// How often the director looks whether workers have taken a snapshot that somebody waits for: as often as it has waited so
-/// far, which makes the answer at most twice as late as the workers were, but within these bounds. Workers take a snapshot with their next
-/// batch, some 10 µs under load, and are woken for it when they sleep.
-const FIRST_LOOK: Duration = Duration::from_micros(20);
+/// How long the director looks without a pause whether workers have taken a snapshot, giving way to whoever wants its core: they take it with
+/// their next batch, in some 10 to 100 µs under load, and who sleeps is not waited for. A pause of its own would take 50 µs and more.
+const GLANCE: Duration = Duration::from_micros(150);
+
+/// How often it looks after that: as often as it has waited so far, which makes the answer at most twice as late as the workers
+/// were, but at least this often.
 const WATCH: Duration = Duration::from_millis(1);
 
 /// A programmer waits this long for the workers, less than the control socket waits for the director.
@@ -218,7 +220,7 @@ impl Director {
             return due;
         }
         let waited = self.waiting.as_ref().map_or(WATCH, |waiting| now.saturating_duration_since(waiting.since));
-        due.min(waited.clamp(FIRST_LOOK, WATCH))
+        due.min(waited.clamp(GLANCE, WATCH))
     }
 
     fn take(&mut self, message: Message) {
@@ -295,13 +297,13 @@ impl Director {
     fn update(&mut self, update: Update) {
         match update {
             Update::Routes(routes) => {
-                self.master.set_routes(routes);
-                self.changed.tables = true;
+                self.changed.tables |= self.master.set_routes(routes);
             }
             Update::Addresses(addresses) => {
-                self.master.set_kernel_addresses(addresses.iter().map(|own| own.address));
+                self.changed.tables |= self.master.set_kernel_addresses(addresses.iter().map(|own| own.address));
+                // They may have moved to another port.
+                self.changed.links |= self.addresses != addresses;
                 self.addresses = addresses;
-                self.changed.tables = true;
             }
             Update::Neighbour { key, mac, state } => {
                 self.changed.tables |= self.master.set_neighbour(key.0, key.1, mac);
@@ -388,12 +390,13 @@ impl Director {
         if changed.tables {
             let version = self.publisher.publish(self.master.snapshot());
             self.shares.publish(self.master.snapshot());
-            for handle in &self.handles {
-                handle.waker.wake();
-            }
             let waiting = self.waiting.get_or_insert_with(|| Waiting { version, since: now, answers: Vec::new() });
             waiting.version = version;
             waiting.answers.extend(changed.answers);
+            let glance = Instant::now();
+            while self.publisher.seen() < version && glance.elapsed() < GLANCE {
+                std::thread::yield_now();
+            }
         }
         if self.publisher.version() <= self.publisher.seen() {
             self.taken();
@@ -409,6 +412,12 @@ impl Director {
                 let _ = answer.send(Err(Refusal::Unavailable(reason)));
             }
         }
+        if changed.tables {
+            // Nobody waits for those that sleep; but they may hold frames that wait for what has changed.
+            for handle in &self.handles {
+                handle.waker.wake();
+            }
+        }
         self.publisher.reclaim();
         self.announce(now);
         if now - self.felt >= PULSE {
@@ -421,9 +430,14 @@ impl Director {
     fn taken(&mut self) {
         self.report_steering(Steering::widen);
         let Some(waiting) = self.waiting.take() else { return };
+        self.shares.run(self.master.generation());
+        let generations: Vec<Generation> = waiting.answers.iter().map(|(_, generation)| *generation).collect();
         for (answer, generation) in waiting.answers {
-            self.events.record(Kind::Programmed, format!("generation {generation} runs"));
             let _ = answer.send(Ok(Applied { generation }));
+        }
+        // Telling takes longer than answering: it writes the log.
+        for generation in generations {
+            self.events.record(Kind::Programmed, format!("generation {generation} runs"));
         }
     }
 

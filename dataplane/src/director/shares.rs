@@ -1,10 +1,11 @@
 //! What the director lets others read: small, and locked for the time of a copy.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use levee_api::net::Mac;
+use levee_api::program::Generation;
 
 use super::terms::TermFacts;
 use crate::neighbours::Key;
@@ -33,6 +34,7 @@ pub struct Shares {
     diversion: Mutex<Option<String>>,
     dead: Mutex<Vec<usize>>,
     followed: AtomicBool,
+    running: AtomicU64,
     term: Mutex<(bool, usize, TermFacts)>,
 }
 
@@ -64,6 +66,12 @@ impl Shares {
     #[must_use]
     pub fn is_alive(&self, worker: usize) -> bool {
         !lock(&self.dead).contains(&worker)
+    }
+
+    /// The generation that every worker runs, or will before its next frame.
+    #[must_use]
+    pub fn running(&self) -> Generation {
+        self.running.load(Ordering::Acquire)
     }
 
     /// What is wrong besides dead workers, in words.
@@ -132,6 +140,10 @@ impl Shares {
             dead.push(worker);
         }
         was_dead == alive
+    }
+
+    pub(super) fn run(&self, generation: Generation) {
+        self.running.store(generation, Ordering::Release);
     }
 
     pub(super) fn followed(&self) {

@@ -14,23 +14,36 @@
 //! value until all readers have reported a later version, so the last reference is always dropped by the writer.
 //! This is quiescent-state reclamation (McKenney, "Is Parallel Programming Hard", 9.5) without raw pointers.
 //! `tests/loom` runs this very file under every interleaving.
+//!
+//! **Away.** A reader that sleeps uses no value at all, so nobody need wait for it to wake up: it says that it is away ([`Reader::rest`]), and
+//! when it is back ([`Reader::resume`]) it takes what is current then before it does anything else. While it is away it counts as one that has
+//! [`seen`](Publisher::seen) everything; what it holds is kept for it all the same.
 
+use std::collections::VecDeque;
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering, fence},
 };
 
 struct Shared<T> {
     current: Mutex<(u64, Arc<T>)>,
     version: AtomicU64,
-    seen: Box<[AtomicU64]>,
+    seats: Box<[Seat]>,
+}
+
+/// What one reader shows.
+struct Seat {
+    /// The version that it holds.
+    held: AtomicU64,
+    /// It uses none, and will take the current one before it uses one again.
+    away: AtomicBool,
 }
 
 /// The one writer.
 pub struct Publisher<T> {
     shared: Arc<Shared<T>>,
     /// Each value with the version that replaced it.
-    retired: Vec<(u64, Arc<T>)>,
+    retired: VecDeque<(u64, Arc<T>)>,
 }
 
 /// One reader; owned by one worker.
@@ -47,12 +60,12 @@ pub fn channel<T>(value: T, readers: usize) -> (Publisher<T>, Vec<Reader<T>>) {
     let shared = Arc::new(Shared {
         current: Mutex::new((0, Arc::clone(&value))),
         version: AtomicU64::new(0),
-        seen: (0..readers).map(|_| AtomicU64::new(0)).collect(),
+        seats: (0..readers).map(|_| Seat { held: AtomicU64::new(0), away: AtomicBool::new(false) }).collect(),
     });
     let readers = (0..readers)
         .map(|index| Reader { shared: Arc::clone(&shared), index, version: 0, value: Arc::clone(&value) })
         .collect();
-    (Publisher { shared, retired: Vec::new() }, readers)
+    (Publisher { shared, retired: VecDeque::new() }, readers)
 }
 
 impl<T> Publisher<T> {
@@ -65,22 +78,28 @@ impl<T> Publisher<T> {
         // Release: whoever sees the version finds the value under the lock.
         self.shared.version.store(version, Ordering::Release);
         drop(current);
-        self.retired.push((version, old));
+        // With the fence in `resume`: either a reader that comes back finds this version, or `seen` finds that it is back.
+        fence(Ordering::SeqCst);
+        self.retired.push_back((version, old));
         self.reclaim();
         version
     }
 
     /// Drops every value that all readers have moved past; returns how many are still held.
     pub fn reclaim(&mut self) -> usize {
-        let seen = self.seen();
-        self.retired.retain(|(replaced_by, _)| *replaced_by > seen);
+        let held = self.shared.seats.iter().map(|seat| seat.held.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        // The oldest comes first.
+        while self.retired.front().is_some_and(|(replaced_by, _)| *replaced_by <= held) {
+            self.retired.pop_front();
+        }
         self.retired.len()
     }
 
-    /// The version that every reader has reached.
+    /// The version that every reader has reached, or will before it uses one.
     #[must_use]
     pub fn seen(&self) -> u64 {
-        self.shared.seen.iter().map(|seen| seen.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
+        let used = self.shared.seats.iter().filter(|seat| !seat.away.load(Ordering::Acquire));
+        used.map(|seat| seat.held.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
     }
 
     /// The version last published.
@@ -101,6 +120,27 @@ impl<T> Reader<T> {
         &self.value
     }
 
+    /// Says that no value is used until [`resume`](Self::resume): nobody waits for this reader meanwhile. Call it before sleeping.
+    pub fn rest(&mut self) {
+        if let Some(seat) = self.shared.seats.get(self.index) {
+            // Release: what was done by the value is done before the publisher may think it out of use.
+            seat.away.store(true, Ordering::Release);
+        }
+    }
+
+    /// Says that values are used again, and takes the current one. The only wait of a reader, after a sleep that was longer: for as
+    /// long as the writer puts one pointer in the place of another, because what is current may be relied upon already.
+    pub fn resume(&mut self) {
+        if let Some(seat) = self.shared.seats.get(self.index) {
+            seat.away.store(false, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+        while self.shared.version.load(Ordering::Acquire) != self.version {
+            self.move_on();
+            std::hint::spin_loop();
+        }
+    }
+
     #[cold]
     fn move_on(&mut self) {
         let Ok(current) = self.shared.current.try_lock() else { return };
@@ -109,9 +149,9 @@ impl<T> Reader<T> {
         // The publisher still holds the old value in `retired`, so this never frees.
         self.value = value;
         self.version = version;
-        if let Some(seen) = self.shared.seen.get(self.index) {
+        if let Some(seat) = self.shared.seats.get(self.index) {
             // Release: the old value is out of use before the publisher may drop it.
-            seen.store(version, Ordering::Release);
+            seat.held.store(version, Ordering::Release);
         }
     }
 }
@@ -119,8 +159,8 @@ impl<T> Reader<T> {
 impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
         // A reader that is gone holds nothing back.
-        if let Some(seen) = self.shared.seen.get(self.index) {
-            seen.store(u64::MAX, Ordering::Release);
+        if let Some(seat) = self.shared.seats.get(self.index) {
+            seat.held.store(u64::MAX, Ordering::Release);
         }
     }
 }
@@ -155,6 +195,27 @@ mod tests {
         assert_eq!(publisher.reclaim(), 0);
         assert_eq!(drops.load(Ordering::SeqCst), 1);
         assert_eq!(publisher.seen(), 1);
+    }
+
+    #[test]
+    fn a_reader_that_is_away_is_not_waited_for_and_comes_back_to_the_newest() {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (mut publisher, mut readers) = channel(Counted(0, Arc::clone(&drops)), 1);
+        readers[0].rest();
+        for number in 1..4 {
+            let version = publisher.publish(Counted(number, Arc::clone(&drops)));
+            assert!(publisher.seen() >= version);
+        }
+        assert_eq!(
+            (publisher.reclaim(), drops.load(Ordering::SeqCst)),
+            (3, 0),
+            "what it holds, and all since, is kept"
+        );
+        readers[0].resume();
+        assert_eq!((readers[0].current().0, publisher.seen()), (3, 3));
+        assert_eq!((publisher.reclaim(), drops.load(Ordering::SeqCst)), (0, 3));
+        let version = publisher.publish(Counted(4, drops));
+        assert!(publisher.seen() < version, "it is back, and has not taken this one");
     }
 
     #[test]

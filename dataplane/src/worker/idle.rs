@@ -11,13 +11,28 @@
 //!
 //! Polling answers soonest and burns a core; it is for cores that are the worker's alone. Sleeping waits in `poll(2)` for any of
 //! its sockets, or for its waker, and costs a system call and a wake-up, some 10 to 50 µs, for the first frame after a
-//! pause. So it sleeps only after [`Idle::SPINS`] turns in a row brought nothing: under load it never does.
+//! pause. So it sleeps only after [`Idle::SPINS`] turns in a row brought nothing: under load it never does. Whoever changes tables
+//! does not wait for a sleeper: it takes what is current when it wakes, before its first frame.
 //! `docs/performance/idle.md` has measured both.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::waker::Waker;
+
+/// What is not used during sleep, and looked at anew after it: tables.
+pub(super) trait Slumber {
+    /// Nobody need wait until it is looked at.
+    fn rest(&mut self);
+    /// Looks at it.
+    fn resume(&mut self);
+}
+
+/// There is nothing.
+impl Slumber for () {
+    fn rest(&mut self) {}
+    fn resume(&mut self) {}
+}
 
 /// The policy, and how long there has been nothing.
 pub struct Idle {
@@ -69,6 +84,7 @@ impl Idle {
         &mut self,
         quiet: bool,
         patient: bool,
+        tables: &mut impl Slumber,
         sockets: impl Iterator<Item = BorrowedFd<'a>>,
     ) {
         if !self.sleeps {
@@ -82,7 +98,9 @@ impl Idle {
             std::cmp::Ordering::Equal => self.waker.prepare(),
             std::cmp::Ordering::Greater => {
                 if quiet {
+                    tables.rest();
                     self.waker.alarm().wait(sockets, if patient { Self::LONGEST } else { Self::SHORT });
+                    tables.resume();
                 }
                 self.waker.awake();
                 self.empty_turns = 0;
@@ -98,7 +116,7 @@ mod tests {
 
     fn nothing(idle: &mut Idle, turns: u32) {
         for _ in 0..turns {
-            idle.nothing_to_do(true, true, std::iter::empty());
+            idle.nothing_to_do(true, true, &mut (), std::iter::empty());
         }
     }
 
@@ -156,11 +174,11 @@ mod tests {
         let mut idle = Idle::sleep(waker);
         nothing(&mut idle, Idle::SPINS);
         let start = std::time::Instant::now();
-        idle.nothing_to_do(true, false, std::iter::empty());
+        idle.nothing_to_do(true, false, &mut (), std::iter::empty());
         assert!(start.elapsed() >= Idle::SHORT && start.elapsed() < Idle::LONGEST, "{:?}", start.elapsed());
         nothing(&mut idle, Idle::SPINS);
         let start = std::time::Instant::now();
-        idle.nothing_to_do(false, true, std::iter::empty());
+        idle.nothing_to_do(false, true, &mut (), std::iter::empty());
         assert!(start.elapsed() < Idle::LONGEST);
     }
 }

@@ -164,6 +164,16 @@ pub struct Parts<P> {
     pub key: Key,
 }
 
+impl idle::Slumber for Reader<Tables> {
+    fn rest(&mut self) {
+        Reader::rest(self);
+    }
+
+    fn resume(&mut self) {
+        Reader::resume(self);
+    }
+}
+
 /// See the module's documentation.
 pub struct Worker<P> {
     tables: Reader<Tables>,
@@ -277,7 +287,8 @@ impl<P: Port> Worker<P> {
                     && lanes.iter().all(|lane| lane.backlog.is_empty());
                 let waiting = self.bench.waiting.len() + self.bench.orphans.len();
                 let patient = waiting == 0 && lanes.iter().all(|lane| !lane.port.sending());
-                self.idle.nothing_to_do(quiet, patient, lanes.iter().filter_map(|lane| lane.port.readiness()));
+                let sockets = lanes.iter().filter_map(|lane| lane.port.readiness());
+                self.idle.nothing_to_do(quiet, patient, &mut self.tables, sockets);
             }
         }
         self.drain();

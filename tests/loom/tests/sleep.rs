@@ -76,7 +76,7 @@ macro_rules! story {
                     idle.busy();
                     assert!(!waker.is_sleeping(), "works, and looks asleep");
                 } else {
-                    idle.nothing_to_do(given.load(Ordering::Relaxed) == seen, true, std::iter::empty());
+                    idle.nothing_to_do(given.load(Ordering::Relaxed) == seen, true, &mut (), std::iter::empty());
                 }
             }
             giver.join().unwrap();
