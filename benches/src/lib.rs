@@ -7,10 +7,12 @@
 //! | `tests/no_allocation.rs` | that way allocates nothing |
 //! | `throughput` | end to end over veth: levee, a bare AF_XDP bounce, Linux |
 //! | `control` | a change of a cluster, from a real API server's answer until every worker runs it |
+//! | `delta` | a change of a program, from the request on the dataplane's socket until every worker runs it |
 //!
 //! `scripts/bench` runs them all. [`rig`] is the worker that the first three drive.
 
 pub mod control;
+pub mod delta;
 pub mod frames;
 pub mod rig;
 pub mod throughput;
