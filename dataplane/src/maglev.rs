@@ -7,6 +7,8 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::sync::Arc;
+
 use crate::hash::{MAGLEV_KEY, spread};
 use crate::verdict::Endpoint;
 
@@ -20,10 +22,10 @@ pub const SIZES: [usize; 7] = [251, 1_021, 4_093, 16_381, 65_521, 262_139, 1_048
 /// Slots per backend that a size must offer before the next one is taken.
 const SLOTS_PER_BACKEND: usize = 100;
 
-/// A table of slots, each naming a backend by its index in the sorted list that the table was built from.
+/// A table of slots, each naming a backend by its index in the sorted list that the table was built from. Copies share it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Maglev {
-    slots: Box<[u16]>,
+    slots: Arc<[u16]>,
 }
 
 impl Maglev {

@@ -24,7 +24,7 @@ mod ranges;
 mod reached;
 
 pub use around::Around;
-use around::{Wanted, is_steered_alike};
+use around::Wanted;
 use reached::Reached;
 
 /// What does not change while the dataplane runs.
@@ -337,9 +337,6 @@ impl Master {
             self.around.announced = true;
             addresses.extend(self.vips.keys());
         }
-        let other_vips = !delta.remove_vips.is_empty() || !delta.upsert_vips.is_empty();
-        self.around.steered |= other_vips;
-        self.around.announced |= other_vips;
         if let Some(tunnels) = delta.tunnels.filter(|tunnels| *tunnels != self.tunnels) {
             let ends = |tables: &Tables| -> Vec<IpAddr> {
                 tables.tunnels.iter().flat_map(Tunnel::ends).map(IpAddr::from).collect()
@@ -364,7 +361,6 @@ impl Master {
         }
         for key in delta.remove_services {
             if let Some(entry) = self.services.remove(&key) {
-                self.around.steered = true;
                 self.withdraw(&entry, &mut addresses);
                 self.tables.services.set(entry.slot, None, self.tables.services_stamp);
                 self.free_slots.push(entry.slot);
@@ -398,11 +394,10 @@ impl Master {
     /// Compiles a service, and takes out of the tables what the one before it had and this one has not.
     fn prepare(&mut self, program: program::Service, addresses: &mut BTreeSet<IpAddr>) -> Coming {
         let before = self.services.remove(&program.key());
-        self.around.steered |= !before.as_ref().is_some_and(|before| is_steered_alike(&before.program, &program));
         let (id, slot) = before.as_ref().map_or_else(|| self.identity(), |before| (before.id, before.slot));
-        let service = Service::new(id, slot, &program);
-        let reached = Reached::by(&program, &service);
         let before = before.and_then(|before| Some((before.program, self.tables.services.get(slot).cloned()?)));
+        let service = Service::new(id, slot, &program, before.as_ref().map(|(_, compiled)| compiled.as_ref()));
+        let reached = Reached::by(&program, &service);
         let Some((before, compiled)) = before else {
             return Coming { entry: Entry { program, id, slot }, service, frontends: true, reached };
         };
@@ -527,20 +522,25 @@ impl Master {
             answers: self.tables.backends.get(&BackendKey::any(address)).is_some(),
             mac: pod.and_then(|pod| pod.mac).unwrap_or(Mac::ZERO),
         };
-        let way = |tables: &Tables| (tables.hop(address), around::neighbour(tables, address));
+        let way = |tables: &Tables| (tables.owner(address), tables.hop(address), around::neighbour(tables, address));
         let before = way(&self.tables);
         if owner == Owner::default() {
             self.tables.owners.remove(&address);
-        } else if self.tables.owner(address) != owner {
+        } else if before.0 != owner {
             self.tables.owners.insert(address, owner);
         }
+        self.around.announced |= before.0.announce != owner.announce;
+        // Of a shared address, ports may have come or gone. A Service in a range that is steered whole changes nothing.
+        let alone = |owner: Owner| owner.vip || owner.pod;
+        self.around.steered |=
+            before.0.shared || owner.shared || alone(before.0) != alone(owner) && !self.is_covered(ip);
         // What an address is decides how it is reached: an address inside the pods' prefix is a pod until it is a VIP. A VIP elsewhere is
         // reached as the address was before, and no flow has to look again for it.
         let after = way(&self.tables);
-        if before.0 != after.0 {
+        if before.1 != after.1 {
             self.touch_hops();
         }
-        if before.1 != after.1 {
+        if before.2 != after.2 {
             self.wanted.doubt(address);
         }
     }

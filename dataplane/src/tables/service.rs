@@ -88,9 +88,11 @@ impl Backend {
 }
 
 impl Service {
-    /// Compiles a service. The program has been validated: families agree, and there are at most 65,535 backends.
+    /// Compiles a service. The program has been validated: families agree, and there are at most 65,535 backends. A table whose
+    /// candidates are those of another pool, or those that the same service had before, is that one and not built again: a
+    /// thousand backends take milliseconds.
     #[must_use]
-    pub fn new(id: u32, slot: u32, service: &program::Service) -> Self {
+    pub fn new(id: u32, slot: u32, service: &program::Service, before: Option<&Service>) -> Self {
         let vias: BTreeSet<Via> = service.backends.iter().filter_map(|backend| backend.via).collect();
         let vias: Vec<Via> = vias.into_iter().collect();
         let mut backends: Vec<Backend> = service
@@ -107,16 +109,20 @@ impl Service {
             .collect();
         backends.sort_unstable_by_key(|backend| order(backend.endpoint));
         backends.dedup_by_key(|backend| backend.endpoint);
-        let table = |pool| {
-            let asked_for = service.frontends.iter().any(|frontend| frontend.pool == pool);
-            let candidates: Vec<_> = backends
-                .iter()
-                .zip(0u16..)
-                .filter(|(backend, _)| asked_for && backend.is_in(pool))
-                .map(|(backend, index)| (index, backend.endpoint))
-                .collect();
-            Maglev::build(&candidates)
+        let mut built: Vec<(Candidates, Option<Maglev>)> = before.map(Service::tables).unwrap_or_default();
+        let mut table = |pool| {
+            if !service.frontends.iter().any(|frontend| frontend.pool == pool) {
+                return None;
+            }
+            let candidates = candidates(&backends, pool);
+            if let Some((_, table)) = built.iter().find(|(same, _)| *same == candidates) {
+                return table.clone();
+            }
+            let table = Maglev::build(&candidates);
+            built.push((candidates, table.clone()));
+            table
         };
+        let (cluster, all, local) = (table(Pool::Cluster), table(Pool::All), table(Pool::Local));
         Service {
             id,
             slot,
@@ -125,13 +131,20 @@ impl Service {
             keeps_port: service.is_wide(),
             affinity_ms: service.affinity.map(|affinity| u64::from(affinity.timeout_seconds) * 1000),
             vias: vias.into_iter().map(Remote::from).collect(),
-            cluster: table(Pool::Cluster),
-            all: table(Pool::All),
-            local: table(Pool::Local),
+            cluster,
+            all,
+            local,
             connections: Connections::new(&service.quic, &backends),
             backends: backends.into(),
             ranges: lists(service).map(|list| list.iter().map(|net| (*net, ())).collect()).collect(),
         }
+    }
+
+    /// Its Maglev tables, with what each was built from.
+    fn tables(&self) -> Vec<(Candidates, Option<Maglev>)> {
+        let tables = [(Pool::Cluster, &self.cluster), (Pool::All, &self.all), (Pool::Local, &self.local)];
+        let there = tables.into_iter().filter(|(_, table)| table.is_some());
+        there.map(|(pool, table)| (candidates(&self.backends, pool), table.clone())).collect()
     }
 
     /// Whether a client may begin a flow.
@@ -202,6 +215,14 @@ impl Service {
             MAGLEV_KEY.tuple(client.address, frontend.address, ports, self.protocol.number())
         }
     }
+}
+
+/// Those of a service's backends that a pool may choose, by their numbers.
+type Candidates = Vec<(u16, Endpoint)>;
+
+fn candidates(backends: &[Backend], pool: Pool) -> Candidates {
+    let numbered = backends.iter().zip(0u16..);
+    numbered.filter(|(backend, _)| backend.is_in(pool)).map(|(backend, index)| (index, backend.endpoint)).collect()
 }
 
 /// The lists of ranges that a service's frontends have, each once.
@@ -314,5 +335,61 @@ impl Key for BackendKey {
     #[inline]
     fn hash(&self) -> u64 {
         MAGLEV_KEY.address(self.endpoint.address, u64::from(self.endpoint.port) << 8 | u64::from(self.protocol))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use levee_api::net::Family;
+    use levee_api::program::Frontend;
+
+    use super::*;
+
+    #[test]
+    fn tables_of_the_same_candidates_are_one_and_are_kept_while_those_stay() {
+        let frontend = |pool, port| Frontend {
+            address: [10, 96, 0, 1].into(),
+            port,
+            last_port: None,
+            from: Side::Any,
+            mode: Mode::Nat,
+            pool,
+            when_empty: WhenEmpty::Reject,
+            source_ranges: Vec::new(),
+        };
+        let backend = |last: u8, pools: &[Pool]| program::Backend {
+            address: [10, 244, 0, last].into(),
+            port: 8080,
+            pools: pools.to_vec(),
+            via: None,
+        };
+        let every = [Pool::Cluster, Pool::All, Pool::Local];
+        let mut program = program::Service {
+            name: "s".into(),
+            protocol: Protocol::Tcp,
+            family: Family::Ipv4,
+            frontends: vec![frontend(Pool::Cluster, 80), frontend(Pool::All, 81), frontend(Pool::Local, 82)],
+            backends: vec![backend(1, &every), backend(2, &every[..2])],
+            affinity: None,
+            quic: Vec::new(),
+        };
+        let slots = |table: &Option<Maglev>| table.as_ref().unwrap().slots().as_ptr();
+        let first = Service::new(1, 0, &program, None);
+        assert_eq!(slots(&first.cluster), slots(&first.all));
+        assert_ne!(slots(&first.cluster), slots(&first.local));
+        // One that drains is nobody's candidate, but its number is: tables before it stay, those with it do not.
+        program.backends.push(backend(3, &[]));
+        program.affinity = Some(program::Affinity { timeout_seconds: 10 });
+        let second = Service::new(1, 0, &program, Some(&first));
+        assert_eq!((slots(&second.cluster), slots(&second.local)), (slots(&first.cluster), slots(&first.local)));
+        program.backends.insert(0, backend(0, &[]));
+        let third = Service::new(1, 0, &program, Some(&second));
+        assert_ne!(slots(&third.cluster), slots(&first.cluster), "numbers have moved");
+        let from_nothing = Service::new(1, 0, &program, None);
+        assert_eq!(
+            (third.cluster, third.all, third.local),
+            (from_nothing.cluster, from_nothing.all, from_nothing.local)
+        );
     }
 }

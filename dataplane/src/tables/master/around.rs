@@ -1,7 +1,8 @@
 //! What follows from a program outside of the tables: what XDP programs take, whose MACs are wanted, what is announced.
 //!
 //! Each is a set over all services, and few changes of a program change any of them: a backend that comes or goes changes none
-//! but where it is a neighbour itself. So a change says what it may have changed ([`Around`]), and only that is looked at
+//! but where it is a neighbour itself, and neither does a Service whose address is in a range that is steered whole, as ClusterIPs are.
+//! So a change says what it may have changed ([`Around`]), and only that is looked at
 //! again. Wanted neighbours are counted by who wants them, since every change of backends could change those.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +10,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use levee_api::net::{Mac, PortRange, Protocol};
-use levee_api::program;
 
 use super::{Master, Steered};
 use crate::address::Address;
@@ -132,6 +132,15 @@ impl Master {
         gateways.chain(self.wanted.counts.keys().copied()).collect()
     }
 
+    /// Whether an address is steered here by a prefix that it lies in. Not where tunnels end, which are shared with the kernel unless they are
+    /// owned by themselves.
+    pub(super) fn is_covered(&self, ip: IpAddr) -> bool {
+        let mut prefixes = self.service_ranges.iter().chain(&self.local.prefixes);
+        let address = Address::from(ip);
+        prefixes.any(|net| net.contains(&ip))
+            && !self.tables.tunnels.iter().any(|tunnel| tunnel.end(ip.is_ipv4()) == Some(address))
+    }
+
     /// What the XDP program of an uplink must take, and what the kernel must route here.
     #[must_use]
     pub fn steered(&self) -> Steered {
@@ -139,7 +148,9 @@ impl Master {
         let vips = self.vips.keys().copied();
         let pods = self.local.pods.iter().map(|pod| pod.address);
         let snat = self.setup.snat.iter().map(|range| IpAddr::from(range.address));
-        let alone = vips.clone().chain(pods).chain(snat).filter(|address| !self.kernel.contains(address));
+        // What a prefix says already is not said again for each address in it: of those there can be more than an XDP map has room for.
+        let alone = vips.clone().chain(pods).chain(snat);
+        let alone = alone.filter(|address| !self.kernel.contains(address) && !self.is_covered(*address));
         steered.owned.extend(alone.map(IpNet::from));
         steered.owned.extend(self.local.prefixes.iter().copied());
         // Only who gets them can drop what is sent to a service address that nobody has; the kernel would route it back out.
@@ -190,12 +201,4 @@ impl Master {
         }
         steered
     }
-}
-
-/// Whether two states of a service are steered alike: all that steering reads is where they are reached.
-pub(super) fn is_steered_alike(one: &program::Service, other: &program::Service) -> bool {
-    let at = |service: &program::Service| -> Vec<(IpAddr, u16)> {
-        service.frontends.iter().map(|frontend| (frontend.address, frontend.port)).collect()
-    };
-    one.protocol == other.protocol && at(one) == at(other)
 }

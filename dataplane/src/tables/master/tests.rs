@@ -312,7 +312,17 @@ proptest! {
                 Happening::Programmed(services, vips, pods) => {
                     let next = Program {
                         generation: program.generation + 1,
-                        vips: vips.iter().map(|last| Vip { address: address(last), announce: last % 2 == 0 }).collect(),
+                        // Addresses of Services too, so that those are shared with the kernel, or not.
+                        vips: vips
+                            .iter()
+                            .flat_map(|last| [address(last), IpAddr::from([10, 96, 0, *last])])
+                            .map(|address| Vip { address, announce: vips.len() % 2 == 0 })
+                            .collect(),
+                        service_ranges: match pods.len() {
+                            0 => Vec::new(),
+                            1 => vec!["10.96.0.0/24".parse().unwrap()],
+                            _ => vec!["10.244.0.0/30".parse().unwrap()],
+                        },
                         local: Local { pods: pods.iter().map(|last| Pod { address: address(last), mac: None }).collect(), ..Local::default() },
                         services,
                         ..program.clone()
@@ -363,6 +373,34 @@ proptest! {
             prop_assert_eq!((size.services, size.vips, size.backends), (program.services.len(), program.vips.len(), backends));
         }
     }
+}
+
+#[test]
+fn a_service_in_a_range_that_is_steered_whole_changes_nothing_of_that() {
+    let mut master = Master::new(setup());
+    let ranges = || vec!["10.96.0.0/24".parse().unwrap()];
+    let bare = Program { generation: 1, service_ranges: ranges(), ..Program::default() };
+    master.load(bare.clone()).unwrap();
+    master.take_around();
+    let steered = master.steered();
+    let vip = |address: [u8; 4], announce| Vip { address: address.into(), announce };
+    let mut then = |vips: Vec<Vip>, services: Vec<program::Service>| {
+        let next = Program { generation: master.generation() + 1, vips, services, ..bare.clone() };
+        master.amend(Delta::between(&master.program(), &next.canonical())).unwrap();
+        (master.take_around(), master.steered() != steered)
+    };
+    let nothing = Around::default();
+    let inside = || (vec![vip([10, 96, 0, 1], false)], vec![service("a", 1, 80, &[1])]);
+    assert_eq!(then(inside().0, inside().1), (nothing, false), "it comes");
+    assert_eq!(then(inside().0, vec![service("a", 1, 81, &[1])]), (nothing, false), "another port");
+    assert_eq!(then(Vec::new(), Vec::new()), (nothing, false), "it goes");
+    let steered_too = Around { steered: true, ..nothing };
+    assert_eq!(then(Vec::new(), inside().1), (steered_too, true), "shared with the kernel");
+    assert_eq!(then(inside().0, inside().1), (steered_too, false), "and no more");
+    let announced = Around { announced: true, ..nothing };
+    assert_eq!(then(vec![vip([10, 96, 0, 1], true)], inside().1), (announced, false), "announced");
+    let all = Around { steered: true, announced: true, ..nothing };
+    assert_eq!(then(vec![vip([10, 97, 0, 1], true)], Vec::new()), (all, true), "a VIP outside of the range");
 }
 
 #[test]
