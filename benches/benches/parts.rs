@@ -1,9 +1,12 @@
 //! The parts of the packet's way, each by itself.
 
 use std::hint::black_box;
+use std::net::IpAddr;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use levee_api::net::Role;
 use levee_api::program::{Delta, Mode};
+use levee_benches::delta;
 use levee_benches::frames::client;
 use levee_benches::rig::{Rig, UPLINK, VIP, acks, director, memory, service, syns};
 use levee_dataplane::address::Address;
@@ -14,6 +17,7 @@ use levee_dataplane::flows::{Flow, Tuple};
 use levee_dataplane::maglev::Maglev;
 use levee_dataplane::mem::publication;
 use levee_dataplane::parse::parse;
+use levee_dataplane::tables::service::FrontendKey;
 use levee_dataplane::verdict::Endpoint;
 use levee_dataplane::wire::checksum::{Sum, Update};
 
@@ -115,6 +119,44 @@ fn flows(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The address and port of a packet to any of so many Services: whose it is, and where a new flow goes. Each is asked for as
+/// rarely as there are many, so that what does not fit into a cache is not found there.
+fn services(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("Service of a packet, and a backend");
+    for count in [1usize, 5_000, 25_000, 100_000] {
+        let mut master = director(Mode::Nat, 1);
+        for some in (0..count).collect::<Vec<_>>().chunks(20_000) {
+            let base = master.generation();
+            let upsert_services = some.iter().map(|number| delta::service(number + 1)).collect();
+            let delta = Delta { base, generation: base + 1, upsert_services, ..Delta::default() };
+            master.amend(delta).expect("a change that can be made");
+        }
+        let tables = master.tables();
+        let key = |number: u32| {
+            let IpAddr::V4(vip) = delta::vip(number as usize % count + 1) else { return None };
+            Some(FrontendKey::new(vip.into(), 80, 6, Role::Uplink))
+        };
+        let mut number = 0u32;
+        group.bench_with_input(BenchmarkId::from_parameter(count), &count, |bencher, _| {
+            bencher.iter(|| {
+                number = number.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+                // High bits: low ones of such a sequence go round soon.
+                let frontend = tables.frontends.get(&key(number >> 8)?)?;
+                let service = tables.services.get(frontend.service)?;
+                service.pick(frontend.pool, u64::from(number) << 32).map(|backend| backend.endpoint)
+            });
+        });
+        group.bench_with_input(BenchmarkId::new("nobody's", count), &count, |bencher, _| {
+            bencher.iter(|| {
+                number = number.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+                let key = FrontendKey { port: 81, ..key(number >> 8)? };
+                tables.frontends.get(&key).copied()
+            });
+        });
+    }
+    group.finish();
+}
+
 fn publishing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publication");
     let (_publisher, mut readers) = publication::channel(7u64, 1);
@@ -151,5 +193,5 @@ fn publishing(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, parsing, checksums, maglev, deciding, flows, publishing);
+criterion_group!(parts, parsing, checksums, maglev, deciding, services, flows, publishing);
 criterion_main!(parts);

@@ -41,6 +41,7 @@ pub fn service(number: usize) -> Service {
         frontends: vec![Frontend {
             address: vip(number),
             port: 80,
+            last_port: None,
             from: Side::Any,
             mode: Mode::Nat,
             pool: Pool::Cluster,
