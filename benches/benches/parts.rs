@@ -97,7 +97,7 @@ fn flows(criterion: &mut Criterion) {
     for count in [1_000u32, 100_000, 1_000_000] {
         let mut table = memory(1 << 20).flows;
         for number in 0..count {
-            table.insert(flow(number), 0).expect("room");
+            table.insert(&flow(number), 0).expect("room");
         }
         let mut number = 0u32;
         group.bench_with_input(BenchmarkId::new("find", count), &count, |bencher, count| {
@@ -110,7 +110,7 @@ fn flows(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("insert and remove", count), &count, |bencher, count| {
             bencher.iter(|| {
                 number = (number + 1) % 1000;
-                if let Some(id) = table.insert(black_box(flow(count + number)), 0) {
+                if let Some(id) = table.insert(&black_box(flow(count + number)), 0) {
                     table.remove(id);
                 }
             });

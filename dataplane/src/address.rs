@@ -60,6 +60,28 @@ impl Address {
         [self.high, self.low]
     }
 
+    /// The last 32 bits: all that an IPv4 address has.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tail(self) -> u32 {
+        self.low as u32
+    }
+
+    /// The 96 bits before the [`tail`](Self::tail), in its family's order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn head(self) -> [u32; 3] {
+        [(self.high >> 32) as u32, self.high as u32, (self.low >> 32) as u32]
+    }
+
+    /// The address with this head and tail.
+    #[inline(always)]
+    #[must_use]
+    pub const fn joined(head: [u32; 3], tail: u32) -> Self {
+        let [a, b, c] = head;
+        Address { high: (a as u64) << 32 | b as u64, low: (c as u64) << 32 | tail as u64 }
+    }
+
     /// `0.0.0.0/8`, `127.0.0.0/8` or group and reserved addresses as a source, and their IPv6 fellows: what may never
     /// stand as the source of a packet on a wire (RFC 1122, 3.2.1.3; RFC 4291, 2.7).
     #[inline]
@@ -146,6 +168,9 @@ mod tests {
             let v6 = Ipv6Addr::from_bits(v6);
             prop_assume!(v6.to_ipv4_mapped().is_none());
             prop_assert_eq!(IpAddr::from(Address::from(v6)), IpAddr::V6(v6));
+            for address in [Address::from(v4), Address::from(v6)] {
+                prop_assert_eq!(Address::joined(address.head(), address.tail()), address);
+            }
         }
 
         #[test]

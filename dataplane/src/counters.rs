@@ -43,6 +43,8 @@ counters! {
     Rx = "rx",
     /// Frames sent on, rewritten.
     Forwarded = "forwarded",
+    /// Of the forwarded frames, those of established flows about which nothing had changed: they took the short way.
+    Established = "forwarded_established",
     /// Frames turned into their own answer.
     Hairpinned = "hairpinned",
     /// Frames given to the kernel through a TAP device.

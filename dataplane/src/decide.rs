@@ -3,11 +3,13 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod error;
+mod established;
 mod fits;
 mod way;
 mod wrap;
 
 pub use error::{Search, decide_error};
+pub use established::established;
 pub use way::decide_about_tunnel;
 pub use wrap::fits_in_tunnel;
 
@@ -20,7 +22,7 @@ use crate::address::Address;
 use crate::classify::{Class, Plain};
 use crate::flows::affinity::Affinities;
 use crate::flows::state::State;
-use crate::flows::{CachedHop, Direction, Flow, FlowId, Flows, Millis, Tuple};
+use crate::flows::{Direction, Flow, FlowId, Flows, Millis, Tuple};
 use crate::hash::{MAGLEV_KEY, spread};
 use crate::headers::{Headers, Ip, Network, Ports, Transport, tcp_flags};
 use crate::limits::{Limit, Newcomers, Welcome};
@@ -28,7 +30,7 @@ use crate::reason::Reason;
 use crate::tables::ranges::has_ports;
 use crate::tables::service::{Backend, Frontend, Service};
 use crate::tables::snat::{SnatRange, WITHOUT_PORTS};
-use crate::tables::{Hop, NeighbourKey, Tables};
+use crate::tables::{Hop, NeighbourKey, Tables, is_newer};
 use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
 use crate::ways::Ways;
 
@@ -302,27 +304,49 @@ enum Known {
 }
 
 fn known(id: FlowId, service: &Service, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Known {
-    let Some(flow) = memory.flows.get_mut(id) else { return Known::Over };
-    if flow.services_stamp != scene.tables.services_stamp {
-        flow.services_stamp = scene.tables.services_stamp;
-        if flow.service_id != service.id || !still_there(flow, service) {
-            flow.state = State::Dead;
-            flow.touch(scene.now);
-        }
+    let Some(mut flow) = memory.flows.get(id) else { return Known::Over };
+    if !renew(&mut flow, Some(service), scene.tables) {
+        flow.state = State::Dead;
+        flow.stamp = scene.tables.stamp();
+        flow.touch(scene.now);
     }
-    if let Transport::Tcp(tcp) = ip.transport {
+    let goes = if let Transport::Tcp(tcp) = ip.transport {
         match flow.state {
             State::Dead if tcp.opens() => return Known::Over,
-            State::Dead => return Known::Goes(reject(ip, scene, memory)),
+            State::Dead => reject(ip, scene, memory),
             // The client reuses its port: RFC 9293, 3.6.1, allows it out of TIME-WAIT.
             State::Closed | State::ClosedByClient | State::ClosedByBackend if tcp.opens() => return Known::Over,
-            state => flow.state = state.after(tcp.flags, Direction::Forward),
+            state => {
+                flow.state = state.after(tcp.flags, Direction::Forward);
+                flow.touch(scene.now);
+                to_backend(&mut flow, service, scene)
+            }
         }
     } else if flow.state == State::Dead {
         return Known::Over;
+    } else {
+        flow.touch(scene.now);
+        to_backend(&mut flow, service, scene)
+    };
+    memory.flows.store(id, &flow);
+    Known::Goes(goes)
+}
+
+/// Brings what a flow remembers up to these tables: its next hops are forgotten if any have changed, and its service is looked at if
+/// that has. False if its service, which is this one, does not have its backend any more.
+fn renew(flow: &mut Flow, service: Option<&Service>, tables: &Tables) -> bool {
+    if flow.stamp == tables.stamp() {
+        return true;
     }
-    flow.touch(scene.now);
-    Known::Goes(to_backend(flow, service, scene))
+    if is_newer(tables.hops_stamp, flow.stamp) {
+        (flow.forward_hop, flow.reverse_hop) = (None, None);
+    }
+    let holds = !is_newer(tables.service_changed(flow.service_slot), flow.stamp)
+        || service.is_some_and(|service| service.slot == flow.service_slot && still_there(flow, service));
+    if holds {
+        flow.stamp = tables.stamp();
+    }
+    holds
 }
 
 /// Whether the service still has a flow's backend; if it does, by which tunnel. In mode `tunnel` the backend is its node's to choose, and
@@ -338,16 +362,12 @@ fn still_there(flow: &mut Flow, service: &Service) -> bool {
 
 /// The next hop of one direction of a flow: what the flow remembers, or what the tables say and the flow remembers from
 /// now on. An error is why there is none.
-fn cached_hop(cached: &mut CachedHop, to: Address, scene: &Scene<'_>) -> Result<(PortId, Mac), Lost> {
-    let stamp = scene.tables.hops_stamp;
-    if let Some(hop) = cached.get(stamp) {
+fn cached_hop(cached: &mut Option<(PortId, Mac)>, to: Address, scene: &Scene<'_>) -> Result<(PortId, Mac), Lost> {
+    if let Some(hop) = *cached {
         return Ok(hop);
     }
     match scene.tables.hop(to) {
-        Hop::To(port, mac) => {
-            *cached = CachedHop::new(stamp, port, mac);
-            Ok((port, mac))
-        }
+        Hop::To(port, mac) => Ok(*cached.insert((port, mac))),
         Hop::Unresolved(key) => Err(Lost::Unresolved(key)),
         Hop::Kernel => Err(Lost::Nowhere(Reason::HostNetwork)),
         Hop::NoRoute => Err(Lost::Nowhere(Reason::NoRoute)),
@@ -459,26 +479,19 @@ fn begin(
     let mut flow = Flow::new(tuple, target, source, mode, state, scene.now);
     flow.via = backend.via;
     flow.service_slot = service.slot;
-    flow.service_id = service.id;
-    flow.services_stamp = scene.tables.services_stamp;
+    flow.stamp = scene.tables.stamp();
+    flow.from = scene.tables.port(scene.ingress).map_or(Role::Uplink, |port| port.role);
+    let goes = to_backend(&mut flow, service, scene);
     if !tracked && mode != Mode::Nat {
         memory.over_limit += 1;
-        return to_backend(&mut flow, service, scene);
+    } else if memory.flows.insert(&flow, scene.now).is_some() {
+        memory.created += 1;
+    } else if mode == Mode::Nat {
+        return dropped(Reason::FlowTableFull);
+    } else {
+        memory.untracked += 1;
     }
-    match memory.flows.insert(flow, scene.now) {
-        Some(id) => {
-            memory.created += 1;
-            match memory.flows.get_mut(id) {
-                Some(flow) => to_backend(flow, service, scene),
-                None => dropped(Reason::FlowTableFull),
-            }
-        }
-        None if mode == Mode::Nat => dropped(Reason::FlowTableFull),
-        None => {
-            memory.untracked += 1;
-            to_backend(&mut flow, service, scene)
-        }
-    }
+    goes
 }
 
 /// `dnat` needs the way back to pass here. A backend on the same pods' bridge as its client answers it directly, so that
@@ -570,7 +583,7 @@ fn without_ports(
 fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
     let tuple = tuple(ip)?;
     let (id, Direction::Reverse) = memory.flows.find(&tuple)? else { return None };
-    let flow = memory.flows.get_mut(id)?;
+    let mut flow = memory.flows.get(id)?;
     if ip.ttl <= 1 {
         return Some(dropped(Reason::TtlExceeded));
     }
@@ -580,7 +593,12 @@ fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
     if flow.state != State::Dead {
         flow.touch(scene.now);
     }
-    Some(to_client(flow, scene))
+    // What a backend still says goes to the client, also when no new packet would go to it.
+    let service = scene.tables.services.get(flow.service_slot);
+    renew(&mut flow, service.map(AsRef::as_ref), scene.tables);
+    let goes = to_client(&mut flow, scene);
+    memory.flows.store(id, &flow);
+    Some(goes)
 }
 
 /// Sends a packet of a flow to its client.

@@ -34,7 +34,7 @@ use crate::port::xdp::Traffic;
 use crate::reason::Reason;
 use crate::tables::ranges::{Ranges, RangesKey, has_ports};
 use crate::tables::service::{Frontend, FrontendKey};
-use crate::tables::{Hop, Size, Tables};
+use crate::tables::{Hop, Size, Tables, is_newer};
 use crate::verdict::{Endpoint, PortId};
 use crate::worker::{Command, FlowsQuery, FlushQuery, Handle};
 
@@ -501,7 +501,7 @@ fn raw_filter(filter: &FlowFilter, tables: &Tables) -> impl Fn(&flows::Flow) -> 
     let (port, protocol) = (filter.port, filter.protocol.map(Protocol::number));
     // One name can be several services: of two protocols, or two families.
     let services: Option<Vec<u32>> = filter.service.as_ref().map(|name| {
-        tables.services.iter().filter(|(_, service)| *service.name == **name).map(|(_, service)| service.id).collect()
+        tables.services.iter().filter(|(_, service)| *service.name == **name).map(|(slot, _)| slot).collect()
     });
     move |flow| {
         client.is_none_or(|client| flow.client().address == client)
@@ -509,13 +509,20 @@ fn raw_filter(filter: &FlowFilter, tables: &Tables) -> impl Fn(&flows::Flow) -> 
             && backend.is_none_or(|backend| flow.backend().address == backend)
             && port.is_none_or(|port| flow.frontend().port == port || flow.backend().port == port)
             && protocol.is_none_or(|protocol| flow.protocol() == protocol)
-            && services.as_ref().is_none_or(|services| services.contains(&flow.service_id))
+            && services.as_ref().is_none_or(|services| services.contains(&flow.service_slot))
     }
 }
 
 fn report_flow(flow: &flows::Flow, worker: usize, tables: &Tables, now: Millis, timeouts: &Timeouts) -> Option<Flow> {
     let idle = now.wrapping_sub(flow.last());
-    let service = tables.services.get(flow.service_slot).filter(|service| service.id == flow.service_id);
+    // Another service may have its slot by now.
+    let service = tables.services.get(flow.service_slot).filter(|service| {
+        !is_newer(tables.service_changed(flow.service_slot), flow.stamp)
+            || match flow.far_end() {
+                Some(far_end) => service.via_to(far_end).is_some(),
+                None => service.backend(flow.backend()).is_some(),
+            }
+    });
     Some(Flow {
         worker,
         protocol: Protocol::from_number(flow.protocol()).unwrap_or(Protocol::Any),

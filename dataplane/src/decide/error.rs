@@ -22,8 +22,7 @@ use levee_api::net::Role;
 use levee_api::program::Mode;
 
 use super::{
-    Decision, Memory, Rewritten, Scene, dropped, forward_plain, owner, send, still_there, to_backend, to_client, whose,
-    wrap,
+    Decision, Memory, Rewritten, Scene, dropped, forward_plain, owner, renew, send, to_backend, to_client, whose, wrap,
 };
 use crate::classify::Plain;
 use crate::flows::state::State;
@@ -79,7 +78,7 @@ pub fn decide_error(
         Place::Port(_) | Place::Client(_) | Place::Any => {}
     }
     if let Some((id, direction)) = memory.flows.find(&answer)
-        && let Some(flow) = memory.flows.get(id)
+        && let Some(mut flow) = memory.flows.get(id)
         && flow.state != State::Dead
     {
         if let Err(reason) = believable(quote, ip) {
@@ -88,16 +87,18 @@ pub fn decide_error(
         if !memory.errors.take(key(flow.client(), flow.frontend()), scene.now) {
             return dropped(Reason::IcmpRateLimited);
         }
-        return match memory.flows.get_mut(id) {
-            Some(flow) if direction == Direction::Forward => match tables.services.get(flow.service_slot) {
-                Some(service) if flow.service_id == service.id && still_there(flow, service) => {
-                    to_backend(flow, service, scene)
-                }
-                _ => dropped(Reason::IcmpNoFlow),
-            },
-            Some(flow) => to_client(flow, scene),
-            None => dropped(Reason::IcmpNoFlow),
+        let goes = if direction == Direction::Forward {
+            match tables.services.get(flow.service_slot) {
+                Some(service) if renew(&mut flow, Some(service), tables) => to_backend(&mut flow, service, scene),
+                _ => return dropped(Reason::IcmpNoFlow),
+            }
+        } else {
+            let service = tables.services.get(flow.service_slot).map(AsRef::as_ref);
+            renew(&mut flow, service, tables);
+            to_client(&mut flow, scene)
         };
+        memory.flows.store(id, &flow);
+        return goes;
     }
     let elsewhere = matches!(place, Place::Any) && !search.last;
     let guess = frontend.filter(|frontend| frontend.mode != Mode::Nat);

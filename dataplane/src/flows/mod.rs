@@ -1,15 +1,18 @@
 //! Which flow goes where: one worker's own table, fixed in size, never locked, never resized.
 //!
 //! ```text
-//!   tuple ──hash──► two buckets, one cache line each:  8 × (tag, entry)
-//!                                                            │
-//!                        entries: [Flow; capacity]  ◄────────┘   128 bytes each, both directions in one
+//!   tuple ──hash──► a bucket, one cache line:  16 × (tag, entry)
+//!                                                     │
+//!                   entries: [48 bytes; capacity] ◄───┘   both directions in one
 //! ```
 //!
 //! A flow stands in the index twice: under the client's tuple and under the backend's reply, so that both directions of a
-//! translated flow are one lookup each and share one state. Buckets are chosen by two independent parts of a keyed hash
-//! and filled evenly, so that at the load that the sizes give (at most one half) an insert finds room. Where it does
-//! not, or all entries are in use, the table says so and the caller goes on without tracking: it is never a reason to stop.
+//! translated flow are one lookup each and share one state. Where an insert finds no room, in the index or among the entries, the
+//! table says so and the caller goes on without tracking: it is never a reason to stop.
+//!
+//! Outside of this module a flow is a [`Flow`], a value of comfortable size that is copied out and stored back. What lies in
+//! memory is smaller ([`entry`], [`hops`], [`index`]): at ten million flows every byte of an entry is ten megabytes that the
+//! caches have not. Packets of flows that are simply going on never see a `Flow`: [`follow`](Flows::follow) reads the entry where it is.
 //!
 //! Ageing is a clock hand: each batch looks at a few entries and forgets those whose time is up. When the table is full,
 //! the hand takes what is worth least: finished, half-open, then idle; an established TCP flow is never evicted.
@@ -17,17 +20,25 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod affinity;
+mod entry;
+mod flow;
+mod hops;
 mod index;
 pub mod state;
+mod timeouts;
 
 use std::io;
 
-use levee_api::net::Mac;
+use levee_api::net::{Mac, Role};
 use levee_api::program::Mode;
 
+pub use self::flow::{Direction, Flow, Tuple};
+pub use self::timeouts::Timeouts;
+
+use self::entry::{Ends, Entry, Extension};
+use self::hops::{HopId, Hops};
 use self::index::Index;
 use self::state::State;
-use crate::address::Address;
 use crate::hash::Key;
 use crate::mem::pages::Pages;
 use crate::mem::prefetch;
@@ -36,271 +47,34 @@ use crate::verdict::{Endpoint, PortId};
 /// Milliseconds since the dataplane started. Wraps after 49 days; all comparisons are of differences.
 pub type Millis = u32;
 
-/// A packet's addresses, ports and protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuple {
-    /// Where it comes from.
-    pub source: Endpoint,
-    /// Where it goes.
-    pub destination: Endpoint,
-    /// Protocol number.
-    pub protocol: u8,
-}
-
-/// Which way a packet of a flow goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client.
-    Forward,
-    /// From the backend.
-    Reverse,
-}
-
 /// Names an entry while it is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowId(u32);
 
-/// Where one direction of a flow leaves, as of a stamp of the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Zeroable)]
-#[repr(C)]
-pub struct CachedHop {
-    /// [`Tables::hops_stamp`](crate::tables::Tables::hops_stamp) that it holds for; 0 is never.
-    pub stamp: u32,
-    mac: [u8; 6],
-    port: u8,
-    unused: u8,
-}
-
-impl CachedHop {
-    /// Remembers a next hop.
-    #[must_use]
-    pub fn new(stamp: u32, port: PortId, mac: Mac) -> Self {
-        CachedHop { stamp, mac: mac.0, port: port.0, unused: 0 }
-    }
-
-    /// The next hop, if it still holds.
-    #[inline]
-    #[must_use]
-    pub fn get(&self, stamp: u32) -> Option<(PortId, Mac)> {
-        (self.stamp == stamp).then_some((PortId(self.port), Mac(self.mac)))
-    }
-}
-
-/// One flow: two cache lines.
-#[derive(Debug, Clone, Copy, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-pub struct Flow {
-    client: Address,
-    frontend: Address,
-    backend: Address,
-    source: Address,
-    client_port: u16,
-    frontend_port: u16,
-    backend_port: u16,
-    source_port: u16,
-    /// Slot of its service.
-    pub service_slot: u32,
-    /// Identity of its service.
-    pub service_id: u32,
-    /// [`Tables::services_stamp`](crate::tables::Tables::services_stamp) at which its backend was last found there.
-    pub services_stamp: u32,
-    /// Towards the backend.
-    pub forward_hop: CachedHop,
-    /// Towards the client.
-    pub reverse_hop: CachedHop,
-    last: Millis,
-    protocol: u8,
-    mode: u8,
-    /// Where it is in its life.
-    pub state: State,
-    unused: u8,
-    /// Which of its service's tunnels leads to its backend, as of [`services_stamp`](Self::services_stamp); 0 if none does.
-    pub via: u16,
-}
-
-const _: () = assert!(size_of::<Flow>() == 128);
-
-impl Flow {
-    /// A new flow. `source` is what the backend sees as the sender: the client itself, except with `nat`; and with `tunnel`,
-    /// where the tunnel ends.
-    #[must_use]
-    pub fn new(tuple: &Tuple, backend: Endpoint, source: Endpoint, mode: Mode, state: State, now: Millis) -> Self {
-        Flow {
-            client: tuple.source.address,
-            client_port: tuple.source.port,
-            frontend: tuple.destination.address,
-            frontend_port: tuple.destination.port,
-            backend: backend.address,
-            backend_port: backend.port,
-            source: source.address,
-            source_port: source.port,
-            last: now,
-            protocol: tuple.protocol,
-            mode: match mode {
-                Mode::Nat => 0,
-                Mode::Dnat => 1,
-                Mode::Dsr => 2,
-                Mode::Tunnel => 3,
-            },
-            state,
-            ..bytemuck::Zeroable::zeroed()
-        }
-    }
-
-    /// The client.
-    #[inline]
-    #[must_use]
-    pub fn client(&self) -> Endpoint {
-        Endpoint { address: self.client, port: self.client_port }
-    }
-
-    /// What the client sends to.
-    #[inline]
-    #[must_use]
-    pub fn frontend(&self) -> Endpoint {
-        Endpoint { address: self.frontend, port: self.frontend_port }
-    }
-
-    /// Where it is sent.
-    #[inline]
-    #[must_use]
-    pub fn backend(&self) -> Endpoint {
-        Endpoint { address: self.backend, port: self.backend_port }
-    }
-
-    /// What the backend sees as the sender.
-    #[inline]
-    #[must_use]
-    pub fn source(&self) -> Endpoint {
-        if self.mode() == Mode::Tunnel {
-            return self.client();
-        }
-        Endpoint { address: self.source, port: self.source_port }
-    }
-
-    /// The far end of the tunnel, with `tunnel`: whatever its service's backends are now.
-    #[inline]
-    #[must_use]
-    pub fn far_end(&self) -> Option<Address> {
-        (self.mode() == Mode::Tunnel).then_some(self.source)
-    }
-
-    /// Whether replies come by here on their way to the client.
-    #[inline]
-    #[must_use]
-    pub fn replies_pass(&self) -> bool {
-        matches!(self.mode(), Mode::Nat | Mode::Dnat)
-    }
-
-    /// How the backend is reached.
-    #[inline]
-    #[must_use]
-    pub fn mode(&self) -> Mode {
-        match self.mode {
-            0 => Mode::Nat,
-            1 => Mode::Dnat,
-            2 => Mode::Dsr,
-            _ => Mode::Tunnel,
-        }
-    }
-
-    /// Protocol number.
-    #[inline]
-    #[must_use]
-    pub fn protocol(&self) -> u8 {
-        self.protocol
-    }
-
-    /// When its last packet came.
-    #[inline]
-    #[must_use]
-    pub fn last(&self) -> Millis {
-        self.last
-    }
-
-    /// Notes a packet.
-    #[inline]
-    pub fn touch(&mut self, now: Millis) {
-        self.last = now;
-    }
-
-    /// Whether a tuple of the same protocol is the client's.
-    #[inline]
-    fn is_forward(&self, tuple: &Tuple) -> bool {
-        self.client_port == tuple.source.port
-            && self.frontend_port == tuple.destination.port
-            && self.client == tuple.source.address
-            && self.frontend == tuple.destination.address
-    }
-
-    /// Whether a tuple of the same protocol is that of a reply that passes here.
-    #[inline]
-    fn is_reverse(&self, tuple: &Tuple) -> bool {
-        self.backend_port == tuple.source.port
-            && self.source_port == tuple.destination.port
-            && self.backend == tuple.source.address
-            && self.source == tuple.destination.address
-            && self.replies_pass()
-    }
-
-    fn forward(&self) -> Tuple {
-        Tuple { source: self.client(), destination: self.frontend(), protocol: self.protocol }
-    }
-
-    /// The reply's tuple; none where replies do not pass.
-    fn reverse(&self) -> Option<Tuple> {
-        self.replies_pass().then(|| Tuple {
-            source: self.backend(),
-            destination: self.source(),
-            protocol: self.protocol,
-        })
-    }
-}
-
-/// How long a flow of each state is kept without a packet, in milliseconds.
+/// Where a packet of a flow goes that begins and ends nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// A TCP flow of which only the SYN has been seen.
-    pub syn: Millis,
-    /// An established TCP flow.
-    pub established: Millis,
-    /// A TCP flow that one end has closed.
-    pub closing: Millis,
-    /// A TCP flow that both ends have closed, or one has reset, or whose backend is gone.
-    pub closed: Millis,
-    /// UDP.
-    pub udp: Millis,
-}
-
-impl Default for Timeouts {
-    /// Linux conntrack's order of magnitude (`nf_conntrack_proto_tcp.c`, `tcp_timeouts`), with one difference: an
-    /// established flow is kept for two hours (RFC 5382, REQ-5: at least 2 h 4 min), not five days.
-    fn default() -> Self {
-        Timeouts { syn: 60_000, established: 7_440_000, closing: 120_000, closed: 10_000, udp: 120_000 }
-    }
-}
-
-impl Timeouts {
-    /// For a state.
-    #[inline]
-    #[must_use]
-    pub fn of(&self, state: State) -> Millis {
-        match state {
-            State::Free => 0,
-            State::Syn => self.syn,
-            State::Established => self.established,
-            State::ClosedByClient | State::ClosedByBackend => self.closing,
-            State::Closed | State::Dead => self.closed,
-            State::Udp => self.udp,
-        }
-    }
+pub struct Course {
+    /// The port that it leaves by.
+    pub port: PortId,
+    /// The next hop.
+    pub mac: Mac,
+    /// Its new source, if it gets one.
+    pub source: Option<Endpoint>,
+    /// Its new destination, if it gets one.
+    pub destination: Option<Endpoint>,
 }
 
 /// One worker's flows.
 pub struct Flows {
-    entries: Pages<Flow>,
-    free: Vec<u32>,
+    entries: Pages<Entry>,
+    /// A bit for each entry that is another one's extension: those who go through all entries must not read it as one.
+    extensions: Box<[u64]>,
+    /// The first free entry + 1; each leads to the next.
+    free: u32,
+    unused: usize,
+    flows: usize,
     index: Index,
+    hops: Hops,
     key: Key,
     hand: usize,
     timeouts: Timeouts,
@@ -312,20 +86,34 @@ const EVICTION_LOOKS: usize = 64;
 const EVICTION_CHOICE: usize = 8;
 
 impl Flows {
-    /// A table with room for `capacity` flows, all memory faulted in. `key` should be random.
+    /// A table with room for `capacity` flows of IPv4, or half as many of IPv6, all memory faulted in. `key` should be random.
     ///
     /// # Errors
     /// Out of memory.
     pub fn new(capacity: usize, key: Key, timeouts: Timeouts) -> io::Result<Self> {
-        let entries = Pages::new(capacity)?;
+        let mut entries: Pages<Entry> = Pages::new(capacity)?;
         let count = u32::try_from(capacity).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        Ok(Flows { entries, free: (0..count).rev().collect(), index: Index::new(capacity)?, key, hand: 0, timeouts })
+        for (entry, next) in entries.iter_mut().zip(2..) {
+            entry.link = if next <= count { next } else { 0 };
+        }
+        Ok(Flows {
+            entries,
+            extensions: vec![0; capacity.div_ceil(64)].into(),
+            free: count.min(1),
+            unused: capacity,
+            flows: 0,
+            index: Index::new(capacity)?,
+            hops: Hops::new(),
+            key,
+            hand: 0,
+            timeouts,
+        })
     }
 
     /// Flows in use.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.flows
     }
 
     /// Whether none is.
@@ -334,10 +122,16 @@ impl Flows {
         self.len() == 0
     }
 
-    /// Flows that there is room for.
+    /// Flows that there is room for, if all are of IPv4.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Bytes that it has for them all, but for the next hops: 256 KiB and a little.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.entries) + size_of_val(&*self.extensions) + self.index.bytes()
     }
 
     /// The timeouts that it ages by.
@@ -347,110 +141,240 @@ impl Flows {
     }
 
     /// The hash that a tuple's flow is found by.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn hash(&self, tuple: &Tuple) -> u64 {
         let ports = u32::from(tuple.source.port) << 16 | u32::from(tuple.destination.port);
         self.key.tuple(tuple.source.address, tuple.destination.address, ports, tuple.protocol)
     }
 
-    /// Asks for the buckets that [`find`](Self::find) will read for a hash.
-    #[inline]
-    pub fn prefetch_buckets(&self, hash: u64) {
+    /// Asks for the bucket that [`candidate`](Self::candidate) will read for a hash.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
-    /// Asks for the flow that [`find`](Self::find) will read; the buckets should be there by now.
-    #[inline]
-    pub fn prefetch_entries(&self, hash: u64) {
-        self.index.find(hash, |entry| -> Option<()> {
-            let flow = self.entries.get(entry as usize)?;
-            prefetch::read(&flow.client);
-            // The second cache line.
-            prefetch::read(&flow.client_port);
-            None
-        });
+    /// The flow that a packet with this hash is most likely of, asked for. If there is none in the first place to look, the second is
+    /// asked for instead, where [`find`](Self::find) will look.
+    #[inline(always)]
+    #[must_use]
+    pub fn candidate(&self, hash: u64) -> Option<FlowId> {
+        let entry = self.index.candidate(hash)?;
+        let place = self.entries.get(entry as usize)?;
+        prefetch::read(place);
+        // Every second one ends in the next cache line.
+        prefetch::read(&place.protocol);
+        Some(FlowId(entry))
+    }
+
+    /// Where a packet goes that is of a flow, came in on the side of `ingress`, and begins and ends nothing; the flow has then had
+    /// it. `None`: something has to be decided, by [`find`](Self::find) and what follows. `holds` says whether what was decided as
+    /// of a stamp, for a service, is so still.
+    #[inline(always)]
+    pub fn follow(
+        &mut self,
+        candidate: Option<FlowId>,
+        tuple: &Tuple,
+        ingress: Role,
+        stamp: u32,
+        now: Millis,
+        holds: impl FnOnce(u32, u32) -> bool,
+    ) -> Option<Course> {
+        let likely = candidate.and_then(|id| Some((id, self.direction(id, tuple)?)));
+        let (FlowId(id), direction) = match likely {
+            Some(found) => found,
+            None => self.find(tuple)?,
+        };
+        let entry = self.entries.get_mut(id as usize)?;
+        if !entry.is_steady() {
+            return None;
+        }
+        if entry.stamp != stamp {
+            if !holds(entry.stamp, entry.service_slot) {
+                return None;
+            }
+            entry.stamp = stamp;
+        }
+        let mode = entry.mode();
+        let hop = match direction {
+            Direction::Forward if entry.from() != ingress || mode == Mode::Tunnel => return None,
+            Direction::Forward => entry.forward_hop,
+            Direction::Reverse => entry.reverse_hop,
+        };
+        let (port, mac) = self.hops.get(hop)?;
+        entry.last = now;
+        let entry = self.entries.get(id as usize)?;
+        let [client, frontend, backend, source] = entry.endpoints(self.extension(entry));
+        let (source, destination) = match (direction, mode) {
+            (Direction::Forward, Mode::Nat) => (Some(source), Some(backend)),
+            (Direction::Forward, Mode::Dnat) => (None, Some(backend)),
+            (Direction::Forward, _) => (None, None),
+            (Direction::Reverse, Mode::Nat) => (Some(frontend), Some(client)),
+            (Direction::Reverse, _) => (Some(frontend), None),
+        };
+        Some(Course { port, mac, source, destination })
+    }
+
+    #[inline(always)]
+    fn extension(&self, entry: &Entry) -> Option<&Extension> {
+        if !entry.is_extended() {
+            return None;
+        }
+        Some(bytemuck::must_cast_ref(self.entries.get((entry.link as usize).checked_sub(1)?)?))
+    }
+
+    /// Which direction of a flow a tuple is, if it is of this one.
+    #[inline(always)]
+    fn direction(&self, FlowId(id): FlowId, tuple: &Tuple) -> Option<Direction> {
+        // A free entry is all zeros, as no tuple is: nothing comes from 0.0.0.0.
+        let entry = self.entries.get(id as usize).filter(|entry| entry.protocol == tuple.protocol)?;
+        let ends = Ends::of(tuple.source, tuple.destination);
+        let direction = if entry.forward == ends {
+            Direction::Forward
+        } else if entry.reverse == ends && entry.replies_pass() {
+            Direction::Reverse
+        } else {
+            return None;
+        };
+        let (source, destination) = (tuple.source.address, tuple.destination.address);
+        if !entry.is_extended() {
+            return (source.is_v4() && destination.is_v4()).then_some(direction);
+        }
+        let extension = self.extension(entry)?;
+        match direction {
+            Direction::Forward if extension.is_forward(source, destination) => Some(direction),
+            // The tails of both directions may be the same, and the heads tell.
+            _ if entry.reverse == ends && entry.replies_pass() && extension.is_reverse(source, destination) => {
+                Some(Direction::Reverse)
+            }
+            _ => None,
+        }
     }
 
     /// The flow that a packet with this tuple belongs to, and its direction.
     #[inline]
     #[must_use]
     pub fn find(&self, tuple: &Tuple) -> Option<(FlowId, Direction)> {
-        self.index.find(self.hash(tuple), |entry| {
-            let flow = self.entries.get(entry as usize)?;
-            if flow.state == State::Free || flow.protocol != tuple.protocol {
-                None
-            } else if flow.is_forward(tuple) {
-                Some((FlowId(entry), Direction::Forward))
-            } else if flow.is_reverse(tuple) {
-                Some((FlowId(entry), Direction::Reverse))
-            } else {
-                None
-            }
-        })
+        self.index.find(self.hash(tuple), |entry| Some((FlowId(entry), self.direction(FlowId(entry), tuple)?)))
     }
 
     /// The flow.
     #[inline]
     #[must_use]
-    pub fn get(&self, id: FlowId) -> Option<&Flow> {
-        self.entries.get(id.0 as usize).filter(|flow| flow.state != State::Free)
+    pub fn get(&self, id: FlowId) -> Option<Flow> {
+        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
+        if entry.state() == State::Free {
+            return None;
+        }
+        let mut flow = entry.flow(self.extension(entry));
+        flow.forward_hop = self.hops.get(entry.forward_hop);
+        flow.reverse_hop = self.hops.get(entry.reverse_hop);
+        Some(flow)
     }
 
-    /// The flow, to be changed. Its tuples cannot be.
-    #[inline]
-    #[must_use]
-    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
-        self.entries.get_mut(id.0 as usize).filter(|flow| flow.state != State::Free)
+    /// Stores what has become of a flow. Its tuples stay what they are.
+    pub fn store(&mut self, id: FlowId, flow: &Flow) {
+        if self.is_extension(id) {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(id.0 as usize).filter(|entry| entry.state() != State::Free) else {
+            return;
+        };
+        entry.update(flow);
+        entry.forward_hop = rehold(&mut self.hops, entry.forward_hop, flow.forward_hop);
+        entry.reverse_hop = rehold(&mut self.hops, entry.reverse_hop, flow.reverse_hop);
     }
 
     /// Adds a flow. `None` if there is no room, or if either of its tuples is already somebody's.
-    pub fn insert(&mut self, flow: Flow, now: Millis) -> Option<FlowId> {
+    pub fn insert(&mut self, flow: &Flow, now: Millis) -> Option<FlowId> {
         if flow.state == State::Free || self.find(&flow.forward()).is_some() {
             return None;
         }
         if flow.reverse().is_some_and(|reverse| self.find(&reverse).is_some()) {
             return None;
         }
-        if self.free.is_empty() {
-            self.evict(now);
+        let mut entry = Entry::new(flow);
+        let need = if entry.is_extended() { 2 } else { 1 };
+        while self.unused < need {
+            if !self.evict(now) {
+                return None;
+            }
         }
-        let entry = self.free.pop()?;
+        let id = self.take()?;
+        if entry.is_extended() {
+            let extension = self.take()?;
+            entry.link = extension + 1;
+            if let Some(place) = self.entries.get_mut(extension as usize) {
+                *place = bytemuck::must_cast(Extension::new(flow));
+            }
+            self.mark(extension, true);
+        }
         let forward = self.hash(&flow.forward());
         let reverse = flow.reverse().map(|tuple| self.hash(&tuple));
-        let placed = self.index.insert(forward, entry)
+        let placed = self.index.insert(forward, id)
             && reverse.is_none_or(|reverse| {
-                let placed = self.index.insert(reverse, entry);
+                let placed = self.index.insert(reverse, id);
                 if !placed {
-                    self.index.remove(forward, entry);
+                    self.index.remove(forward, id);
                 }
                 placed
             });
-        match self.entries.get_mut(entry as usize) {
-            Some(place) if placed => {
-                *place = flow;
-                Some(FlowId(entry))
-            }
-            _ => {
-                self.free.push(entry);
-                None
-            }
+        if !placed {
+            self.give(id, entry.link.checked_sub(1));
+            return None;
         }
+        entry.forward_hop = rehold(&mut self.hops, 0, flow.forward_hop);
+        entry.reverse_hop = rehold(&mut self.hops, 0, flow.reverse_hop);
+        if let Some(place) = self.entries.get_mut(id as usize) {
+            *place = entry;
+        }
+        self.flows += 1;
+        Some(FlowId(id))
     }
 
     /// Forgets a flow.
     pub fn remove(&mut self, id: FlowId) {
-        let Some(flow) = self.get(id).copied() else { return };
-        let forward = self.hash(&flow.forward());
-        self.index.remove(forward, id.0);
+        let Some(flow) = self.get(id) else { return };
+        let Some(entry) = self.entries.get(id.0 as usize).copied() else { return };
+        self.index.remove(self.hash(&flow.forward()), id.0);
         if let Some(reverse) = flow.reverse() {
-            let reverse = self.hash(&reverse);
-            self.index.remove(reverse, id.0);
+            self.index.remove(self.hash(&reverse), id.0);
         }
-        if let Some(place) = self.entries.get_mut(id.0 as usize) {
-            place.state = State::Free;
+        self.hops.release(entry.forward_hop);
+        self.hops.release(entry.reverse_hop);
+        self.flows -= 1;
+        self.give(id.0, if entry.is_extended() { entry.link.checked_sub(1) } else { None });
+    }
+
+    /// A free entry.
+    fn take(&mut self) -> Option<u32> {
+        let id = self.free.checked_sub(1)?;
+        self.free = self.entries.get(id as usize)?.link;
+        self.unused -= 1;
+        Some(id)
+    }
+
+    /// An entry that nobody has any more, and its extension.
+    fn give(&mut self, id: u32, extension: Option<u32>) {
+        for free in [Some(id), extension].into_iter().flatten() {
+            self.mark(free, false);
+            if let Some(entry) = self.entries.get_mut(free as usize) {
+                *entry = Entry::free(self.free);
+                self.free = free + 1;
+                self.unused += 1;
+            }
         }
-        self.free.push(id.0);
+    }
+
+    #[inline]
+    fn is_extension(&self, FlowId(id): FlowId) -> bool {
+        self.extensions.get(id as usize / 64).is_some_and(|bits| bits >> (id % 64) & 1 == 1)
+    }
+
+    fn mark(&mut self, id: u32, extension: bool) {
+        if let Some(bits) = self.extensions.get_mut(id as usize / 64) {
+            *bits = *bits & !(1 << (id % 64)) | u64::from(extension) << (id % 64);
+        }
     }
 
     /// Milliseconds until the flow is forgotten if no packet comes; 0 if its time is up.
@@ -467,8 +391,8 @@ impl Flows {
         let mut expired = 0;
         for _ in 0..looks.min(self.entries.len()) {
             let here = self.turn();
-            if let Some(flow) = self.get(here)
-                && self.remaining(flow, now) == 0
+            if let Some((state, idle)) = self.age(here, now)
+                && idle >= self.timeouts.of(state)
             {
                 self.remove(here);
                 expired += 1;
@@ -477,13 +401,21 @@ impl Flows {
         expired
     }
 
+    /// The state of an entry in use, and how long ago its last packet was.
+    #[inline]
+    fn age(&self, id: FlowId, now: Millis) -> Option<(State, Millis)> {
+        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
+        let state = entry.state();
+        (state != State::Free).then(|| (state, now.wrapping_sub(entry.last)))
+    }
+
     /// Up to `limit` flows from entry `cursor` on, for reports; the next cursor, or `None` at the end.
-    pub fn page(&self, cursor: u32, limit: usize) -> (impl Iterator<Item = (FlowId, &Flow)>, Option<u32>) {
-        let first = cursor as usize;
-        let end = first.saturating_add(limit).min(self.entries.len());
-        let flows = self.entries.get(first.min(end)..end).unwrap_or_default().iter().zip(cursor..);
-        let next = (end < self.entries.len()).then_some(end as u32);
-        (flows.filter(|(flow, _)| flow.state != State::Free).map(|(flow, entry)| (FlowId(entry), flow)), next)
+    pub fn page(&self, cursor: u32, limit: usize) -> (impl Iterator<Item = (FlowId, Flow)>, Option<u32>) {
+        let count = self.entries.len() as u32;
+        let first = cursor.min(count);
+        let end = first.saturating_add(u32::try_from(limit).unwrap_or(u32::MAX)).min(count);
+        let flows = (first..end).filter_map(|id| Some((FlowId(id), self.get(FlowId(id))?)));
+        (flows, (end < count).then_some(end))
     }
 
     fn turn(&mut self) -> FlowId {
@@ -492,27 +424,38 @@ impl Flows {
         FlowId(here as u32)
     }
 
-    /// Forgets the least valuable of the next few entries under the hand.
-    fn evict(&mut self, now: Millis) {
+    /// Forgets the least valuable of the next few entries under the hand. False if there is none to forget.
+    fn evict(&mut self, now: Millis) -> bool {
         let mut victim: Option<(u64, FlowId)> = None;
         for look in 0..EVICTION_LOOKS.min(self.entries.len()) {
             if look >= EVICTION_CHOICE && victim.is_some() {
                 break;
             }
             let here = self.turn();
-            let Some(flow) = self.get(here) else { continue };
-            let expired = self.remaining(flow, now) == 0;
-            let Some(rank) = flow.state.worth().filter(|_| !expired).or(expired.then_some(0)) else { continue };
+            let Some((state, idle)) = self.age(here, now) else { continue };
+            let expired = idle >= self.timeouts.of(state);
+            let Some(rank) = state.worth().filter(|_| !expired).or(expired.then_some(0)) else { continue };
             // Cheapest first; among equals the one that has been idle longest.
-            let worth = u64::from(rank) << 32 | u64::from(u32::MAX - now.wrapping_sub(flow.last));
+            let worth = u64::from(rank) << 32 | u64::from(u32::MAX - idle);
             if victim.is_none_or(|(least, _)| worth < least) {
                 victim = Some((worth, here));
             }
         }
-        if let Some((_, victim)) = victim {
-            self.remove(victim);
+        match victim {
+            Some((_, victim)) => self.remove(victim),
+            None => return false,
         }
+        true
     }
+}
+
+/// Holds another next hop instead of one, if it is another.
+fn rehold(hops: &mut Hops, held: HopId, wanted: Option<(PortId, Mac)>) -> HopId {
+    if hops.get(held) == wanted {
+        return held;
+    }
+    hops.release(held);
+    wanted.map_or(0, |(port, mac)| hops.hold(port, mac))
 }
 
 #[cfg(test)]

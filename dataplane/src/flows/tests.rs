@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
 
 fn tuple(client: u32) -> Tuple {
@@ -33,11 +34,11 @@ fn table(capacity: usize) -> Flows {
 #[test]
 fn both_directions_find_the_same_flow() {
     let mut flows = table(16);
-    let id = flows.insert(flow(1, State::Syn, 0), 0).unwrap();
+    let id = flows.insert(&flow(1, State::Syn, 0), 0).unwrap();
     assert_eq!(flows.find(&tuple(1)), Some((id, Direction::Forward)));
     assert_eq!(flows.find(&reply(1)), Some((id, Direction::Reverse)));
     assert_eq!(flows.find(&tuple(2)), None);
-    assert!(flows.insert(flow(1, State::Syn, 0), 0).is_none(), "a tuple is one flow's");
+    assert!(flows.insert(&flow(1, State::Syn, 0), 0).is_none(), "a tuple is one flow's");
     flows.remove(id);
     assert_eq!((flows.find(&tuple(1)), flows.find(&reply(1)), flows.len()), (None, None, 0));
 }
@@ -46,12 +47,12 @@ fn both_directions_find_the_same_flow() {
 fn a_full_table_evicts_what_is_worth_least_and_never_an_established_flow() {
     let mut flows = table(8);
     for client in 0..7 {
-        flows.insert(flow(client, State::Established, 0), 0).unwrap();
+        flows.insert(&flow(client, State::Established, 0), 0).unwrap();
     }
-    flows.insert(flow(7, State::Syn, 0), 0).unwrap();
-    flows.insert(flow(8, State::Established, 1), 1).expect("the half-open flow makes room");
+    flows.insert(&flow(7, State::Syn, 0), 0).unwrap();
+    flows.insert(&flow(8, State::Established, 1), 1).expect("the half-open flow makes room");
     assert_eq!(flows.find(&tuple(7)), None);
-    assert!(flows.insert(flow(9, State::Syn, 1), 1).is_none(), "nothing may be evicted");
+    assert!(flows.insert(&flow(9, State::Syn, 1), 1).is_none(), "nothing may be evicted");
     assert!((0..7).chain([8]).all(|client| flows.find(&tuple(client)).is_some()));
 }
 
@@ -59,8 +60,8 @@ fn a_full_table_evicts_what_is_worth_least_and_never_an_established_flow() {
 fn the_clock_hand_forgets_flows_whose_time_is_up_across_the_wrap_of_time() {
     let mut flows = table(16);
     let start = u32::MAX - 5_000;
-    flows.insert(flow(1, State::Closed, start), start).unwrap();
-    flows.insert(flow(2, State::Established, start), start).unwrap();
+    flows.insert(&flow(1, State::Closed, start), start).unwrap();
+    flows.insert(&flow(2, State::Established, start), start).unwrap();
     assert_eq!(flows.expire(start.wrapping_add(9_999), 16), 0);
     assert_eq!(flows.expire(start.wrapping_add(10_000), 16), 1);
     assert_eq!(flows.find(&tuple(1)), None);
@@ -71,7 +72,7 @@ fn the_clock_hand_forgets_flows_whose_time_is_up_across_the_wrap_of_time() {
 fn a_table_fills_to_its_capacity() {
     let mut flows = table(50_000);
     for client in 0..50_000 {
-        assert!(flows.insert(flow(client, State::Established, 0), 0).is_some(), "flow {client}");
+        assert!(flows.insert(&flow(client, State::Established, 0), 0).is_some(), "flow {client}");
     }
     assert_eq!(flows.len(), 50_000);
     let mut seen = 0;
@@ -101,7 +102,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert(client) => {
-                    let inserted = flows.insert(flow(client, State::Established, 0), 0);
+                    let inserted = flows.insert(&flow(client, State::Established, 0), 0);
                     prop_assert_eq!(inserted.is_some(), !model.contains_key(&client) && model.len() < 32);
                     if let Some(id) = inserted {
                         model.insert(client, id);

@@ -59,6 +59,7 @@ families! {
     UNWRAPPED = Family::counter("levee_unwrapped_packets_total", Counter::Unwrapped.meaning());
     ANNOUNCED = Family::counter("levee_announced_total", Counter::Announced.meaning());
     NOT_ANNOUNCED = Family::counter("levee_not_announced_total", Counter::NotAnnounced.meaning());
+    ESTABLISHED = Family::counter("levee_forwarded_established_total", Counter::Established.meaning());
     FLOWS_CREATED = Family::counter("levee_flows_created_total", Counter::FlowsCreated.meaning());
     FLOWS_EXPIRED = Family::counter("levee_flows_expired_total", Counter::FlowsExpired.meaning());
 
@@ -170,6 +171,7 @@ fn place(counter: Counter) -> Place {
         Counter::ByConnection => &BY_CONNECTION,
         Counter::RxBytes => &RECEIVED_BYTES,
         Counter::ForwardedBytes => &FORWARDED_BYTES,
+        Counter::Established => &ESTABLISHED,
     })
 }
 

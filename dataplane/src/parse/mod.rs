@@ -7,6 +7,8 @@
 //!                     any of them may end in a Reason
 //! ```
 //!
+//! [`glance`] reads the plainest packets, faster, and says nothing of others.
+//!
 //! Judged here is form alone: versions, lengths, the IPv4 header checksum, addresses that cannot be on a wire in any
 //! network (a group as source MAC, IPv4-mapped IPv6). Whether an address may be a source *here* is policy, and `decide`'s:
 //! DHCP and ARP probes rightly come from 0.0.0.0. Transport checksums are not verified: they are end to end, and levee
@@ -16,6 +18,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod glance;
 mod ipv4;
 mod ipv6;
 mod ndp;
@@ -24,6 +27,7 @@ mod quote;
 mod transport;
 mod tunnelled;
 
+pub use glance::{Glance, glance};
 pub use tunnelled::tunnelled;
 
 pub use piece::piece;

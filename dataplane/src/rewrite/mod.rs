@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | [`fn@forward`] | MACs, addresses, ports, TTL, and every checksum over them (RFC 1624), in place |
+//! | [`fn@redirect`] | the same for a plain packet of a flow |
 //! | [`fn@clamp`] | a smaller maximum segment size in a SYN |
 //! | [`fn@identify`] | another identification for what may be fragmented, where addresses are shared |
 //! | [`fn@error`] | the same in an ICMP error, and the other way round in the packet that it quotes |
@@ -28,6 +29,7 @@ mod forward;
 mod identify;
 mod own_header;
 mod packet_buf;
+mod redirect;
 mod reply;
 mod unwrap;
 mod wrap;
@@ -39,6 +41,7 @@ pub use error::error;
 pub use forward::forward;
 pub use identify::identify;
 pub use packet_buf::PacketBuf;
+pub use redirect::redirect;
 pub use reply::reply;
 pub use unwrap::unwrap;
 pub use wrap::wrap;

@@ -357,7 +357,7 @@ impl Master {
             self.vips.insert(vip.address, vip);
         }
         if !delta.remove_services.is_empty() || !delta.upsert_services.is_empty() {
-            self.tables.services_stamp = next_stamp(self.tables.services_stamp);
+            self.tables.services_stamp = next_stamp(self.tables.stamp());
         }
         for key in delta.remove_services {
             if let Some(entry) = self.services.remove(&key) {
@@ -657,7 +657,7 @@ impl Master {
     }
 
     fn touch_hops(&mut self) {
-        self.tables.hops_stamp = next_stamp(self.tables.hops_stamp);
+        self.tables.hops_stamp = next_stamp(self.tables.stamp());
     }
 }
 

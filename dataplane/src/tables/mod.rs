@@ -6,9 +6,9 @@
 //!   neighbours                                     (shares with the one before whatever did not change)
 //! ```
 //!
-//! Workers read a [`Tables`] once per batch and never change it. Stamps spare them work: what a flow remembers about its
-//! service holds while [`Tables::service_changed`] says the same of its slot, which it does at least while
-//! [`Tables::services_stamp`] is the same; and what it remembers about its next hop while [`Tables::hops_stamp`] is.
+//! Workers read a [`Tables`] once per batch and never change it. Stamps spare them work: they count the changes of any kind, and what
+//! a flow remembers as of a [`Tables::stamp`] holds as long as neither [`Tables::hops_stamp`] nor what
+//! [`Tables::service_changed`] says of its service is newer ([`is_newer`]).
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -47,9 +47,9 @@ use crate::verdict::{Endpoint, PortId};
 pub struct Tables {
     /// The program's generation.
     pub generation: Generation,
-    /// Changes whenever a service does; which one, [`Tables::service_changed`] says. Never 0.
+    /// When a service last changed, of all changes. Never 0.
     pub services_stamp: u32,
-    /// Changes whenever the way to some address does: by a route, a neighbour, a port or a pod. Never 0.
+    /// When a route, a neighbour, a port, a pod or what an address is last changed. Never 0.
     pub hops_stamp: u32,
     /// Ports, by [`PortId`].
     pub ports: Arc<[Port]>,
@@ -197,7 +197,21 @@ pub enum Hop {
     NoRoute,
 }
 
+/// Whether one stamp is of a later change than the other. They wrap: of two that are 2³¹ changes apart it says the wrong one.
+#[inline(always)]
+#[must_use]
+pub const fn is_newer(stamp: u32, than: u32) -> bool {
+    stamp.wrapping_sub(than).cast_signed() > 0
+}
+
 impl Tables {
+    /// The last change of all.
+    #[inline(always)]
+    #[must_use]
+    pub const fn stamp(&self) -> u32 {
+        if is_newer(self.services_stamp, self.hops_stamp) { self.services_stamp } else { self.hops_stamp }
+    }
+
     /// The port.
     #[inline]
     #[must_use]

@@ -4,7 +4,8 @@
 //!        ┌────────────────────────────── turn ──────────────────────────────┐
 //!        │ tables = the current snapshot, now = the time: once for the batch │
 //!        ▼                                                                   │
-//!   port.receive ─► parse ─► classify ─► decide ─┬─► Forward ─► rewrite ─► contract ─► port.transmit
+//!   port.receive ─► established: the short way of nearly all packets ─────────────► redirect ─► contract ─► port.transmit
+//!        └─────────► parse ─► classify ─► decide ─┬─► Forward ─► rewrite ─► contract ─► port.transmit
 //!   other workers ──────────────┘                ├─► Hairpin ─► reply ──────┘
 //!                                                ├─► Pass ─► TAP
 //!                                                ├─► Drop(reason) ─► pool
@@ -20,6 +21,7 @@
 
 mod alarm;
 mod connection;
+mod established;
 mod handle;
 mod idle;
 mod reshape;
@@ -38,6 +40,7 @@ use af_xdp::{Frame, FramePool, Umem};
 use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
 
+use self::established::Looks;
 pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse};
 pub use self::idle::Idle;
 use self::special::Kind;
@@ -47,18 +50,17 @@ use crate::address::Address;
 use crate::classify::{Class, classify};
 use crate::counters::{Counter, Counters};
 use crate::decide::{Decision, Memory, Scene, decide};
-use crate::flows::{Millis, Tuple};
+use crate::flows::Millis;
 use crate::fragments::{Datagram, Fragments, Identifications};
 use crate::hash::Key;
 use crate::headers::{DiscoveryKind, Headers, Network};
-use crate::mem::prefetch;
 use crate::mem::publication::Reader;
 use crate::parse::parse;
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::rewrite::{self, Groups};
 use crate::tables::{NeighbourKey, Tables};
-use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
+use crate::verdict::{PortId, Reply, Rewrite, Verdict};
 use levee_api::net::{Mac, Role};
 
 /// Frames taken from a port at once. Large enough that the costs of a batch (time, snapshot, system call) are shared by
@@ -179,8 +181,7 @@ pub struct Worker<P> {
     tables: Reader<Tables>,
     lanes: Vec<Lane<P>>,
     batch: Vec<Frame>,
-    parsed: Vec<Result<Headers, Reason>>,
-    hashes: Vec<u64>,
+    looks: Looks,
     ripe: Vec<(PortId, Frame)>,
     commands: Arc<ArrayQueue<Command>>,
     idle: Idle,
@@ -244,8 +245,7 @@ impl<P: Port> Worker<P> {
             tables: parts.tables,
             lanes: lanes.map(|(id, port)| Lane { id, port, backlog: Vec::with_capacity(BACKLOG) }).collect(),
             batch: Vec::with_capacity(BATCH),
-            parsed: Vec::with_capacity(BATCH),
-            hashes: Vec::with_capacity(BATCH),
+            looks: Looks::with_capacity(BATCH),
             ripe: Vec::with_capacity(BATCH),
             commands,
             idle: parts.idle,
@@ -296,7 +296,7 @@ impl<P: Port> Worker<P> {
 
     /// One turn of the loop. Says whether there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
-        let Worker { tables, lanes, batch, parsed, hashes, ripe, bench, .. } = self;
+        let Worker { tables, lanes, batch, looks, ripe, bench, .. } = self;
         let tables = tables.current();
         let mut worked = false;
 
@@ -353,14 +353,26 @@ impl<P: Port> Worker<P> {
             }
             worked = true;
             bench.count_received(batch);
-            bench.look(batch, parsed, hashes);
-            // Headers are read where they were written: a copy right behind the writing would wait for it.
-            for (frame, headers) in batch.drain(..).zip(parsed.iter()) {
-                match headers {
-                    Ok(headers) => bench.conclude(frame, headers, ingress, tables, now, lanes),
-                    Err(reason) => bench.drop(frame, *reason),
+            let station = established::station(tables, ingress);
+            bench.look(batch, station.map(|(mac, _)| mac), looks);
+            let scene = Scene { tables, ingress, worker: bench.worker, now };
+            let mut parsed = looks.parsed.iter();
+            let mut established = 0;
+            for (frame, seen) in batch.drain(..).zip(&looks.seen) {
+                match (&seen.glance, station) {
+                    (Some(glance), Some((_, from))) => match bench.short(frame, glance, seen, from, &scene, lanes) {
+                        Ok(()) => established += 1,
+                        Err(frame) => bench.process(frame, ingress, tables, now, lanes),
+                    },
+                    // Headers are read where they were written: a copy right behind the writing would wait for it.
+                    _ => match parsed.next() {
+                        Some(Ok(headers)) => bench.conclude(frame, headers, ingress, tables, now, lanes),
+                        Some(Err(reason)) => bench.drop(frame, *reason),
+                        None => bench.process(frame, ingress, tables, now, lanes),
+                    },
                 }
             }
+            bench.counters.add(Counter::Established, established);
         }
 
         // Before this worker sends what is its own: the others can begin meanwhile.
@@ -393,7 +405,7 @@ impl<P: Port> Worker<P> {
         match command {
             Command::Flows(mut query) => {
                 let (page, next) = flows.page(query.cursor, query.looks);
-                query.flows.extend(page.map(|(_, flow)| *flow));
+                query.flows.extend(page.map(|(_, flow)| flow));
                 // Whoever asked may have gone away.
                 let _ = query.answer.try_send(FlowsAnswer { flows: query.flows, next, now });
             }
@@ -494,38 +506,6 @@ impl Bench {
     fn count_received(&self, batch: &[Frame]) {
         self.counters.add(Counter::Rx, batch.len() as u64);
         self.counters.add(Counter::RxBytes, batch.iter().map(|frame| frame.len() as u64).sum());
-    }
-
-    /// Parses a batch, and asks for the memory that deciding will need: first the frames, then the buckets that their
-    /// flows are looked up in, then the flows. Each step runs over the whole batch before the next needs what it asked for,
-    /// so that many misses are under way at once instead of one after the other.
-    #[inline]
-    fn look(&self, batch: &[Frame], parsed: &mut Vec<Result<Headers, Reason>>, hashes: &mut Vec<u64>) {
-        for frame in batch {
-            if let Some(first) = self.umem.bytes(frame).first() {
-                prefetch::read(first);
-            }
-        }
-        parsed.clear();
-        parsed.extend(batch.iter().map(|frame| parse(self.umem.bytes(frame))));
-        hashes.clear();
-        let flows = &self.memory.flows;
-        for headers in parsed.iter() {
-            if let Ok(Headers { network: Network::Ip(ip), .. }) = headers
-                && let Some(ports) = ip.transport.ports()
-            {
-                let hash = flows.hash(&Tuple {
-                    source: Endpoint { address: ip.source, port: ports.source },
-                    destination: Endpoint { address: ip.destination, port: ports.destination },
-                    protocol: ip.protocol,
-                });
-                flows.prefetch_buckets(hash);
-                hashes.push(hash);
-            }
-        }
-        for hash in hashes.iter() {
-            flows.prefetch_entries(*hash);
-        }
     }
 
     /// From bytes to the end, for a frame outside of a batch.

@@ -4,6 +4,7 @@
 
 mod change;
 mod errors;
+mod established;
 mod flood;
 mod fragments;
 mod ipv6;

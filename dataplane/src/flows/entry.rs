@@ -1,0 +1,287 @@
+//! How a flow lies in memory: 48 bytes, and as many again for the addresses of IPv6.
+//!
+//! ```text
+//!   0        8        12   16       24       28   32     36     40       44       46    48
+//!   | client | ports  |    | backend| ports  |    | last | stamp| service| hops …  | …   |
+//!   | frontend        |    | source          |    |
+//!        what a forward         what a reply           what changes
+//!        packet carries         carries
+//! ```
+//!
+//! Of each address the last 32 bits stand here: all of an IPv4 address. A flow with an address of IPv6 takes a second entry, an
+//! *extension*, which holds the 96 bits before them. So the table needs no division between the families, and IPv4, where
+//! the many flows are, does not pay for addresses four times as long.
+
+use bytemuck::{Pod, Zeroable};
+use levee_api::net::Role;
+use levee_api::program::Mode;
+
+use super::flow::{Flow, Tuple};
+use super::hops::HopId;
+use super::state::State;
+use crate::address::Address;
+use crate::verdict::Endpoint;
+
+/// What a packet is compared with first: the last words of its addresses, source before destination, and its ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Ends {
+    addresses: [u32; 2],
+    ports: [u16; 2],
+}
+
+impl Ends {
+    #[inline(always)]
+    pub(super) fn of(source: Endpoint, destination: Endpoint) -> Self {
+        Ends { addresses: [source.address.tail(), destination.address.tail()], ports: [source.port, destination.port] }
+    }
+}
+
+/// A flow, without the first 96 bits of its addresses.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Entry {
+    /// The client and the frontend.
+    pub(super) forward: Ends,
+    /// The backend, and what it sees as the sender.
+    pub(super) reverse: Ends,
+    pub(super) last: u32,
+    pub(super) stamp: u32,
+    pub(super) service_slot: u32,
+    /// Its extension + 1; of a free entry, the next free one + 1. 0 is none.
+    pub(super) link: u32,
+    pub(super) forward_hop: HopId,
+    pub(super) reverse_hop: HopId,
+    pub(super) via: u16,
+    pub(super) protocol: u8,
+    /// State (3 bits), mode (2), the client's side (2), whether it has an extension (1).
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Entry>() == 48);
+
+const STATE: u8 = 0b111;
+const MODE_SHIFT: u8 = 3;
+const FROM_SHIFT: u8 = 5;
+const EXTENDED: u8 = 1 << 7;
+
+/// The first 96 bits of the four addresses of a flow: client, frontend, backend, source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Extension([[u32; 3]; 4]);
+
+impl Entry {
+    /// An entry of this flow; its link and next hops are the table's to set.
+    pub(super) fn new(flow: &Flow) -> Self {
+        let mut entry = Entry {
+            forward: Ends::of(flow.client(), flow.frontend()),
+            reverse: Ends::of(flow.backend, flow.source),
+            protocol: flow.tuple.protocol,
+            flags: if Extension::new(flow) == Extension::V4 { 0 } else { EXTENDED },
+            ..Entry::zeroed()
+        };
+        entry.update(flow);
+        entry
+    }
+
+    /// One that is free, and leads to the next free one.
+    pub(super) fn free(link: u32) -> Self {
+        Entry { link, ..Entry::zeroed() }
+    }
+
+    /// Everything that may change in a flow while it lasts, but for its next hops.
+    pub(super) fn update(&mut self, flow: &Flow) {
+        (self.last, self.stamp) = (flow.last, flow.stamp);
+        (self.service_slot, self.via) = (flow.service_slot, flow.via);
+        self.flags = self.flags & EXTENDED | state_bits(flow.state) | mode_bits(flow.mode) | from_bits(flow.from);
+    }
+
+    #[inline(always)]
+    pub(super) fn state(&self) -> State {
+        match self.flags & STATE {
+            0 => State::Free,
+            1 => State::Syn,
+            2 => State::Established,
+            3 => State::ClosedByClient,
+            4 => State::ClosedByBackend,
+            5 => State::Closed,
+            6 => State::Dead,
+            _ => State::Udp,
+        }
+    }
+
+    /// Whether packets that begin and end nothing change nothing but its time: it is established, or UDP.
+    #[inline(always)]
+    pub(super) fn is_steady(&self) -> bool {
+        matches!(self.state(), State::Established | State::Udp)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_extended(&self) -> bool {
+        self.flags & EXTENDED != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn mode(&self) -> Mode {
+        match self.flags >> MODE_SHIFT & 0b11 {
+            0 => Mode::Nat,
+            1 => Mode::Dnat,
+            2 => Mode::Dsr,
+            _ => Mode::Tunnel,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn from(&self) -> Role {
+        match self.flags >> FROM_SHIFT & 0b11 {
+            0 => Role::Uplink,
+            1 => Role::Pods,
+            2 => Role::Host,
+            _ => Role::Tunnel,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn replies_pass(&self) -> bool {
+        matches!(self.mode(), Mode::Nat | Mode::Dnat)
+    }
+
+    /// The client, the frontend, the backend, and what that sees as the sender.
+    #[inline(always)]
+    pub(super) fn endpoints(&self, extension: Option<&Extension>) -> [Endpoint; 4] {
+        let Entry { forward: Ends { addresses: [client, frontend], ports: [client_port, frontend_port] }, .. } = *self;
+        let Entry { reverse: Ends { addresses: [backend, source], ports: [backend_port, source_port] }, .. } = *self;
+        let Extension([a, b, c, d]) = extension.copied().unwrap_or(Extension::V4);
+        let joined = |head, tail, port| Endpoint { address: Address::joined(head, tail), port };
+        [
+            joined(a, client, client_port),
+            joined(b, frontend, frontend_port),
+            joined(c, backend, backend_port),
+            joined(d, source, source_port),
+        ]
+    }
+
+    /// The flow; its next hops are the table's to fill in.
+    pub(super) fn flow(&self, extension: Option<&Extension>) -> Flow {
+        let [client, frontend, backend, source] = self.endpoints(extension);
+        let tuple = Tuple { source: client, destination: frontend, protocol: self.protocol };
+        Flow {
+            from: self.from(),
+            service_slot: self.service_slot,
+            stamp: self.stamp,
+            via: self.via,
+            ..Flow::new(&tuple, backend, source, self.mode(), self.state(), self.last)
+        }
+    }
+}
+
+impl Extension {
+    /// That of a flow that needs none.
+    const V4: Extension = Extension([Address::UNSPECIFIED_V4.head(); 4]);
+
+    pub(super) fn new(flow: &Flow) -> Self {
+        Extension([flow.tuple.source, flow.tuple.destination, flow.backend, flow.source].map(|end| end.address.head()))
+    }
+
+    /// Whether a packet from `source` to `destination` is the client's, as far as it is told here.
+    #[inline]
+    pub(super) fn is_forward(&self, source: Address, destination: Address) -> bool {
+        let Extension([client, frontend, ..]) = self;
+        *client == source.head() && *frontend == destination.head()
+    }
+
+    /// Whether it is the backend's.
+    #[inline]
+    pub(super) fn is_reverse(&self, source: Address, destination: Address) -> bool {
+        let Extension([.., backend, seen]) = self;
+        *backend == source.head() && *seen == destination.head()
+    }
+}
+
+fn state_bits(state: State) -> u8 {
+    match state {
+        State::Free => 0,
+        State::Syn => 1,
+        State::Established => 2,
+        State::ClosedByClient => 3,
+        State::ClosedByBackend => 4,
+        State::Closed => 5,
+        State::Dead => 6,
+        State::Udp => 7,
+    }
+}
+
+fn mode_bits(mode: Mode) -> u8 {
+    let bits = match mode {
+        Mode::Nat => 0,
+        Mode::Dnat => 1,
+        Mode::Dsr => 2,
+        Mode::Tunnel => 3,
+    };
+    bits << MODE_SHIFT
+}
+
+fn from_bits(from: Role) -> u8 {
+    let bits = match from {
+        Role::Uplink => 0,
+        Role::Pods => 1,
+        Role::Host => 2,
+        Role::Tunnel => 3,
+    };
+    bits << FROM_SHIFT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn endpoint() -> impl Strategy<Value = Endpoint> {
+        (any::<bool>(), any::<u128>(), any::<u16>()).prop_map(|(v4, bits, port)| Endpoint {
+            address: if v4 { Address::v4(bits as u32) } else { Address::v6(bits | 1 << 127) },
+            port,
+        })
+    }
+
+    fn flow() -> impl Strategy<Value = Flow> {
+        let mode = prop_oneof![Just(Mode::Nat), Just(Mode::Dnat), Just(Mode::Dsr), Just(Mode::Tunnel)];
+        let from = prop_oneof![Just(Role::Uplink), Just(Role::Pods), Just(Role::Host), Just(Role::Tunnel)];
+        let state = prop_oneof![
+            Just(State::Syn),
+            Just(State::Established),
+            Just(State::ClosedByClient),
+            Just(State::ClosedByBackend),
+            Just(State::Closed),
+            Just(State::Dead),
+            Just(State::Udp)
+        ];
+        // Of either family each: a tunnel's far end need not be of its client's.
+        ([endpoint(), endpoint(), endpoint(), endpoint()], mode, from, state, any::<(u8, u32, u32, u32, u16)>())
+            .prop_map(
+                |(
+                    [source, destination, backend, seen],
+                    mode,
+                    from,
+                    state,
+                    (protocol, last, stamp, service_slot, via),
+                )| {
+                    let tuple = Tuple { source, destination, protocol };
+                    Flow { from, stamp, service_slot, via, ..Flow::new(&tuple, backend, seen, mode, state, last) }
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn a_flow_comes_out_as_it_went_in(flow in flow(), other in flow()) {
+            let mut entry = Entry::new(&flow);
+            let extension = Extension::new(&flow);
+            let extension = entry.is_extended().then_some(&extension);
+            prop_assert_eq!(entry.flow(extension), flow);
+            // What may change, changes; its ends cannot.
+            entry.update(&other);
+            let changed = Flow { tuple: flow.tuple, backend: flow.backend, source: flow.source, ..other };
+            prop_assert_eq!(entry.flow(extension), changed);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Next hops that flows remember, each once: a flow names one by two bytes instead of holding its eight.
+//!
+//! ```text
+//!   (port, MAC) ──hash──► a set of 8 ──► number = set × 8 + way + 1, for as long as a flow holds it
+//! ```
+//!
+//! Many flows share few next hops: the gateways of a fabric, the nodes of a cluster, the pods of a node. Each is counted by
+//! the flows that hold it; one that nobody holds gives its place to the next that wants it. There is room for 32,768, in
+//! sets of 8. A next hop that finds no room is not remembered: its flows ask the tables again with each packet.
+
+use levee_api::net::Mac;
+
+use crate::hash::MAGLEV_KEY;
+use crate::verdict::PortId;
+
+const SETS: usize = 4096;
+const WAYS: usize = 8;
+
+/// Names a next hop; 0 is none.
+pub(super) type HopId = u16;
+
+const _: () = assert!(SETS * WAYS < HopId::MAX as usize);
+
+#[derive(Clone, Copy, Default)]
+struct Hop {
+    mac: [u8; 6],
+    port: u8,
+    /// Flows that hold it, each direction for itself.
+    held: u32,
+}
+
+pub(super) struct Hops {
+    sets: Box<[[Hop; WAYS]]>,
+}
+
+impl Hops {
+    pub(super) fn new() -> Self {
+        Hops { sets: vec![[Hop::default(); WAYS]; SETS].into() }
+    }
+
+    #[inline]
+    fn place(id: HopId) -> Option<(usize, usize)> {
+        let at = usize::from(id).checked_sub(1)?;
+        Some((at / WAYS, at % WAYS))
+    }
+
+    #[inline]
+    pub(super) fn get(&self, id: HopId) -> Option<(PortId, Mac)> {
+        let (set, way) = Self::place(id)?;
+        let hop = self.sets.get(set)?.get(way)?;
+        Some((PortId(hop.port), Mac(hop.mac)))
+    }
+
+    /// Holds a next hop once more, and names it; 0 if there is no room.
+    pub(super) fn hold(&mut self, port: PortId, mac: Mac) -> HopId {
+        let [a, b, c, d, e, f] = mac.0;
+        let hash = MAGLEV_KEY.word(u64::from_be_bytes([0, port.0, a, b, c, d, e, f]));
+        let number = hash as usize % SETS;
+        let Some(set) = self.sets.get_mut(number) else { return 0 };
+        let known = set.iter().position(|hop| hop.held > 0 && hop.mac == mac.0 && hop.port == port.0);
+        let Some(way) = known.or_else(|| set.iter().position(|hop| hop.held == 0)) else { return 0 };
+        let Some(hop) = set.get_mut(way) else { return 0 };
+        *hop = Hop { mac: mac.0, port: port.0, held: hop.held.saturating_add(1) };
+        (number * WAYS + way + 1) as HopId
+    }
+
+    /// Lets go of a next hop.
+    pub(super) fn release(&mut self, id: HopId) {
+        let hop = Self::place(id).and_then(|(set, way)| self.sets.get_mut(set)?.get_mut(way));
+        if let Some(hop) = hop {
+            hop.held = hop.held.saturating_sub(1);
+        }
+    }
+
+    /// Next hops that are held, and by how many.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, u64) {
+        let held = self.sets.iter().flatten().filter(|hop| hop.held > 0);
+        held.fold((0, 0), |(hops, sum), hop| (hops + 1, sum + u64::from(hop.held)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mac(number: u32) -> Mac {
+        let [a, b, c, d] = number.to_be_bytes();
+        Mac([2, 0, a, b, c, d])
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_held_stays_what_it_is(steps in proptest::collection::vec((0..50u32, any::<bool>()), 0..300)) {
+            let mut hops = Hops::new();
+            let mut held: Vec<(u32, HopId)> = Vec::new();
+            for (number, hold) in steps {
+                if hold {
+                    let id = hops.hold(PortId(1), mac(number));
+                    prop_assert_ne!(id, 0);
+                    held.push((number, id));
+                } else if let Some(at) = held.iter().position(|(other, _)| *other == number) {
+                    hops.release(held.swap_remove(at).1);
+                }
+                for (number, id) in &held {
+                    prop_assert_eq!(hops.get(*id), Some((PortId(1), mac(*number))));
+                }
+            }
+            prop_assert_eq!(hops.held().1, held.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_room_and_a_flood_of_macs_finds_an_end() {
+        let mut hops = Hops::new();
+        for number in 0..5_000 {
+            assert_ne!(hops.hold(PortId(0), mac(number)), 0, "{number}");
+        }
+        let mut refused = 0;
+        for number in 5_000..100_000 {
+            refused += u32::from(hops.hold(PortId(0), mac(number)) == 0);
+        }
+        assert!(refused > 60_000, "{refused}");
+        assert!(hops.held().0 <= SETS * WAYS);
+        assert_eq!(hops.get(0), None);
+    }
+}

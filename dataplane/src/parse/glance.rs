@@ -1,0 +1,196 @@
+//! The plainest packets, read at one glance.
+//!
+//! Nearly every packet that a balancer sees is an ordinary TCP segment or UDP datagram of a flow that is there. All that has to
+//! be known of one of those is here in as many loads as it has fields; everything else is [`parse`](super::parse)'s, which would say the
+//! same of these (a property test holds the two together) and a hundred things of others.
+//!
+//! | plain is | |
+//! |---|---|
+//! | link | to this station, from one, without VLAN tags |
+//! | IPv4 | no options, no fragment and not to become one (its identification is then nobody's to read: RFC 6864, 4.1), header checksum right; IPv6: no extension headers |
+//! | TTL | not about to end |
+//! | TCP | no SYN, FIN or RST; UDP |
+//! | checksum | finished: not left to hardware by a sender on this host |
+
+use levee_api::net::Mac;
+
+use crate::address::Address;
+use crate::flows::Tuple;
+use crate::headers::tcp_flags;
+use crate::verdict::Endpoint;
+use crate::wire::checksum::{self, Sum};
+use crate::wire::ethernet::{self, EthernetHeader, ethertype};
+use crate::wire::ipv4::{DONT_FRAGMENT, Ipv4Header, LEN as LEN_V4, MORE_FRAGMENTS, OFFSET_MASK, VERSION_IHL};
+use crate::wire::ipv6::{Ipv6Header, LEN as LEN_V6};
+use crate::wire::tcp::{self, TcpHeader};
+use crate::wire::udp::{self, UdpHeader};
+
+/// A plain packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Its addresses, ports and protocol: TCP or UDP.
+    pub tuple: Tuple,
+    /// Length of the IP packet in bytes.
+    pub length: u16,
+}
+
+/// What is to be known of a frame that came to `station`, if it is plain.
+#[inline(always)]
+#[must_use]
+pub fn glance(frame: &[u8], station: Mac) -> Option<Glance> {
+    let link = EthernetHeader::new_checked(frame)?;
+    if Mac(link.destination()) != station || !Mac(link.source()).is_station() || frame.len() > usize::from(u16::MAX) {
+        return None;
+    }
+    let packet = frame.get(ethernet::LEN..)?;
+    match link.ethertype() {
+        ethertype::IPV4 => ipv4(packet),
+        ethertype::IPV6 => ipv6(packet),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn ipv4(packet: &[u8]) -> Option<Glance> {
+    let header = Ipv4Header::new_checked(packet)?;
+    let flags = header.flags_offset();
+    if header.version_ihl() != VERSION_IHL
+        || flags & (DONT_FRAGMENT | MORE_FRAGMENTS | OFFSET_MASK) != DONT_FRAGMENT
+        || header.ttl() <= 1
+        || !checksum::is_right(header.bytes())
+    {
+        return None;
+    }
+    let (source, destination) = (header.source(), header.destination());
+    let payload = packet.get(LEN_V4..usize::from(header.total_length()))?;
+    let pseudo = |protocol, length| Sum::pseudo_v4(source, destination, protocol, length);
+    let ends = (Address::v4(source), Address::v4(destination));
+    Some(Glance { tuple: transport(header.protocol(), payload, ends, pseudo)?, length: header.total_length() })
+}
+
+#[inline(never)]
+fn ipv6(packet: &[u8]) -> Option<Glance> {
+    let header = Ipv6Header::new_checked(packet)?;
+    let (source, destination) = (header.source(), header.destination());
+    let ends = (Address::v6(source), Address::v6(destination));
+    if header.version() != 6 || header.hop_limit() <= 1 || ends.0.is_v4() || ends.1.is_v4() {
+        return None;
+    }
+    let end = LEN_V6 + usize::from(header.payload_length());
+    let payload = packet.get(LEN_V6..end)?;
+    let pseudo = |protocol, length| Sum::pseudo_v6(source, destination, protocol, u32::from(length));
+    Some(Glance { tuple: transport(header.next_header(), payload, ends, pseudo)?, length: end as u16 })
+}
+
+#[inline(always)]
+fn transport(
+    protocol: u8,
+    payload: &[u8],
+    (source, destination): (Address, Address),
+    pseudo: impl Fn(u8, u16) -> Sum,
+) -> Option<Tuple> {
+    const BEGINS_OR_ENDS: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
+    let (from, to) = match protocol {
+        tcp::PROTOCOL => {
+            let header = TcpHeader::new_checked(payload)?;
+            let length = header.header_len();
+            let unfinished = header.checksum() == pseudo(protocol, payload.len() as u16).fold();
+            if header.flags() & BEGINS_OR_ENDS != 0 || length < tcp::LEN || length > payload.len() || unfinished {
+                return None;
+            }
+            (header.source(), header.destination())
+        }
+        udp::PROTOCOL => {
+            let header = UdpHeader::new_checked(payload)?;
+            let length = header.length();
+            let unfinished = header.checksum() == pseudo(protocol, length).fold();
+            if usize::from(length) < udp::LEN || usize::from(length) > payload.len() || unfinished {
+                return None;
+            }
+            (header.source(), header.destination())
+        }
+        _ => return None,
+    };
+    Some(Tuple {
+        source: Endpoint { address: source, port: from },
+        destination: Endpoint { address: destination, port: to },
+        protocol,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::headers::{Fragment, Headers, Network, Transport};
+    use crate::parse::parse;
+
+    const STATION: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    fn packet() -> impl Strategy<Value = Vec<u8>> {
+        let parts = (any::<bool>(), any::<bool>(), any::<[u8; 4]>(), any::<[u8; 16]>(), any::<(u16, u16)>(), 1..=255u8);
+        (parts, proptest::collection::vec(any::<u8>(), 0..40)).prop_map(
+            |((v6, udp, four, six, ports, ttl), payload)| {
+                let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], STATION.0);
+                let ip = if v6 { link.ipv6(six, [0xfd; 16], ttl) } else { link.ipv4(four, [10, 0, 0, 1], ttl) };
+                let mut frame = Vec::new();
+                if udp {
+                    ip.udp(ports.0, ports.1).write(&mut frame, &payload).unwrap();
+                } else {
+                    ip.tcp(ports.0, ports.1, 7, 9).ack(3).write(&mut frame, &payload).unwrap();
+                }
+                frame
+            },
+        )
+    }
+
+    /// All that the table in the module's documentation says.
+    fn is_plain(headers: &Headers) -> bool {
+        let Network::Ip(ip) = &headers.network else { return false };
+        let transport = match ip.transport {
+            Transport::Tcp(tcp) => tcp.flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) == 0,
+            Transport::Udp(_) => true,
+            _ => false,
+        };
+        let direct = ip.l4 - headers.l3 == if ip.source.is_v4() { 20 } else { 40 };
+        let link = headers.destination == STATION && headers.vlans.count == 0;
+        transport && direct && link && ip.fragment == Fragment::Whole && ip.ttl > 1
+    }
+
+    proptest! {
+        #[test]
+        fn it_says_what_parse_says_and_of_plain_packets_always(
+            mut frame in packet(),
+            changes in proptest::collection::vec((0..80usize, any::<u8>()), 0..3),
+            cut in proptest::option::weighted(0.2, 0..100usize),
+        ) {
+            let changed = !changes.is_empty();
+            for (at, value) in changes {
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            if let Some(cut) = cut {
+                frame.truncate(cut);
+            }
+            match (glance(&frame, STATION), parse(&frame)) {
+                (Some(seen), Ok(headers)) => {
+                    prop_assert!(is_plain(&headers), "{headers:?}");
+                    let Network::Ip(ip) = &headers.network else { unreachable!() };
+                    let ports = ip.transport.ports().unwrap();
+                    prop_assert_eq!((seen.tuple.source.address, seen.tuple.source.port), (ip.source, ports.source));
+                    let to = seen.tuple.destination;
+                    prop_assert_eq!((to.address, to.port), (ip.destination, ports.destination));
+                    prop_assert_eq!((seen.tuple.protocol, seen.length), (ip.protocol, ip.end - headers.l3));
+                }
+                (Some(seen), Err(reason)) => prop_assert!(false, "{seen:?} {reason:?}"),
+                // What was changed may look unfinished, or may be fragmented.
+                (None, Ok(headers)) => prop_assert!(changed || !is_plain(&headers), "{headers:?}"),
+                (None, Err(_)) => {}
+            }
+        }
+    }
+}
