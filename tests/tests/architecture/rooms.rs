@@ -86,7 +86,7 @@ const DATAPLANE: &[Room] = &[
     },
     Room { name: "rewrite", uses: &["address", "headers", "reason", "verdict", "wire"], never: PURE },
     Room { name: "quic", uses: &[], never: PURE },
-    Room { name: "tables", uses: &["address", "hash", "maglev", "quic", "reason", "verdict"], never: PURE },
+    Room { name: "tables", uses: &["address", "hash", "maglev", "mem", "quic", "reason", "verdict"], never: PURE },
     Room { name: "flows", uses: &["address", "hash", "headers", "mem", "tables", "verdict"], never: PURE },
     Room { name: "fragments", uses: &["address", "flows", "hash", "headers", "reason", "verdict"], never: PURE },
     Room { name: "limits", uses: &["address", "flows", "hash", "verdict"], never: PURE },
