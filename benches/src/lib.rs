@@ -6,6 +6,8 @@
 //! | `benches/pipeline.rs` | criterion: the whole packet's way over memory, each way to reach a backend |
 //! | `tests/no_allocation.rs` | that way allocates nothing |
 //! | `throughput` | end to end over veth: levee, a bare AF_XDP bounce, Linux |
+//! | `workers` | what a second worker adds, over memory, each on a core of its own |
+//! | `idle` | what a worker costs that has nothing to do, and what its sleep costs the first packet |
 //! | `control` | a change of a cluster, from a real API server's answer until every worker runs it |
 //! | `delta` | a change of a program, from the request on the dataplane's socket until every worker runs it |
 //!
@@ -14,5 +16,7 @@
 pub mod control;
 pub mod delta;
 pub mod frames;
+pub mod idle;
 pub mod rig;
 pub mod throughput;
+pub mod workers;

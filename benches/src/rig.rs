@@ -178,6 +178,15 @@ pub fn memory(flows: usize) -> Memory {
 /// If the program is refused.
 #[must_use]
 pub fn director(mode: Mode, backends: u16) -> Master {
+    director_of(1, mode, backends)
+}
+
+/// The same for so many workers.
+///
+/// # Panics
+/// If the program is refused.
+#[must_use]
+pub fn director_of(workers: usize, mode: Mode, backends: u16) -> Master {
     let port =
         |name: &str, role, mac| levee_dataplane::tables::Port { name: name.into(), role, mac, passes: true, mtu: 1500 };
     let ports = PortRange { first: 1024, last: 65535 };
@@ -188,7 +197,7 @@ pub fn director(mode: Mode, backends: u16) -> Master {
         tunnel_ends: Vec::new(),
         multicast: Vec::new(),
         mss_clamp: 0,
-        workers: 1,
+        workers,
     });
     let net = |text: &str| text.parse::<IpNet>().expect("a prefix");
     master.set_routes([(net("0.0.0.0/0"), UPLINK, Some([192, 0, 2, 254].into()))]);
