@@ -95,6 +95,16 @@ impl Programmer {
         programmer
     }
 
+    /// Connects to one that somebody else has programmed, and that is at this generation. Of its Services it knows nothing.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    #[must_use]
+    pub fn after(socket: &Path, generation: Generation) -> Programmer {
+        let stream = UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
+        Programmer { stream, generation, services: 0 }
+    }
+
     /// Services that there are.
     #[must_use]
     pub fn services(&self) -> usize {

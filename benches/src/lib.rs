@@ -8,6 +8,7 @@
 //! | `throughput` | end to end over veth: levee, a bare AF_XDP bounce, Linux |
 //! | `workers` | what a second worker adds, over memory, each on a core of its own |
 //! | `idle` | what a worker costs that has nothing to do, and what its sleep costs the first packet |
+//! | `peers` | the same beside DPDK, kube-proxy's rules, a bridge; latency, floods, changes; figures and plots |
 //! | `control` | a change of a cluster, from a real API server's answer until every worker runs it |
 //! | `delta` | a change of a program, from the request on the dataplane's socket until every worker runs it |
 //!
@@ -17,6 +18,8 @@ pub mod control;
 pub mod delta;
 pub mod frames;
 pub mod idle;
+pub mod peers;
 pub mod rig;
+pub mod services;
 pub mod throughput;
 pub mod workers;

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use levee_benches::control::{ENDPOINTS, quantile};
 use levee_benches::delta::Programmer;
-use levee_benches::throughput::contestants::Contestant;
-use levee_benches::throughput::generator::{Pattern, Stream};
+use levee_benches::throughput::contestants::{Contestant as _, Levee, Way};
+use levee_benches::throughput::send;
 use levee_benches::throughput::topology::Topology;
+use levee_pktgen::Stream;
 use levee_tests::levee::Dataplane;
 use serde_json::{Value, json};
 
@@ -155,8 +156,7 @@ fn start(topology: &Topology, worker: Worker) -> Dataplane {
 
 /// From the pods' side to the uplink, which needs no Service.
 fn forward(topology: &Topology) -> Stream {
-    let pattern: Pattern = Contestant::Rewriting.patterns().1;
-    Stream::start(&topology.source, "g0", CORES.0, None, pattern)
+    send(topology, &Levee::new(Way::MacRewriting).offer(), CORES.0, None)
 }
 
 struct Row {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use levee_benches::throughput::contestants::Contestant;
-use levee_benches::throughput::topology::Topology;
-use levee_benches::throughput::{Plan, Score, measure, spread};
+use levee_benches::services::Services;
+use levee_benches::throughput::contestants::{Bounce, Contestant, Levee, Linux, On, Way};
+use levee_benches::throughput::{Entry, Field, Plan, Score, measure, spread};
 use serde_json::json;
 
 /// What levee must reach of the bare bounce.
@@ -50,17 +50,27 @@ fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    let Some(topology) = Topology::build() else { return ExitCode::SUCCESS };
-    let mut scores: BTreeMap<&str, Vec<Score>> = BTreeMap::new();
+    let contestants: Vec<Box<dyn Contestant>> = vec![
+        Box::new(Bounce),
+        Box::new(Levee::new(Way::MacRewriting)),
+        Box::new(Levee::new(Way::Nat(Services { count: 1 }))),
+        Box::new(Linux(On::Receiving)),
+    ];
+    let wanted = contestants.len();
+    let Some(field) = Field::build(contestants, plan) else { return ExitCode::SUCCESS };
+    if field.entries.len() < wanted {
+        return ExitCode::FAILURE;
+    }
+    let mut scores: BTreeMap<String, Vec<Score>> = BTreeMap::new();
     for round in 1..=plan.rounds {
-        for contestant in Contestant::ALL {
-            let score = measure(contestant, &topology, plan);
+        for Entry { contestant, topology } in &field.entries {
+            let score = measure(&**contestant, topology, plan);
             let core = score.core.map_or_else(String::new, |core| format!(", {:.0} % of its core", core * 100.0));
-            eprintln!("round {round}: {:22} {:.3} Mpps of {:.2}{core}", contestant.name(), score.arrived, score.sent);
+            eprintln!("round {round}: {:36} {:.3} Mpps of {:.2}{core}", contestant.name(), score.arrived, score.sent);
             scores.entry(contestant.key()).or_default().push(score);
         }
     }
-    let bounce: Vec<f64> = scores[Contestant::Bounce.key()].iter().map(Score::deserved).collect();
+    let bounce: Vec<f64> = scores[&Bounce.key()].iter().map(Score::deserved).collect();
     println!(
         "\n{} rounds of {} s, 64-byte TCP of 1,024 flows, generator on core {}, forwarder on core {}",
         plan.rounds,
@@ -68,10 +78,10 @@ fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
         plan.source,
         plan.forwarder
     );
-    println!("{:22} {:>8} {:>15} {:>10} {:>13} {:>9}", "", "Mpps", "least–most", "÷ bounce", "least–most", "its core");
+    println!("{:36} {:>8} {:>15} {:>10} {:>13} {:>9}", "", "Mpps", "least–most", "÷ bounce", "least–most", "its core");
     let (mut figures, mut reached) = (serde_json::Map::new(), true);
-    for contestant in Contestant::ALL {
-        let of = &scores[contestant.key()];
+    for Entry { contestant, .. } in &field.entries {
+        let of = &scores[&contestant.key()];
         let (median, least, most) = spread(of.iter().map(|score| score.arrived));
         let ratios = of.iter().zip(&bounce).map(|(score, bounce)| score.deserved() / bounce);
         let core = of.iter().filter_map(|score| score.core).fold(f64::INFINITY, f64::min);
@@ -79,16 +89,16 @@ fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
         let (ratio, lowest, highest) = spread(ratios);
         let name = contestant.name();
         let (rates, ratios) = (format!("{least:.3}–{most:.3}"), format!("{lowest:.2}–{highest:.2}"));
-        println!("{name:22} {median:>8.3} {rates:>15} {ratio:>10.2} {ratios:>13} {core:>9}");
+        println!("{name:36} {median:>8.3} {rates:>15} {ratio:>10.2} {ratios:>13} {core:>9}");
         figures.insert(
-            contestant.key().into(),
+            contestant.key(),
             json!({
                 "mpps": { "median": median, "least": least, "most": most },
                 "ratio_to_bounce": { "median": ratio, "least": lowest, "most": highest },
                 "rounds": of.iter().map(|score| json!({ "mpps": score.arrived, "sent_mpps": score.sent, "core": score.core })).collect::<Vec<_>>(),
             }),
         );
-        if matches!(contestant, Contestant::Rewriting | Contestant::Nat) && ratio < FLOOR {
+        if contestant.key().starts_with("levee") && ratio < FLOOR {
             reached = false;
             eprintln!("{name} is below the floor: {ratio:.2} of the bare bounce, where {FLOOR} is the least");
         }

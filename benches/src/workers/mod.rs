@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use levee_dataplane::counters::Counter;
 use levee_dataplane::worker::BATCH;
+use levee_pktgen::pin;
 
 use self::crew::{Crew, Hand, Traffic};
-use crate::throughput::generator::pin;
 
 /// What some workers did in one round, each for itself.
 #[derive(Debug, Clone)]
@@ -82,7 +82,7 @@ pub fn measure(traffic: Traffic, cores: &[usize], together: Together, window: Du
             .map(|(hand, core)| {
                 let barrier = &barrier;
                 scope.spawn(move || {
-                    pin(*core);
+                    pin(*core).unwrap_or_else(|error| panic!("{error}"));
                     barrier.wait();
                     // Until caches are warm, and the other one is there.
                     drive(hand, window / 4);

@@ -1,0 +1,190 @@
+//! levee beside its peers, in one run. Called by `scripts/bench peers`; [`levee_benches::peers`] says what is measured.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use levee_benches::peers::{Machine, Pipeline, Results, Row, Times, change, flood, idle, time};
+use levee_benches::services::{MOST, Services};
+use levee_benches::throughput::contestants::{
+    Bounce, Bridge, Contestant, Ipvs, Levee, Linux, Nftables, On, Testpmd, Way, inline,
+};
+use levee_benches::throughput::{Field, Plan, measure, spread};
+
+/// Rounds of latency: what happens once a second happens to some frames in a thousand in any of them.
+const TIMES: usize = 3;
+
+/// The part of levee's throughput at which latency is measured.
+const TENTH: f64 = 0.1;
+
+#[derive(Parser)]
+#[command(about = "levee beside its peers, in one run", disable_version_flag = true)]
+struct Options {
+    /// Times that each contestant gets its turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Seconds that each is measured
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=60))]
+    seconds: u16,
+    /// Numbers of Services, each of ten endpoints
+    #[arg(long, value_delimiter = ',', default_value = "1,5000,25000", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
+    services: Vec<u32>,
+    /// Everything that was measured, as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The directory for figures.md and the plots
+    #[arg(long)]
+    figures: Option<PathBuf>,
+    /// Criterion's figures of the way over memory, as scripts/bench gathers them
+    #[arg(long)]
+    pipeline: Option<PathBuf>,
+    /// What was built
+    #[arg(long, default_value = "unknown")]
+    commit: String,
+    /// What was called
+    #[arg(long, default_value = "peers")]
+    command: String,
+}
+
+fn main() -> ExitCode {
+    let mut options = Options::parse();
+    options.services.sort_unstable();
+    options.services.dedup();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if cores < 2 {
+        println!("SKIPPED: peers wants two cores, one for the generator and one for who forwards; here is {cores}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(results) = run(&options) else { return ExitCode::SUCCESS };
+    let text = results.markdown();
+    println!("\n{text}");
+    if let Err(problem) = write(&options, &results, &text) {
+        eprintln!("peers: {problem}");
+        return ExitCode::FAILURE;
+    }
+    let failures = results.failures();
+    for failure in &failures {
+        eprintln!("missed: {failure}");
+    }
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn contestants(services: &[Services]) -> Vec<Box<dyn Contestant>> {
+    let mut all: Vec<Box<dyn Contestant>> = vec![Box::new(Bounce), Box::new(Testpmd)];
+    for services in services.iter().copied() {
+        all.push(Box::new(Levee::new(Way::Nat(services))));
+        for on in [On::ItsCore, On::Receiving] {
+            all.push(Box::new(Nftables { services, on }));
+        }
+        all.push(Box::new(Ipvs { services, on: On::ItsCore }));
+    }
+    all.push(Box::new(Levee::new(Way::MacRewriting)));
+    for on in [On::ItsCore, On::Receiving] {
+        all.push(Box::new(Bridge(on)));
+        all.push(Box::new(Linux(on)));
+    }
+    all
+}
+
+fn run(options: &Options) -> Option<Results> {
+    let plan = Plan {
+        rounds: options.rounds.into(),
+        window: Duration::from_secs(options.seconds.into()),
+        source: 0,
+        forwarder: 1,
+    };
+    let services: Vec<Services> = options.services.iter().map(|count| Services { count: *count }).collect();
+    let begun = Instant::now();
+    let step = |what: &str| eprintln!("{:4.0} s: {what}", begun.elapsed().as_secs_f64());
+    step("building places, and looking at what each contestant makes of frames");
+    let field = Field::build(contestants(&services), &plan)?;
+    let mut rows: Vec<Row> = field
+        .entries
+        .iter()
+        .map(|entry| Row { key: entry.contestant.key(), name: entry.contestant.name(), scores: Vec::new() })
+        .collect();
+    for round in 1..=plan.rounds {
+        step(&format!("round {round} of {}", plan.rounds));
+        for (entry, row) in field.entries.iter().zip(&mut rows) {
+            let score = measure(&*entry.contestant, &entry.topology, &plan);
+            let core = score.core.map_or_else(String::new, |core| format!(", {:.0} % of its core", core * 100.0));
+            eprintln!("        {:46} {:.3} Mpps of {:.2}{core}", row.name, score.arrived, score.sent);
+            row.scores.push(score);
+        }
+    }
+    let (few, many) = (*services.first()?, *services.last()?);
+    let levee = Levee::new(Way::Nat(few));
+    let mut results = Results {
+        machine: Machine::here(&options.commit, &options.command),
+        plan,
+        services: options.services.clone(),
+        rows,
+        missing: field.missing.clone(),
+        tenth: 0.0,
+        times: Vec::new(),
+        flood: None,
+        changes: None,
+        idle: Vec::new(),
+        pipeline: pipeline(options.pipeline.as_deref()),
+    };
+    // levee itself does not forward: everything else would be the same failure again.
+    let Some(entry) = field.entry(&levee.key()) else { return Some(results) };
+    let own = results.rows.iter().find(|row| row.key == levee.key())?;
+    results.tenth = spread(own.scores.iter().map(|score| score.arrived)).0 * 1e6 * TENTH;
+    step("latency at a tenth of the load");
+    let (linux, rules) = (Linux(On::ItsCore).key(), Nftables { services: few, on: On::ItsCore }.key());
+    let keys = [levee.key(), inline(&linux), linux, inline(&rules), rules, Testpmd.key(), Bounce.key()];
+    let timed = || keys.iter().filter_map(|key| field.entry(key));
+    results.times = timed().map(|_| Vec::new()).collect();
+    for _ in 0..TIMES {
+        for (entry, rounds) in timed().zip(&mut results.times) {
+            let times: Times = time(entry, &plan, results.tenth);
+            eprintln!("        {:46} {:.1} / {:.1} / {:.1} µs", times.name, times.p50, times.p99, times.p999);
+            rounds.push(times);
+        }
+    }
+    let topology = &entry.topology;
+    step("established flows beside beginning ones");
+    results.flood = Some(flood(&levee, topology, &plan));
+    step("one backend changed, again and again");
+    results.changes = Some(change(many, topology, &plan));
+    step("nothing to do");
+    results.idle = [("sleep", few), ("sleep", many), ("poll", few)]
+        .into_iter()
+        .map(|(how, services)| idle(how, services, topology, &plan))
+        .collect();
+    step("done");
+    Some(results)
+}
+
+/// What there is of them; nothing is no reason to measure nothing else.
+fn pipeline(file: Option<&Path>) -> Vec<Pipeline> {
+    let Some(file) = file else { return Vec::new() };
+    let read = fs::read_to_string(file).map_err(|error| error.to_string());
+    let read = read.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+    let points = read.map(|figures| Pipeline::read(&figures)).unwrap_or_else(|problem| {
+        eprintln!("SKIPPED: the way over memory: {}: {problem}", file.display());
+        Vec::new()
+    });
+    if points.is_empty() {
+        eprintln!("SKIPPED: the way over memory: no figure of `nat` with a number of flows in {}", file.display());
+    }
+    points
+}
+
+fn write(options: &Options, results: &Results, text: &str) -> Result<(), String> {
+    let write = |file: &Path, text: &str| fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()));
+    if let Some(file) = &options.json {
+        write(file, &format!("{:#}\n", results.json()))?;
+    }
+    if let Some(directory) = &options.figures {
+        fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        write(&directory.join("figures.md"), text)?;
+        for (name, plot) in results.plots() {
+            write(&directory.join(name), &plot.svg()?)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Established flows beside beginning ones: nineteen frames of twenty are SYNs of flows that nobody has seen, more of them than
+//! levee has room for, so that it has to forget flows all the time. It may forget none that is established.
+//!
+//! The rate is four fifths of what it does under such a mix: what a full ring loses is lost whatever it is, and no balancer can
+//! choose there.
+
+use std::time::Duration;
+
+use levee_pktgen::{Config, Generator, Receiver};
+use levee_tests::levee::Dataplane;
+
+use crate::throughput::contestants::{Contestant as _, FLOWS, Levee};
+use crate::throughput::topology::Topology;
+use crate::throughput::{OPENING, Plan};
+
+/// The part of the frames that are SYNs.
+const SYNS: f64 = 0.95;
+
+/// The part of its most that it is given.
+const LOAD: f64 = 0.8;
+
+/// Flows that begin before the first of them begins once more: all that the clients' addresses have.
+const BEGINNING: u32 = 1 << 23;
+
+/// What became of them.
+#[derive(Debug, Clone)]
+pub struct Flood {
+    /// Frames a second that it did when it was given more than it can do.
+    pub most: f64,
+    /// Frames a second that it was then given.
+    pub rate: f64,
+    /// Frames of established flows that were sent, and that did not arrive.
+    pub established: (u64, i64),
+    /// SYNs that were sent, and that arrived.
+    pub begun: (u64, u64),
+    /// What levee itself dropped meanwhile, by reason.
+    pub dropped: Vec<(String, u64)>,
+    /// What the kernel dropped before levee saw it, for want of room in levee's rings.
+    pub unseen: u64,
+}
+
+/// Measures it, twice from the beginning: how much there is room for, and what becomes of less than that.
+///
+/// # Panics
+/// If levee does not start, or the kernel refuses the generator.
+#[must_use]
+pub fn flood(levee: &Levee, topology: &Topology, plan: &Plan) -> Flood {
+    let most = given(levee, topology, plan, None, plan.window).0;
+    let rate = (most * LOAD).max(1000.0);
+    Flood { most, ..given(levee, topology, plan, Some(rate), 2 * plan.window).1 }
+}
+
+/// Established flows, then the mix at a rate, or as much as can be: frames a second that got through, and all about them.
+fn given(levee: &Levee, topology: &Topology, plan: &Plan, rate: Option<f64>, duration: Duration) -> (f64, Flood) {
+    let dataplane = levee.dataplane(topology, plan.forwarder);
+    let receiver = topology.sink.enter(|| Receiver::attach("s0")).unwrap_or_else(|error| panic!("s0: {error}"));
+    let received = || receiver.received().unwrap_or_else(|error| panic!("the receiver's counters: {error}"));
+    let send = |config: Config| {
+        let sent = topology.source.enter(|| Generator::new(config)?.start()?.wait());
+        std::thread::sleep(Duration::from_millis(50));
+        sent.unwrap_or_else(|error| panic!("{error}\n{}", dataplane.counters()))
+    };
+    let established = Config { rate: Some(OPENING.0), ..levee.offer().config(plan.source) };
+    // A beginning may be lost where this machine is busy with something else: each comes several times.
+    send(established.opening(OPENING.0, OPENING.1));
+    send(Config { frames: Some(u64::from(FLOWS) * 8), ..established.clone() });
+    let (before, dropped) = (received(), Dropped::now(&dataplane));
+    let beginning = FLOWS..BEGINNING;
+    let sent = send(Config { syn: SYNS, beginning, rate, duration: Some(duration), ..established });
+    let (arrived, dropped) = (received().since(&before), Dropped::now(&dataplane).since(&dropped));
+    let (of_established, that_arrived) = (sent.frames - sent.begun, arrived.frames.saturating_sub(arrived.syns));
+    let through = arrived.frames as f64 / sent.time().as_secs_f64().max(1e-9);
+    let flood = Flood {
+        most: through,
+        rate: rate.unwrap_or(f64::INFINITY),
+        established: (of_established, of_established.cast_signed() - that_arrived.cast_signed()),
+        begun: (sent.begun, arrived.syns),
+        dropped: dropped.by_reason,
+        unseen: dropped.unseen,
+    };
+    (through, flood)
+}
+
+/// What was dropped so far, and by whom.
+struct Dropped {
+    by_reason: Vec<(String, u64)>,
+    unseen: u64,
+}
+
+impl Dropped {
+    fn now(dataplane: &Dataplane) -> Dropped {
+        let (counters, ports) = (dataplane.get("/v1/counters"), dataplane.get("/v1/ports"));
+        let drops = counters["drops"].as_object().into_iter().flatten();
+        let queues = ports.as_array().into_iter().flatten().flat_map(|port| port["queues"].as_array()).flatten();
+        let unseen =
+            queues.flat_map(|queue| ["rx_dropped", "rx_ring_full"].map(|name| queue[name].as_u64().unwrap_or(0)));
+        Dropped {
+            by_reason: drops.filter_map(|(reason, count)| Some((reason.clone(), count.as_u64()?))).collect(),
+            unseen: unseen.sum(),
+        }
+    }
+
+    /// Those that came since.
+    fn since(self, earlier: &Dropped) -> Dropped {
+        let before =
+            |reason: &String| earlier.by_reason.iter().find(|(name, _)| name == reason).map_or(0, |(_, count)| *count);
+        let more = self.by_reason.iter().map(|(reason, count)| (reason.clone(), count - before(reason)));
+        Dropped { by_reason: more.filter(|(_, count)| *count > 0).collect(), unseen: self.unseen - earlier.unseen }
+    }
+}

@@ -1,0 +1,69 @@
+//! levee beside its peers, in one run: what `./scripts/bench peers` prints.
+//!
+//! ```text
+//!  Field (built once) ─► rounds of Scores ─┐
+//!                        Times at 10 % ────┤
+//!                        Flood of SYNs ────┼─► Results ─► bars ─► figures.md, JSON, SVG, the exit status
+//!                        Changes ──────────┤
+//!                        Idle, memory ─────┘
+//! ```
+//!
+//! | noun | what it is |
+//! |---|---|
+//! | [`Results`] | everything that was measured; how it is told |
+//! | [`bars`] | what levee is to reach, and whether it does |
+//! | [`Times`] | how long frames are under way at a tenth of the load |
+//! | [`Flood`] | what becomes of established flows while others begin as fast as can be |
+//! | [`Changes`] | what changing one backend takes, and what it takes from those who forward |
+//! | [`Idle`] | what levee costs when there is nothing to do, and what Services cost in memory |
+//! | [`Machine`] | where all this was measured |
+//! | [`plot`] | the pictures |
+//!
+//! What levee is measured with is what a user has: its binary, a configuration, programs over its control socket.
+
+pub mod bars;
+mod changes;
+mod flood;
+mod idle;
+mod machine;
+pub mod plot;
+mod results;
+mod times;
+
+pub use bars::{Bar, Verdict};
+pub use changes::{Changes, change};
+pub use flood::{Flood, flood};
+pub use idle::{Idle, idle};
+pub use machine::Machine;
+pub use results::{Pipeline, Results, Row};
+pub use times::{Times, time};
+
+use crate::throughput::spread;
+
+/// Middle, least and most of what was measured several times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The one in the middle.
+    pub median: f64,
+    /// The least.
+    pub least: f64,
+    /// The most.
+    pub most: f64,
+}
+
+impl Spread {
+    /// Of some figures; `None` of none.
+    #[must_use]
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut figures = figures.into_iter().filter(|figure| figure.is_finite()).peekable();
+        figures.peek()?;
+        let (median, least, most) = spread(figures);
+        Some(Spread { median, least, most })
+    }
+
+    /// One figure, measured once.
+    #[must_use]
+    pub fn one(figure: f64) -> Spread {
+        Spread { median: figure, least: figure, most: figure }
+    }
+}

@@ -1,0 +1,68 @@
+//! How long frames are under way at a tenth of the load: from the generator's writing them until they are where they end, one way,
+//! on the clock of both (`CLOCK_MONOTONIC`), with no user space at either end.
+
+use std::time::Duration;
+
+use levee_pktgen::{Config, Generator, Latency, Receiver};
+
+use crate::throughput::{Entry, OPENING, Plan};
+
+/// One stamped frame in so many.
+const STAMPED: u16 = 8;
+
+/// What was measured of one contestant.
+#[derive(Debug, Clone)]
+pub struct Times {
+    /// As `--json` calls it.
+    pub key: String,
+    /// As tables call it.
+    pub name: String,
+    /// Frames that were sent, and those that arrived.
+    pub frames: (u64, u64),
+    /// Microseconds that half of the frames did not exceed.
+    pub p50: f64,
+    /// … and 99 of 100.
+    pub p99: f64,
+    /// … and 999 of 1,000.
+    pub p999: f64,
+}
+
+/// Measures one contestant at a load in frames a second.
+///
+/// # Panics
+/// If it does not start, or the kernel refuses the generator.
+#[must_use]
+pub fn time(entry: &Entry, plan: &Plan, rate: f64) -> Times {
+    let (contestant, topology) = (&entry.contestant, &entry.topology);
+    let running = contestant.start(topology, plan.forwarder);
+    let receiver = topology.sink.enter(|| Receiver::attach("s0")).unwrap_or_else(|error| panic!("s0: {error}"));
+    let received = || receiver.received().unwrap_or_else(|error| panic!("the receiver's counters: {error}"));
+    let offer = contestant.offer();
+    let config =
+        Config { rate: Some(rate), duration: Some(plan.window), stamp_every: STAMPED, ..offer.config(plan.source) };
+    let told = |error: levee_pktgen::Error| -> ! { panic!("{}: {error}\n{}", contestant.name(), running.story()) };
+    if offer.opened() {
+        let opening = config.opening(OPENING.0, OPENING.1);
+        let opened = topology.source.enter(|| Generator::new(opening)?.start()?.wait());
+        opened.unwrap_or_else(|error| told(error));
+    }
+    let before = received();
+    let sent = topology.source.enter(|| Generator::new(config)?.start()?.wait());
+    let sent = sent.unwrap_or_else(|error| told(error));
+    std::thread::sleep(Duration::from_millis(50));
+    let arrived = received().since(&before);
+    let at = |part| microseconds(&arrived.latency, part);
+    Times {
+        key: contestant.key(),
+        name: contestant.name(),
+        frames: (sent.frames, arrived.frames),
+        p50: at(0.5),
+        p99: at(0.99),
+        p999: at(0.999),
+    }
+}
+
+/// No time where there are too few frames to know it.
+fn microseconds(latency: &Latency, part: f64) -> f64 {
+    latency.quantile(part).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+}
