@@ -50,6 +50,7 @@ pub fn service(number: usize) -> Service {
         }],
         backends: (0..ENDPOINTS as u32).map(|endpoint| backend(index * ENDPOINTS as u32 + endpoint)).collect(),
         affinity: None,
+        flows: Default::default(),
         quic: Vec::new(),
     }
 }

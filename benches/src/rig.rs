@@ -246,6 +246,7 @@ pub fn service(name: &str, vip: Ipv4Addr, port: u16, mode: Mode, backends: u16) 
         backends: (1..=backends).map(backend).collect(),
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     }
 }
 

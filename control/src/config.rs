@@ -7,6 +7,7 @@
 //! working examples.
 
 mod announce;
+mod flows;
 mod quic;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ struct File {
     announce: Option<Placed<announce::Section>>,
     #[serde(default)]
     service_cidrs: Vec<Placed<String>>,
+    drain: Option<Placed<String>>,
+    mid_stream: Option<Placed<String>>,
     #[serde(default)]
     load_balancer_class_required: bool,
     allocate: Option<Placed<AllocateEntry>>,
@@ -127,6 +130,9 @@ pub struct Config {
     /// `tunnels` are those that end at the dataplane, for Services of mode `tunnel`: on a balancer the first is what packets are
     /// wrapped in; on a node, all are unwrapped, from their `peers`. Default none. `quic_lb` is how servers of QUIC make connection IDs that name
     /// them, for Services annotated `levee.dev/quic-lb`. Default none.
+    /// `drain` is how long a backend that gets no new flows keeps those that it has, default until they end; `mid_stream` is what becomes
+    /// of TCP segments of no flow: `reset`, `hash` or `drop`, default `hash` on a node, and on a balancer `hash` for modes `dsr` and
+    /// `tunnel` and `reset` for others.
     pub view: View,
     /// `quic_lb[].key_file`, by the configuration's name.
     pub key_files: BTreeMap<String, PathBuf>,
@@ -240,6 +246,7 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
             ),
         }
     }
+    let flows = flows::read(parsed.drain.as_ref(), parsed.mid_stream.as_ref(), parsed.role, &origin, &mut mistakes);
     let mut tunnels: Vec<Tunnel> = Vec::new();
     for Placed { value: tunnel, place } in parsed.tunnels {
         if let Err(message) = tunnel.check() {
@@ -370,6 +377,7 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
             tunnels,
             quic,
             elected: announce.is_some(),
+            flows,
         },
         key_files,
         sources,
@@ -399,6 +407,22 @@ mod tests {
         assert_eq!(config.dataplane, Some(PathBuf::from("/run/levee/dataplane.sock")));
         assert_eq!(config.allocate, None);
         assert_eq!(config.socket, PathBuf::from("/run/levee/control.sock"));
+    }
+
+    #[test]
+    fn what_becomes_of_flows_follows_the_role_unless_it_is_said() {
+        use levee_api::program::{FlowPolicy, MidStream};
+        let flows = |more: &str| {
+            read("c.yaml", format!("sources: [{{path: /a}}]\n{more}").as_bytes(), "host")
+                .map(|config| config.view.flows)
+        };
+        assert_eq!(flows(""), Ok(FlowPolicy { drain_seconds: None, mid_stream: Some(MidStream::Hash) }));
+        assert_eq!(flows("role: balancer\n"), Ok(FlowPolicy::default()));
+        let said = FlowPolicy { drain_seconds: Some(90), mid_stream: Some(MidStream::Drop) };
+        assert_eq!(flows("drain: 1m 30s\nmid_stream: drop\n"), Ok(said));
+        let wrong = flows("drain: never\nmid_stream: pass\n").expect_err("neither is a word");
+        assert!(wrong[0].to_string().contains("c.yaml:2:8: `drain`: `never` is no time to drain"), "{}", wrong[0]);
+        assert!(wrong[1].to_string().contains("c.yaml:3:13: `mid_stream`: `pass` is no word"), "{}", wrong[1]);
     }
 
     #[test]

@@ -227,6 +227,7 @@ mod tests {
                 backends: Vec::new(),
                 affinity: timeout.map(|timeout_seconds| levee_api::program::Affinity { timeout_seconds }),
                 quic: Vec::new(),
+                flows: Default::default(),
             };
             let program = Program {
                 announce_in_term,

@@ -16,7 +16,7 @@ pub use wrap::fits_in_tunnel;
 use std::sync::Arc;
 
 use levee_api::net::{Mac, Role};
-use levee_api::program::{Mode, WhenEmpty};
+use levee_api::program::{MidStream, Mode, WhenEmpty};
 
 use crate::address::Address;
 use crate::classify::{Class, Plain};
@@ -426,18 +426,22 @@ fn begin(
     let state = match ip.transport {
         Transport::Tcp(tcp) if tcp.opens() => State::Syn,
         Transport::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0 => return dropped(Reason::NoReplyAllowed),
-        // In the middle of a connection that nobody here knows. With `nat` its translation is lost. Otherwise the
-        // client's address is what the backend knows it by, so the same hash finds the same backend: this is how
-        // connections outlive a balancer.
-        Transport::Tcp(_) if frontend.mode == Mode::Nat => return reject(ip, scene, memory),
-        Transport::Tcp(_) => State::Established,
+        // In the middle of a connection that nobody here knows.
+        Transport::Tcp(_) => match service.mid_stream(frontend.mode) {
+            MidStream::Reset => return reject(ip, scene, memory),
+            MidStream::Drop => return dropped(Reason::MidStream),
+            MidStream::Hash => State::Established,
+        },
         _ => State::Udp,
     };
+    // Untracked, the next segment is of no flow; and with `dnat` the answer would leave as it came.
+    let untracked =
+        matches!(frontend.mode, Mode::Dsr | Mode::Tunnel) && service.mid_stream(frontend.mode) == MidStream::Hash;
     let tracked = match memory.newcomers.welcome(tuple.source.address, tuple.destination, scene.now) {
         Welcome::Come => true,
         Welcome::TooManyOfSource => return dropped(Reason::NewFlowsOfSource),
         // Where no answer comes by here, nothing need be remembered: the same hash finds the same backend.
-        Welcome::TooManyOfVip if matches!(frontend.mode, Mode::Dsr | Mode::Tunnel) => false,
+        Welcome::TooManyOfVip if untracked => false,
         Welcome::TooManyOfVip => return dropped(Reason::NewFlowsOfVip),
     };
     let hash = service.hash(tuple.source, tuple.destination);
@@ -446,7 +450,8 @@ fn begin(
         service.backend(backend).filter(|backend| backend.is_in(frontend.pool))
     });
     // One that drains keeps the connections that it has, wherever their clients go.
-    let serves = |backend: &&Backend| backend.is_in(frontend.pool) || backend.pools().next().is_none();
+    let drains = |backend: &Backend| backend.pools().next().is_none() && !backend.drained;
+    let serves = |backend: &&Backend| backend.is_in(frontend.pool) || drains(backend);
     let named = named.and_then(|index| service.backends.get(usize::from(index))).filter(serves);
     memory.by_connection += u32::from(named.is_some());
     let Some(backend) = named.or(remembered).or_else(|| service.pick(frontend.pool, hash)) else {
@@ -486,7 +491,7 @@ fn begin(
         memory.over_limit += 1;
     } else if memory.flows.insert(&flow, scene.now).is_some() {
         memory.created += 1;
-    } else if mode == Mode::Nat {
+    } else if !untracked || mode == Mode::Nat {
         return dropped(Reason::FlowTableFull);
     } else {
         memory.untracked += 1;
@@ -588,6 +593,13 @@ fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
         return Some(dropped(Reason::TtlExceeded));
     }
     if let Transport::Tcp(tcp) = ip.transport {
+        let service = scene.tables.services.get(flow.service_slot);
+        if flow.state == State::Dead || service.is_some_and(|service| service.has_drained(flow.backend())) {
+            flow.state = State::Dead;
+            memory.flows.store(id, &flow);
+            // The client is told at its own next segment; the backend, that nobody is there.
+            return Some(reject(ip, scene, memory));
+        }
         flow.state = flow.state.after(tcp.flags, Direction::Reverse);
     }
     if flow.state != State::Dead {

@@ -270,6 +270,7 @@ mod tests {
                     })
                     .collect(),
                 affinity: None,
+                flows: Default::default(),
                 quic: Vec::new(),
             }],
             ..Program::default()

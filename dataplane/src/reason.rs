@@ -135,6 +135,8 @@ reasons! {
     SourceNotAllowed = "source_not_allowed",
     /// The service's policy allows only backends of this node, and there is none; other nodes have some.
     NoLocalBackend = "no_local_backend",
+    /// A TCP segment in the middle of a connection that is not known here, to a service whose `mid_stream` is `drop`.
+    MidStream = "mid_stream",
     /// A fragment of an SCTP packet whose port would change: its checksum spans fragments that are not here.
     ServiceFragment = "service_fragment",
     /// A fragment without data, that ends past 65,535 bytes, or that is not the last and has a length that is no multiple of 8.

@@ -15,7 +15,7 @@ use levee_api::explain::{Explanation, Packet, Question};
 use levee_api::net::{Family, PortRange, Protocol, Role};
 use levee_api::program::{Applied, Delta, Pool, Program, ServiceKey, Side};
 use levee_api::report::{
-    BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
+    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
     WorkerStatus,
 };
 use levee_api::term::{Term, TermStatus};
@@ -32,6 +32,7 @@ use crate::intake::{FlowCursor, FlowPage, Measures, Pending, Programming, Refusa
 use crate::port::steer;
 use crate::port::xdp::Traffic;
 use crate::reason::Reason;
+use crate::tables::master::Draining;
 use crate::tables::ranges::{Ranges, RangesKey, has_ports};
 use crate::tables::service::{Frontend, FrontendKey};
 use crate::tables::{Hop, Size, Tables, is_newer};
@@ -283,6 +284,19 @@ impl Subject for Running {
         backend_entries(&self.shares.tables())
     }
 
+    fn drains(&self) -> Vec<Drain> {
+        let now = self.started.elapsed();
+        let drain = |draining: Draining| Drain {
+            service: draining.service,
+            address: SocketAddr::new(draining.address, draining.port),
+            draining_seconds: now.saturating_sub(draining.since).as_secs(),
+            // Rounded up: with none left it is over.
+            left_seconds: draining.until.map(|until| until.saturating_sub(now).as_millis().div_ceil(1000) as u64),
+            flows: 0,
+        };
+        self.shares.draining().into_iter().map(drain).collect()
+    }
+
     fn neighbours(&self) -> Vec<Neighbour> {
         let tables = self.shares.tables();
         let name = |port: PortId| tables.port(port).map_or_else(String::new, |port| port.name.to_string());
@@ -442,7 +456,11 @@ fn vip_entries(tables: &Tables) -> Vec<VipEntry> {
             mode: frontend.mode,
             announced: tables.owner(address).announce,
             candidates: service.backends.iter().filter(|backend| backend.is_in(frontend.pool)).count(),
-            draining: service.backends.iter().filter(|backend| backend.pools().next().is_none()).count(),
+            draining: service
+                .backends
+                .iter()
+                .filter(|backend| backend.pools().next().is_none() && !backend.drained)
+                .count(),
         };
         sides.entry((entry.address, entry.port, entry.last_port, entry.protocol)).or_default().push(entry);
     }
@@ -475,7 +493,12 @@ fn backend_entries(tables: &Tables) -> Vec<BackendEntry> {
                     family: if backend.endpoint.address.is_v4() { Family::Ipv4 } else { Family::Ipv6 },
                 },
                 address: socket_address(backend.endpoint),
-                state: if pools.is_empty() { "draining" } else { "active" }.to_owned(),
+                state: match (pools.is_empty(), backend.drained) {
+                    (false, _) => "active",
+                    (true, false) => "draining",
+                    (true, true) => "drained",
+                }
+                .to_owned(),
                 pools,
                 next_hop,
             });

@@ -27,6 +27,7 @@ fn service(name: &str, frontends: Vec<Frontend>, backends: &[SocketAddr]) -> Ser
         backends: backends.iter().map(backend).collect(),
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     }
 }
 

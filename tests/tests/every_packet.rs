@@ -63,6 +63,7 @@ fn services(family: Family, from: Side, mode: Mode, pool: Pool, backend: (Ipv4Ad
         backends: vec![Backend { address: of(family, address), port, pools: vec![pool], via }],
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     };
     vec![
         service("echo", Protocol::Tcp, ECHO),

@@ -314,6 +314,7 @@ fn all_of_it_is_so_by_ipv6() {
         }],
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     };
     let (web, hosted, port) = (at(v6(WEB), 80), at(v6(HOSTED), 80), at(own, 30_080));
     scene.dataplanes[0].program(&program::Program {

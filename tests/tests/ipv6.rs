@@ -303,6 +303,7 @@ fn service(name: &str, frontend: Frontend, backends: &[SocketAddr]) -> Service {
         backends: backends.iter().map(backend).collect(),
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     }
 }
 

@@ -96,6 +96,7 @@ fn levee(path: &Path, mode: Mode) -> Dataplane {
             backends: vec![Backend { address: BACKEND.into(), port: PORT, pools: vec![Pool::Cluster], via: None }],
             affinity: None,
             quic: Vec::new(),
+            flows: Default::default(),
         }],
         ..Program::default()
     });

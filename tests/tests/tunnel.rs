@@ -43,6 +43,7 @@ fn service(name: &str, (family, port): (Family, u16), from: Side, mode: Mode, ba
         backends,
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     }
 }
 

@@ -45,6 +45,7 @@ fn program(mode: Mode, family: Family) -> Program {
         backends: vec![Backend { address: of(family, BACKEND), port, pools: vec![Pool::Cluster], via: None }],
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     };
     Program {
         generation: 1,

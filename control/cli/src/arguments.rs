@@ -203,6 +203,8 @@ pub(crate) enum Backend {
         #[command(flatten)]
         watch: Watch,
     },
+    /// Backends that get no new flows: how long they keep those that they have, and how many there are
+    Draining(Watch),
 }
 
 #[derive(Debug, Subcommand)]

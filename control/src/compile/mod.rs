@@ -51,7 +51,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use levee_api::net::Family;
-use levee_api::program::Program;
+use levee_api::program::{FlowPolicy, Program};
 use levee_api::quic::Config;
 use levee_api::tunnel::Tunnel;
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,9 @@ pub struct View {
     pub quic: BTreeMap<String, Config>,
     /// Announce addresses only in terms: another balancer may have them.
     pub elected: bool,
+    /// What becomes of flows when something ends, where a Service does not say. Without a word on
+    /// [`mid_stream`](FlowPolicy::mid_stream) the mode says.
+    pub flows: FlowPolicy,
 }
 
 impl View {
@@ -129,6 +132,7 @@ pub struct Context<'a> {
     tunnels: bool,
     /// See [`View::quic`].
     quic: &'a BTreeMap<String, Config>,
+    flows: FlowPolicy,
     /// The nodes that packets are wrapped for.
     cluster: &'a ValidatedCluster,
 }
@@ -153,6 +157,7 @@ impl<'a> Context<'a> {
             class_required: view.class_required,
             tunnels: !view.tunnels.is_empty(),
             quic: &view.quic,
+            flows: view.flows,
             cluster,
         }
     }

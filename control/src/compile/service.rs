@@ -6,14 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use levee_api::net::{Family, Protocol};
-use levee_api::program::{Affinity, Backend, Frontend, Mode, Service as Programmed, Vip};
+use levee_api::program::{Affinity, Backend, FlowPolicy, Frontend, Mode, Service as Programmed, Vip};
 use levee_api::quic::Config;
 
 use super::frontends::{Address, frontends};
 use super::select::{all_listen_on, gather, gather_all, is_of, select};
 use super::{Context, Role, quic};
 use crate::allocate::is_ours;
-use crate::model::{EndpointSlice, External, ObjectName, Service, ServicePort, TrafficPolicy};
+use crate::model::{EndpointSlice, External, ObjectName, Service, ServicePort, TrafficPolicy, flows};
 use crate::notice::Notice;
 
 /// The dataplane numbers a service's backends with 16 bits and refuses a program with more of them, so one Service out of all
@@ -47,6 +47,7 @@ pub fn service<'a>(
     let balanced = work.serves_load_balancer_ips();
     let open_to = work.open_to();
     let connections = work.quic();
+    let flows = work.flows();
     work.tell_of_what_is_not_served();
     compiled.health_checks = health_checks(object, slices.clone(), context);
 
@@ -118,6 +119,7 @@ pub fn service<'a>(
                 backends: selection.backends,
                 affinity: object.affinity.map(|timeout_seconds| Affinity { timeout_seconds }),
                 quic,
+                flows,
             });
         }
     }
@@ -238,6 +240,24 @@ impl Work<'_> {
         let (configs, notices) = quic::named(annotation, self.context.quic);
         notices.into_iter().for_each(|notice| self.notice(notice));
         configs
+    }
+
+    /// What the configuration says, or the Service's annotations.
+    fn flows(&mut self) -> FlowPolicy {
+        let mut policy = self.context.flows;
+        if let Some(text) = &self.object.drain {
+            match flows::drain(text) {
+                Ok(seconds) => policy.drain_seconds = seconds,
+                Err(why) => self.notice(format!("annotation `levee.dev/drain`: {why}; the default is used")),
+            }
+        }
+        if let Some(text) = &self.object.mid_stream {
+            match flows::mid_stream(text) {
+                Ok(word) => policy.mid_stream = Some(word),
+                Err(why) => self.notice(format!("annotation `levee.dev/mid-stream`: {why}; the default is used")),
+            }
+        }
+        policy
     }
 
     /// Rule 41: another's addresses are not even VIPs.

@@ -23,6 +23,7 @@
 
 mod balanced;
 pub mod external;
+pub mod flows;
 mod object;
 mod place;
 mod validate;
@@ -168,6 +169,10 @@ pub struct Service {
     pub mode: Option<String>,
     /// Annotation `levee.dev/quic-lb`, as written.
     pub quic: Option<String>,
+    /// Annotation `levee.dev/drain`, as written.
+    pub drain: Option<String>,
+    /// Annotation `levee.dev/mid-stream`, as written.
+    pub mid_stream: Option<String>,
     /// Whether it has `spec.externalIPs`, which are not served (rule 30).
     pub has_external_ips: bool,
     /// What it serves besides its ports.

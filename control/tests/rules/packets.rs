@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use levee_api::net::{Family, Protocol};
-use levee_api::program::{Affinity, Mode, Pool, Side, WhenEmpty};
+use levee_api::program::{Affinity, FlowPolicy, MidStream, Mode, Pool, Side, WhenEmpty};
 use levee_api::tunnel::Tunnel;
 use levee_control::compile::{Compiler, Role, View};
 
@@ -165,6 +165,29 @@ fn rule_31_without_a_tunnel_or_a_node_the_default_is_used_and_told() {
         let backends = &compiled.service("default/web:http").backends;
         assert!(backends.iter().all(|backend| backend.via.is_none()));
     }
+}
+
+#[test]
+fn what_becomes_of_flows_is_said_by_annotations_or_else_by_the_configuration() {
+    let endpoints = slice("s", &["10.244.1.1"]);
+    let annotated =
+        |text: &str| named_web(&format!("annotations: {{{text}}}"), "type: LoadBalancer", "192.0.2.80") + &endpoints;
+    let flows = |yaml: &str, view: &View| on(yaml, view).service("default/web:http").flows;
+    let balancer = View::balancer("b");
+    assert_eq!(flows(&annotated(""), &balancer), FlowPolicy::default());
+    let both = annotated("levee.dev/drain: 5m, levee.dev/mid-stream: drop");
+    let said = FlowPolicy { drain_seconds: Some(300), mid_stream: Some(MidStream::Drop) };
+    assert_eq!(flows(&both, &balancer), said);
+    let configured =
+        View { flows: FlowPolicy { drain_seconds: Some(60), mid_stream: Some(MidStream::Hash) }, ..balancer.clone() };
+    assert_eq!(flows(&annotated(""), &configured), configured.flows);
+    assert_eq!(flows(&both, &configured), said);
+    let none = flows(&annotated("levee.dev/drain: none"), &configured);
+    assert_eq!(none, FlowPolicy { drain_seconds: None, ..configured.flows });
+    let wrong = on(&annotated("levee.dev/drain: soon, levee.dev/mid-stream: pass"), &configured);
+    assert_eq!(wrong.service("default/web:http").flows, configured.flows);
+    assert!(wrong.tells("Service default/web", "annotation `levee.dev/drain`: `soon` is no time to drain"));
+    assert!(wrong.tells("Service default/web", "annotation `levee.dev/mid-stream`: `pass` is no word"));
 }
 
 #[test]

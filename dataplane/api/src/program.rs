@@ -125,6 +125,44 @@ pub struct Service {
     /// address stays with the backend that its connection ID names. UDP only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quic: Vec<quic::Config>,
+    /// What becomes of its flows when something ends.
+    #[serde(default, skip_serializing_if = "FlowPolicy::is_default")]
+    pub flows: FlowPolicy,
+}
+
+/// What becomes of a service's flows when their backend, or what is known of them, ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct FlowPolicy {
+    /// Seconds for which a backend in no pool keeps its flows. Then TCP is reset at its next packet, at either end, and anything else
+    /// moves to another backend. Absent: until they end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_seconds: Option<u32>,
+    /// What becomes of a TCP segment that begins nothing and is of no flow. Absent: `reset` with `nat` and `dnat`, `hash` with `dsr`
+    /// and `tunnel`, where backends reset what they do not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mid_stream: Option<MidStream>,
+}
+
+impl FlowPolicy {
+    fn is_default(&self) -> bool {
+        *self == FlowPolicy::default()
+    }
+}
+
+/// What becomes of a TCP segment in the middle of a connection that nobody here knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum MidStream {
+    /// Its sender is told, by RST, and begins anew at once.
+    Reset,
+    /// It is sent where its hash says, which is where every dataplane with the same backends sends it: connections outlive a restart or a
+    /// failover, unless backends have changed. With `nat`, whose translation is lost, it is reset.
+    Hash,
+    /// It is dropped and counted: its sender tries on until it gives up.
+    Drop,
 }
 
 /// One address and port of a service, as one side of levee sees it.

@@ -187,13 +187,31 @@ pub struct BackendEntry {
     /// Address and port.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub address: SocketAddr,
-    /// `active` or `draining`.
+    /// `active`; `draining`, while it only keeps the flows that it has; or `drained`, when the time for that is over.
     pub state: String,
     /// Pools in which new flows may choose it.
     pub pools: Vec<crate::program::Pool>,
     /// MAC of the next hop towards it, if resolved.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub next_hop: Option<Mac>,
+}
+
+/// A backend that gets no new flows and keeps those that it has: `GET /v1/drains`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Drain {
+    /// The service.
+    pub service: ServiceKey,
+    /// Address and port; port 0 where clients choose it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: SocketAddr,
+    /// Seconds since it began.
+    pub draining_seconds: u64,
+    /// Seconds until its flows are ended; absent: until they end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_seconds: Option<u64>,
+    /// Flows that it has.
+    pub flows: u64,
 }
 
 /// One flow: a line of `GET /v1/flows` (NDJSON).

@@ -122,6 +122,8 @@ pub struct Director {
     asking: Asking,
     announcer: Announcer,
     terms: Terms,
+    /// Zero of all times that are told.
+    epoch: Instant,
     /// Who waits for every worker to run what the term names.
     term_answers: Vec<TermAnswer>,
     shares: Arc<Shares>,
@@ -158,6 +160,7 @@ impl Director {
         let now = Instant::now();
         Director {
             turns: vec![0; parts.handles.len()],
+            epoch: parts.epoch,
             terms: Terms::new(parts.master.tables().term.clone(), parts.epoch),
             term_answers: Vec::new(),
             master: parts.master,
@@ -215,6 +218,8 @@ impl Director {
     fn next_wake(&self) -> Duration {
         let now = Instant::now();
         let due = self.announcer.next().min(self.felt + PULSE).saturating_duration_since(now);
+        let drain = self.master.next_drain().map(|at| (self.epoch + at).saturating_duration_since(now));
+        let due = drain.map_or(due, |drain| drain.min(due));
         let due = self.terms.next(boot_millis()).map_or(due, |lapse| lapse.min(due));
         if self.waiting.is_none() && self.publisher.version() <= self.publisher.seen() {
             return due;
@@ -368,6 +373,9 @@ impl Director {
             }
             self.name_what_the_term_names(str::to_owned);
         }
+        // Before what has changed is published: so who asks finds what drains as it runs.
+        let ended = self.master.follow_drains(now.saturating_duration_since(self.epoch));
+        self.changed.tables |= ended;
         let changed = std::mem::take(&mut self.changed);
         let around = self.master.take_around();
         if around.steered {
@@ -390,6 +398,7 @@ impl Director {
         if changed.tables {
             let version = self.publisher.publish(self.master.snapshot());
             self.shares.publish(self.master.snapshot());
+            self.shares.drains(self.master.draining());
             let waiting = self.waiting.get_or_insert_with(|| Waiting { version, since: now, answers: Vec::new() });
             waiting.version = version;
             waiting.answers.extend(changed.answers);

@@ -10,6 +10,7 @@ use levee_api::program::Generation;
 use super::terms::TermFacts;
 use crate::neighbours::Key;
 use crate::tables::Tables;
+use crate::tables::master::Draining;
 use crate::verdict::PortId;
 
 /// A port's link.
@@ -36,6 +37,7 @@ pub struct Shares {
     followed: AtomicBool,
     running: AtomicU64,
     term: Mutex<(bool, usize, TermFacts)>,
+    draining: Mutex<Vec<Draining>>,
 }
 
 /// Each value is replaced whole, so a panic elsewhere leaves none half-written.
@@ -93,6 +95,16 @@ impl Shares {
 
     pub(super) fn term(&self, needed: bool, announced: usize, facts: TermFacts) {
         *lock(&self.term) = (needed, announced, facts);
+    }
+
+    /// Backends that drain, as of the tables published last.
+    #[must_use]
+    pub fn draining(&self) -> Vec<Draining> {
+        lock(&self.draining).clone()
+    }
+
+    pub(super) fn drains(&self, draining: Vec<Draining>) {
+        *lock(&self.draining) = draining;
     }
 
     pub(super) fn publish(&self, tables: Tables) {

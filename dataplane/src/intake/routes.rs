@@ -18,7 +18,8 @@ use levee_api::explain::{Explanation, Question};
 use levee_api::net::Protocol;
 use levee_api::program::{Applied, Delta, Program};
 use levee_api::report::{
-    BackendEntry, Counters, Drop, Event, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Problem, Status, VipEntry,
+    BackendEntry, Counters, Drain, Drop, Event, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Problem, Status,
+    VipEntry,
 };
 use levee_api::term::{Term, TermStatus};
 use serde::de::DeserializeOwned;
@@ -59,6 +60,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(drops))
         .routes(routes!(vips))
         .routes(routes!(backends))
+        .routes(routes!(drains))
         .routes(routes!(flows, flush))
         .routes(routes!(neighbours))
         .routes(routes!(ports))
@@ -151,6 +153,37 @@ async fn vips(State(app): State<App>) -> Response {
 #[utoipa::path(get, path = "/v1/backends", responses((status = OK, body = [BackendEntry])))]
 async fn backends(State(app): State<App>) -> Response {
     elsewhere(move || Json(app.subject.backends()).into_response()).await
+}
+
+/// Backends that get no new flows, how long they keep those that they have, and how many there are.
+#[utoipa::path(get, path = "/v1/drains", responses(
+    (status = OK, body = [Drain]),
+    (status = SERVICE_UNAVAILABLE, body = Problem),
+))]
+async fn drains(State(app): State<App>) -> Result<Json<Vec<Drain>>, Refused> {
+    let mut drains = app.subject.drains();
+    let mut cursor = None;
+    // Once through all flows, whatever drains; and not at all where nothing does.
+    while !drains.is_empty() {
+        let page = app.subject.flows(FlowFilter::default(), cursor).await.map_err(unavailable)?;
+        for flow in &page.flows {
+            let whose = |drain: &&mut Drain| {
+                let port = drain.address.port();
+                drain.address.ip() == flow.backend.ip()
+                    && (port == flow.backend.port() || port == 0)
+                    && drain.service.name == flow.service
+                    && [flow.protocol, Protocol::Any].contains(&drain.service.protocol)
+            };
+            if let Some(drain) = drains.iter_mut().find(whose) {
+                drain.flows += 1;
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(Json(drains))
 }
 
 /// Neighbours that frames are sent to.

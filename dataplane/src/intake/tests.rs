@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use levee_api::explain::{Explanation, Fate, Question};
 use levee_api::metrics::Sample;
-use levee_api::net::{Protocol, Role};
-use levee_api::program::{Applied, Delta, Mode, Program, Side};
+use levee_api::net::{Family, Protocol, Role};
+use levee_api::program::{Applied, Delta, Mode, Program, ServiceKey, Side};
 use levee_api::report::*;
 use levee_api::term::{Term, TermStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,6 +102,17 @@ impl Subject for Fake {
     }
     fn backends(&self) -> Vec<BackendEntry> {
         Vec::new()
+    }
+    fn drains(&self) -> Vec<Drain> {
+        let service = ServiceKey { name: "default/web:http".to_owned(), protocol: Protocol::Tcp, family: Family::Ipv4 };
+        let drain = |last: u8| Drain {
+            service: service.clone(),
+            address: ([10, 1, 0, last], 8080).into(),
+            draining_seconds: 3,
+            left_seconds: Some(57),
+            flows: 0,
+        };
+        vec![drain(2), drain(99)]
     }
     fn neighbours(&self) -> Vec<Neighbour> {
         let neighbour = |last, state: &str| Neighbour {
@@ -282,6 +293,7 @@ const ROUTES: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/drops", "", 200),
     ("GET", "/v1/vips", "", 200),
     ("GET", "/v1/backends", "", 200),
+    ("GET", "/v1/drains", "", 200),
     ("GET", "/v1/flows", "", 200),
     ("DELETE", "/v1/flows", "", 200),
     ("GET", "/v1/neighbours", "", 200),
@@ -486,6 +498,20 @@ async fn a_program_is_taken_changed_and_read_back() {
     assert_eq!(status, 422);
     assert!(body.contains("generation 0") && body.contains("second reason"), "{body}");
     assert_eq!(server.fake.programmed().generation, 8);
+}
+
+#[tokio::test]
+async fn what_drains_is_told_with_the_flows_that_it_still_has() {
+    let server = Server::start();
+    let (status, body) = server.ask("GET", "/v1/drains", b"").await;
+    assert_eq!(status, 200);
+    let drains: Vec<Drain> = serde_json::from_str(&body).unwrap();
+    let seen: Vec<_> =
+        drains.iter().map(|drain| (drain.address.to_string(), drain.flows, drain.left_seconds)).collect();
+    assert_eq!(
+        seen,
+        [("10.1.0.2:8080".to_owned(), (FLOWS / 3) as u64, Some(57)), ("10.1.0.99:8080".to_owned(), 0, Some(57))]
+    );
 }
 
 #[tokio::test]

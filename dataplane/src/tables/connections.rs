@@ -80,6 +80,7 @@ mod tests {
             in_all: true,
             in_local: false,
             via: 0,
+            drained: false,
         };
         addresses.iter().map(backend).collect()
     }

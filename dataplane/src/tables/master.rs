@@ -17,14 +17,16 @@ use super::snat::SnatRange;
 use super::tunnel::Tunnel;
 use super::{NeighbourKey, Owner, Port, Route, Tables, validate};
 use crate::address::Address;
-use crate::verdict::PortId;
+use crate::verdict::{Endpoint, PortId};
 
 mod around;
+mod drains;
 mod ranges;
 mod reached;
 
 pub use around::Around;
 use around::Wanted;
+pub use drains::Draining;
 use reached::Reached;
 
 /// What does not change while the dataplane runs.
@@ -113,6 +115,7 @@ pub struct Master {
     routes: BTreeMap<IpNet, Route>,
     /// Addresses of frontends, with the number of frontends that use each.
     fronted: BTreeMap<IpAddr, usize>,
+    drains: drains::Drains,
     free_slots: Vec<u32>,
     next_slot: u32,
     next_id: u32,
@@ -158,6 +161,7 @@ impl Master {
             kernel: BTreeSet::new(),
             routes: BTreeMap::new(),
             fronted: BTreeMap::new(),
+            drains: drains::Drains::default(),
             free_slots: Vec::new(),
             next_slot: 0,
             next_id: 1,
@@ -360,6 +364,7 @@ impl Master {
             self.tables.services_stamp = next_stamp(self.tables.stamp());
         }
         for key in delta.remove_services {
+            self.drains.remove(&key);
             if let Some(entry) = self.services.remove(&key) {
                 self.withdraw(&entry, &mut addresses);
                 self.tables.services.set(entry.slot, None, self.tables.services_stamp);
@@ -397,6 +402,12 @@ impl Master {
         let (id, slot) = before.as_ref().map_or_else(|| self.identity(), |before| (before.id, before.slot));
         let before = before.and_then(|before| Some((before.program, self.tables.services.get(slot).cloned()?)));
         let service = Service::new(id, slot, &program, before.as_ref().map(|(_, compiled)| compiled.as_ref()));
+        self.drains.set(&program);
+        let key = program.key();
+        let over = program.backends.iter().filter(|backend| self.drains.is_over(&key, backend));
+        let over: Vec<Endpoint> =
+            over.map(|backend| Endpoint { address: backend.address.into(), port: backend.port }).collect();
+        let service = service.with_drained(|endpoint| over.contains(&endpoint));
         let reached = Reached::by(&program, &service);
         let Some((before, compiled)) = before else {
             return Coming { entry: Entry { program, id, slot }, service, frontends: true, reached };

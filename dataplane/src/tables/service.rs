@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::net::{Protocol, Role};
-use levee_api::program::{self, Mode, Pool, Side, Via, WhenEmpty};
+use levee_api::program::{self, FlowPolicy, MidStream, Mode, Pool, Side, Via, WhenEmpty};
 
 use super::connections::Connections;
 use super::lpm::Lpm;
@@ -32,6 +32,8 @@ pub struct Service {
     pub affinity_ms: Option<u64>,
     /// Clients choose the port, and backends have none of their own: theirs is 0.
     pub keeps_port: bool,
+    /// What becomes of its flows when something ends.
+    pub flows: FlowPolicy,
     /// Sorted by endpoint.
     pub backends: Box<[Backend]>,
     /// Far ends of tunnels to its backends, each once.
@@ -67,6 +69,8 @@ pub struct Backend {
     pub in_local: bool,
     /// Names the far end of the tunnel to it, for [`Service::via`]; 0 if it is reached without.
     pub via: u16,
+    /// It has drained for as long as it may: no flow is its any more.
+    pub drained: bool,
 }
 
 impl Backend {
@@ -105,6 +109,7 @@ impl Service {
                 in_local: backend.pools.contains(&Pool::Local),
                 // There are no more far ends than backends, which are fewer than 65,535.
                 via: backend.via.and_then(|via| vias.binary_search(&via).ok()).map_or(0, |index| index as u16 + 1),
+                drained: false,
             })
             .collect();
         backends.sort_unstable_by_key(|backend| order(backend.endpoint));
@@ -129,6 +134,7 @@ impl Service {
             name: service.name.as_str().into(),
             protocol: service.protocol,
             keeps_port: service.is_wide(),
+            flows: service.flows,
             affinity_ms: service.affinity.map(|affinity| u64::from(affinity.timeout_seconds) * 1000),
             vias: vias.into_iter().map(Remote::from).collect(),
             cluster,
@@ -145,6 +151,28 @@ impl Service {
         let tables = [(Pool::Cluster, &self.cluster), (Pool::All, &self.all), (Pool::Local, &self.local)];
         let there = tables.into_iter().filter(|(_, table)| table.is_some());
         there.map(|(pool, table)| (candidates(&self.backends, pool), table.clone())).collect()
+    }
+
+    /// The same, with those backends marked whose time to drain is over.
+    #[must_use]
+    pub fn with_drained(mut self, is_over: impl Fn(Endpoint) -> bool) -> Self {
+        for backend in self.backends.iter_mut().filter(|backend| backend.pools().next().is_none()) {
+            backend.drained = is_over(backend.endpoint);
+        }
+        self
+    }
+
+    /// What becomes of a TCP segment of no flow that begins nothing.
+    #[inline]
+    #[must_use]
+    pub fn mid_stream(&self, mode: Mode) -> MidStream {
+        match (self.flows.mid_stream, mode) {
+            (Some(MidStream::Drop), _) => MidStream::Drop,
+            // Its translation is lost, and by another one its backend would not know it.
+            (_, Mode::Nat) | (None, Mode::Dnat) => MidStream::Reset,
+            (None, Mode::Dsr | Mode::Tunnel) => MidStream::Hash,
+            (Some(policy), _) => policy,
+        }
     }
 
     /// Whether a client may begin a flow.
@@ -177,9 +205,19 @@ impl Service {
         Endpoint { port, ..backend.endpoint }
     }
 
-    /// The backend with this endpoint, draining or not.
+    /// The backend with this endpoint, if flows are its: also while it drains.
     #[must_use]
     pub fn backend(&self, endpoint: Endpoint) -> Option<&Backend> {
+        self.known(endpoint).filter(|backend| !backend.drained)
+    }
+
+    /// Whether the time of the backend with this endpoint is over.
+    #[must_use]
+    pub fn has_drained(&self, endpoint: Endpoint) -> bool {
+        self.known(endpoint).is_some_and(|backend| backend.drained)
+    }
+
+    fn known(&self, endpoint: Endpoint) -> Option<&Backend> {
         let endpoint = if self.keeps_port { Endpoint { port: 0, ..endpoint } } else { endpoint };
         let index = self.backends.binary_search_by_key(&order(endpoint), |backend| order(backend.endpoint)).ok()?;
         self.backends.get(index)
@@ -373,6 +411,7 @@ mod tests {
             backends: vec![backend(1, &every), backend(2, &every[..2])],
             affinity: None,
             quic: Vec::new(),
+            flows: Default::default(),
         };
         let slots = |table: &Option<Maglev>| table.as_ref().unwrap().slots().as_ptr();
         let first = Service::new(1, 0, &program, None);

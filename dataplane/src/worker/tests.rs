@@ -103,6 +103,7 @@ fn service(protocol: Protocol, mode: Mode, backends: &[[u8; 4]]) -> Service {
             .collect(),
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     }
 }
 

@@ -289,6 +289,7 @@ fn service(
         backends: backends.iter().map(|index| backend(Family::Ipv4, *index, &pools(*index))).collect(),
         affinity: affinity.map(|timeout_seconds| Affinity { timeout_seconds }),
         quic: Vec::new(),
+        flows: Default::default(),
     }
 }
 

@@ -1,13 +1,13 @@
 //! `levee vip list`, `backend list`, `neigh list`, `port list`: what the dataplane has, as tables.
 
-use levee_api::report::{BackendEntry, Neighbour, Port, VipEntry};
+use levee_api::report::{BackendEntry, Drain, Neighbour, Port, VipEntry};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{Format, Watch};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Column, Row, column, list, or_dash, wide};
+use crate::output::{Column, Row, column, duration, list, or_dash, wide};
 use crate::repeat::repeat;
 
 pub(super) fn vips(client: &Client, format: Format, watch: Watch) -> Result<(), Failure> {
@@ -18,6 +18,10 @@ pub(super) fn backends(client: &Client, format: Format, service: Option<String>,
     show::<BackendEntry>(client, format, watch, "/v1/backends", |backend| {
         service.as_ref().is_none_or(|service| backend.service.name == *service)
     })
+}
+
+pub(super) fn drains(client: &Client, format: Format, watch: Watch) -> Result<(), Failure> {
+    show::<Drain>(client, format, watch, "/v1/drains", |_| true)
 }
 
 pub(super) fn neighbours(client: &Client, format: Format, watch: Watch) -> Result<(), Failure> {
@@ -73,6 +77,18 @@ impl Row for BackendEntry {
         column("POOLS", |backend| backend.pools.iter().map(word).collect::<Vec<_>>().join(",")),
         wide("FAMILY", |backend| backend.service.family.to_string()),
         wide("NEXT HOP", |backend| or_dash(backend.next_hop.as_ref())),
+    ];
+}
+
+impl Row for Drain {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("SERVICE", |drain| drain.service.name.clone()),
+        column("PROTOCOL", |drain| drain.service.protocol.to_string()),
+        column("BACKEND", |drain| drain.address.to_string()),
+        column("FLOWS", |drain| drain.flows.to_string()),
+        column("DRAINS FOR", |drain| duration(drain.draining_seconds)),
+        column("LEFT", |drain| or_dash(drain.left_seconds.map(duration).as_ref())),
+        wide("FAMILY", |drain| drain.service.family.to_string()),
     ];
 }
 

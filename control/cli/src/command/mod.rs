@@ -32,6 +32,7 @@ pub(crate) fn run(Arguments { common, command }: Arguments) -> Result<(), Failur
         }
         Command::Vip(Vip::Owners(watch)) => owners::show(&control()?, format, watch),
         Command::Backend(Backend::List { service, watch }) => list::backends(&dataplane()?, format, service, watch),
+        Command::Backend(Backend::Draining(watch)) => list::drains(&dataplane()?, format, watch),
         Command::Neigh(Neigh::List(watch)) => list::neighbours(&dataplane()?, format, watch),
         Command::Port(Port::List(watch)) => list::ports(&dataplane()?, format, watch),
         Command::Flow(command) => flow::run(&dataplane()?, format, command),

@@ -91,6 +91,11 @@ fn lists_are_tables_with_more_columns_for_wide_screens() {
          default/other:http  tcp       10.244.1.10:8080  draining  -\n"
     );
     assert_eq!(
+        dataplane.prints(&["backend", "draining"]),
+        "SERVICE           PROTOCOL  BACKEND           FLOWS  DRAINS FOR  LEFT\n\
+         default/web:http  tcp       10.244.1.10:8080  2      3s          57s\n"
+    );
+    assert_eq!(
         dataplane.prints(&["neigh", "list"]),
         "ADDRESS     MAC                PORT  STATE\n\
          172.16.0.1  02:00:00:00:00:01  eth0  reachable\n\

@@ -6,7 +6,7 @@ use levee_api::explain::{Explanation, Fate, Packet, Question};
 use levee_api::net::{Mac, Protocol, Role};
 use levee_api::program::{Applied, Delta, Mode, Pool, Program, ServiceKey, Side};
 use levee_api::report::{
-    BackendEntry, Counters, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
+    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
     WorkerStatus,
 };
 use levee_api::term::{Term, TermStatus};
@@ -129,6 +129,16 @@ impl Subject for Double {
             next_hop: (!pools.is_empty()).then_some(NODE),
         };
         vec![backend("default/web:http", &[Pool::Cluster, Pool::Local]), backend("default/other:http", &[])]
+    }
+
+    fn drains(&self) -> Vec<Drain> {
+        vec![Drain {
+            service: key(),
+            address: ([10, 244, 1, 10], 8080).into(),
+            draining_seconds: 3,
+            left_seconds: Some(57),
+            flows: 0,
+        }]
     }
 
     fn neighbours(&self) -> Vec<Neighbour> {

@@ -11,9 +11,10 @@ fn ask(socket: &Path, arguments: &[&str]) -> Output {
 }
 
 /// Every command that needs the dataplane.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 12] = [
     &["vip", "list"],
     &["backend", "list"],
+    &["backend", "draining"],
     &["flow", "list"],
     &["flow", "watch"],
     &["flow", "flush", "--all"],

@@ -17,6 +17,10 @@ const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const MODE: &str = "levee.dev/mode";
 /// By what its servers make QUIC connection IDs.
 const QUIC: &str = "levee.dev/quic-lb";
+/// How long its backends keep their flows when they get no new ones.
+const DRAIN: &str = "levee.dev/drain";
+/// What becomes of TCP segments of no flow.
+const MID_STREAM: &str = "levee.dev/mid-stream";
 /// What the API server fills in where `timeoutSeconds` is absent (rule 35), and the most that it accepts: a day.
 const AFFINITY_DEFAULT: u32 = 10_800;
 const AFFINITY_MOST: u32 = 86_400;
@@ -57,6 +61,8 @@ pub(super) fn validate(object: &external::Service, about: &mut About<'_, '_>) ->
         class: object.spec.load_balancer_class.clone().filter(|class| !class.is_empty()),
         mode: object.metadata.annotations.get(MODE).cloned(),
         quic: object.metadata.annotations.get(QUIC).cloned(),
+        drain: object.metadata.annotations.get(DRAIN).cloned(),
+        mid_stream: object.metadata.annotations.get(MID_STREAM).cloned(),
         has_external_ips: !object.spec.external_ips.is_empty(),
         wide,
     })

@@ -51,6 +51,7 @@ fn service(name: &str, address: u8, port: u16, backends: &[u8]) -> program::Serv
             .collect(),
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     }
 }
 

@@ -43,6 +43,7 @@ fn program(mode: Mode, backends: &[Ipv6Addr]) -> Program {
             .collect(),
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     };
     Program {
         generation: 1,

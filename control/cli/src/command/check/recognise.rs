@@ -74,6 +74,8 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "metrics",
             "announce",
             "service_cidrs",
+            "drain",
+            "mid_stream",
             "load_balancer_class_required",
             "allocate",
             "tunnels",
