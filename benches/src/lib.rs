@@ -9,6 +9,7 @@
 //! | `workers` | what a second worker adds, over memory, each on a core of its own |
 //! | `idle` | what a worker costs that has nothing to do, and what its sleep costs the first packet |
 //! | `peers` | the same beside DPDK, kube-proxy's rules, a bridge; latency, floods, changes; figures and plots |
+//! | `limits` | throughput as RFC 2544 finds it, connections as RFC 9693 counts them |
 //! | `control` | a change of a cluster, from a real API server's answer until every worker runs it |
 //! | `delta` | a change of a program, from the request on the dataplane's socket until every worker runs it |
 //!
@@ -18,6 +19,7 @@ pub mod control;
 pub mod delta;
 pub mod frames;
 pub mod idle;
+pub mod limits;
 pub mod peers;
 pub mod rig;
 pub mod services;

@@ -179,6 +179,15 @@ impl Config {
         }
     }
 
+    /// How long it will send, if that is known.
+    pub(crate) fn length(&self) -> Option<Duration> {
+        let frames = self.frames.zip(self.rate).and_then(|(frames, rate)| {
+            // No frames at all, or a month of them, are told apart elsewhere.
+            Duration::try_from_secs_f64(frames as f64 / rate).ok()
+        });
+        [frames, self.duration].into_iter().flatten().min()
+    }
+
     /// Whether it makes sense.
     ///
     /// # Errors

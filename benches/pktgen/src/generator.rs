@@ -15,15 +15,17 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::program::{CONTROL, Maps, STATE, State, load, nanoseconds};
 
-/// Runs of the first system call: enough to know how long one takes.
+/// Runs of the first system call where it is not known for how long: enough to know how long one takes.
 const FIRST_CALL: u32 = 1 << 16;
+/// Time of a run, rather too low: then there are too many, and those that are left when it is over cost little.
+const RUN: f64 = 100e-9;
 /// Runs of any: at some 30 ns for each that has nothing to do, a stop waits no longer than two seconds.
 const MOST: f64 = (1 << 26) as f64;
 /// How long a system call is to take. Each costs milliseconds before the first frame and sends nothing then; but none can be
 /// ended early, only be left with nothing to do.
 const CALL: Duration = Duration::from_millis(500);
-/// A trial of known length is one call, up to this.
-const LONGEST_CALL: Duration = Duration::from_secs(10);
+/// What is of known length is one call, without a pause, up to this.
+const LONGEST_CALL: Duration = Duration::from_secs(5);
 
 /// A program that the kernel has verified, and that nobody runs yet.
 pub struct Generator {
@@ -95,8 +97,9 @@ impl Generator {
             pin(core)?;
         }
         let frame = vec![0; self.longest];
-        let target = self.config.duration.map_or(CALL, |duration| duration.mul_f64(1.1).clamp(CALL, LONGEST_CALL));
-        let mut runs = FIRST_CALL;
+        let known = self.config.length();
+        let target = known.map_or(CALL, |length| length.mul_f64(1.1).clamp(CALL, LONGEST_CALL));
+        let mut runs = known.map_or(FIRST_CALL, |length| calls_runs(length.min(LONGEST_CALL)));
         while !stop.load(Ordering::Relaxed) && !self.enough()? {
             let how = TestRun { repeat: runs, live_frames: true, batch: batch(self.config.rate), ..TestRun::default() };
             let start = Instant::now();
@@ -112,6 +115,11 @@ impl Generator {
     fn enough(&self) -> Result<bool, Error> {
         Ok(self.config.frames.is_some_and(|frames| Sent::of(&self.maps).is_ok_and(|sent| sent.frames >= frames)))
     }
+}
+
+/// Runs that surely last so long.
+fn calls_runs(time: Duration) -> u32 {
+    (time.as_secs_f64() * 1.1 / RUN).clamp(f64::from(FIRST_CALL), MOST) as u32
 }
 
 /// Frames that are made before any of them leaves: few where there is time, so that none waits long for others; the kernel's

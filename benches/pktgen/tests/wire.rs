@@ -207,7 +207,7 @@ fn many_servers_take_turns() {
 #[test]
 fn pace_is_right_in_the_mean() {
     let Some(wire) = Wire::build() else { return };
-    for rate in [1_000.0, 20_000.0, 200_000.0] {
+    for rate in [1_000.0, 10_000.0, 50_000.0] {
         let frames = (rate * 2.0) as u64;
         // What a busy machine takes away is made good: the mean is what is asked for here.
         let (sent, _) = wire.count(Config { rate: Some(rate), frames: Some(frames), ..config(four(Protocol::Tcp)) });

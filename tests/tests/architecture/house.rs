@@ -31,6 +31,7 @@ const SCRIPTS: &[&str] = &[
     "scripts/demo-kubernetes",
     "scripts/test",
     "scripts/bench",
+    "scripts/pktgen-kernel",
     "scripts/fuzz",
     "scripts/image-root",
     "scripts/kube-apiserver",
