@@ -81,8 +81,6 @@ impl Programmer {
     /// If the dataplane does not take it.
     #[must_use]
     pub fn new(socket: &Path) -> Programmer {
-        let stream = UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
-        let mut programmer = Programmer { stream, generation: 1, services: 0 };
         let program = Program {
             generation: 1,
             local: Local {
@@ -92,7 +90,18 @@ impl Programmer {
             service_ranges: vec!["10.96.0.0/12".parse().expect("a prefix")],
             ..Program::default()
         };
-        programmer.send("PUT", &serde_json::to_vec(&program).expect("programs can be written"));
+        Programmer::load(socket, &program)
+    }
+
+    /// Connects, and loads a program, of whose Services it knows nothing more.
+    ///
+    /// # Panics
+    /// If the dataplane does not take it.
+    #[must_use]
+    pub fn load(socket: &Path, program: &Program) -> Programmer {
+        let stream = UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
+        let mut programmer = Programmer { stream, generation: program.generation, services: 0 };
+        programmer.send("PUT", &serde_json::to_vec(program).expect("programs can be written"));
         programmer
     }
 

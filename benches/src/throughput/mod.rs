@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use levee_pktgen::{Generator, Stream};
 use levee_tests::Tap;
 
-use self::contestants::{Contestant, Offer};
+use self::contestants::{Contestant, FLOWS, Offer};
 use self::cpu::Cpu;
 pub use self::field::{Entry, Field};
 use self::seen::Seen;
@@ -115,13 +115,19 @@ pub fn prove(contestant: &dyn Contestant, topology: &Topology, plan: &Plan) -> R
         stream.wait()
     });
     sent.map_err(|error| error.to_string())?;
-    std::thread::sleep(Duration::from_millis(100));
-    let frames = tap.frames();
+    // Beginnings as well: one of each flow.
+    let expected = LOOKED_AT + if offer.opened() { FLOWS } else { 0 };
+    let patience = Instant::now() + Duration::from_secs(5);
+    let mut frames = tap.frames();
+    while frames.len() < expected as usize && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(20));
+        frames = tap.frames();
+    }
     let right = frames.iter().map(|frame| Seen::read(&frame.bytes).and_then(|seen| contestant.judge(&seen)));
     let told = |problem: String| format!("{}: {problem}\n{}", contestant.name(), running.story());
     let right = right.collect::<Result<Vec<()>, String>>().map_err(told)?.len();
-    if right < LOOKED_AT as usize {
-        return Err(told(format!("{right} frames of {LOOKED_AT} arrived")));
+    if right < expected as usize {
+        return Err(told(format!("{right} frames of {expected} arrived")));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use levee_api::program::{Local, Pod, Program};
 use levee_tests::levee::Dataplane;
 
 use super::{Contestant, Offer, Running, translated};
+use crate::delta::Programmer;
 use crate::services::Services;
 use crate::throughput::seen::Seen;
 use crate::throughput::topology::{FAR, IN_MAC, NEXT, NEXT_MAC, OUT_MAC, POD, POD_MAC, SNAT, Topology};
@@ -56,7 +57,7 @@ impl Levee {
                 socket.display()
             )
         });
-        dataplane.program(&match self.way {
+        let program = match self.way {
             Way::Nat(services) => services.program(),
             Way::MacRewriting => Program {
                 generation: 1,
@@ -66,7 +67,8 @@ impl Levee {
                 },
                 ..Program::default()
             },
-        });
+        };
+        let _ = Programmer::load(dataplane.socket(), &program);
         dataplane.wait_for_generation(1);
         dataplane.wait_for_neighbours(&[NEXT]);
         dataplane

@@ -37,6 +37,8 @@ impl Contestant for Testpmd {
         // By lines, or what it says would be seen when it ends.
         let mut command = topology.forwarder.command("stdbuf");
         command.args(["-oL", PROGRAM]);
+        // Where it leaves files of its own, which go with the lab.
+        command.env("RUNTIME_DIRECTORY", topology.forwarder.directory());
         let main = usize::from(core == 0);
         command.args(["--no-pci", "--no-huge", "--no-telemetry", "-m", "512", "--log-level", "lib.eal:warning"]);
         command.args(["-l", &format!("{main},{core}"), "--main-lcore", &main.to_string()]);
