@@ -17,17 +17,17 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Reads it.
+    /// Reads it; `None` if it is something else, as forwarders have to say to their neighbours: the generator sent none of those.
     ///
     /// # Errors
-    /// Why it is no such segment: what it is of instead, or which checksum is wrong.
-    pub fn read(frame: &[u8]) -> Result<Seen, String> {
+    /// What is wrong with it: cut off, or which checksum.
+    pub fn read(frame: &[u8]) -> Result<Option<Seen>, String> {
         let packet = SlicedPacket::from_ethernet(frame).map_err(|error| error.to_string())?;
         let ethernet = packet.link.as_ref().and_then(|link| link.to_header()).and_then(|link| link.ethernet2());
         let (Some(ethernet), Some(NetSlice::Ipv4(internet)), Some(TransportSlice::Tcp(tcp))) =
             (ethernet, &packet.net, &packet.transport)
         else {
-            return Err(format!("no TCP over IPv4: {packet:?}"));
+            return Ok(None);
         };
         let header = internet.header();
         if header.header_checksum() != header.to_header().calc_header_checksum() {
@@ -38,11 +38,11 @@ impl Seen {
         if tcp.checksum() != expected {
             return Err(format!("TCP's checksum is {:#06x}, not {expected:#06x}", tcp.checksum()));
         }
-        Ok(Seen {
+        Ok(Some(Seen {
             macs: (Mac(ethernet.source), Mac(ethernet.destination)),
             from: (header.source_addr(), tcp.source_port()),
             to: (header.destination_addr(), tcp.destination_port()),
-        })
+        }))
     }
 
     /// Whether it is from one MAC to another.
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_right_segment_is_read() {
-        let seen = Seen::read(&tcp(MACS, FROM, TO, false)).unwrap();
+        let seen = Seen::read(&tcp(MACS, FROM, TO, false)).unwrap().unwrap();
         assert_eq!(seen, Seen { macs: MACS, from: FROM, to: TO });
         assert!(seen.has_macs(MACS.0, MACS.1).is_ok() && seen.goes_to(TO.0).is_ok());
         assert!(seen.has_macs(MACS.1, MACS.0).unwrap_err().contains(&MACS.0.to_string()));
@@ -94,5 +94,13 @@ mod tests {
         }
         assert!(Seen::read(&right[..40]).is_err());
         assert!(Seen::read(&[]).is_err());
+    }
+
+    #[test]
+    fn what_neighbours_say_to_each_other_is_no_segment() {
+        let mut arp = tcp(MACS, FROM, TO, false);
+        arp[12..14].copy_from_slice(&[0x08, 0x06]);
+        arp[14..22].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]);
+        assert_eq!(Seen::read(&arp), Ok(None));
     }
 }
