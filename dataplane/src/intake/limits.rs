@@ -13,10 +13,10 @@ pub const PROGRAMMERS: usize = 32;
 /// Connections at a time to the TCP listener of metrics: two scrapers and a probe need three.
 pub const SCRAPERS: usize = 8;
 
-/// Largest program or delta, in bytes: 25,000 services with ten backends each are some 25 MiB of JSON.
-pub const PROGRAM_BODY: usize = 64 << 20;
+/// Largest program or delta, in bytes: 100,000 services with ten backends each are some 100 MiB of JSON.
+pub const PROGRAM_BODY: usize = 192 << 20;
 
-/// Programs and deltas that are read at a time; others wait. So all that wait to be applied are at most 256 MiB, and one client that sends
+/// Programs and deltas that are read at a time; others wait. So all that wait to be applied are at most 768 MiB, and one client that sends
 /// slowly does not hold up the rest.
 pub const PROGRAM_BODIES: usize = 4;
 

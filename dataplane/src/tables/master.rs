@@ -326,9 +326,9 @@ impl Master {
             if local.prefixes != self.local.prefixes {
                 self.tables.local = local.prefixes.iter().map(|net| (*net, ())).collect();
                 self.move_hops();
+                self.around.steered = true;
             }
             self.local = local;
-            self.around.steered = true;
             self.around.announced = true;
         }
         if let Some(ranges) = delta.service_ranges {
@@ -397,7 +397,10 @@ impl Master {
     }
 
     /// Compiles a service, and takes out of the tables what the one before it had and this one has not.
-    fn prepare(&mut self, program: program::Service, addresses: &mut BTreeSet<IpAddr>) -> Coming {
+    fn prepare(&mut self, mut program: program::Service, addresses: &mut BTreeSet<IpAddr>) -> Coming {
+        // Kept for as long as the service is there; a reader of JSON leaves room for what may follow.
+        program.frontends.shrink_to_fit();
+        program.backends.shrink_to_fit();
         let before = self.services.remove(&program.key());
         let (id, slot) = before.as_ref().map_or_else(|| self.identity(), |before| (before.id, before.slot));
         let before = before.and_then(|before| Some((before.program, self.tables.services.get(slot).cloned()?)));
