@@ -38,7 +38,7 @@ const IDLE: Source = Source {
     path: "worker/idle.rs",
     changes: &[
         // The same steps, the fewest of each.
-        ("const SPINS: u32 = 200;", "const SPINS: u32 = 1;"),
+        ("const SEARCH: Duration = Duration::from_micros(100);", "const SEARCH: Duration = Duration::ZERO;"),
     ],
 };
 
@@ -103,8 +103,8 @@ const WAKER_MISTAKES: &[(&str, Change)] = &[
 ];
 
 const IDLE_MISTAKES: &[(&str, Change)] = &[
-    ("sleeps_without_saying_so", ("self.waker.prepare(),", "(),")),
-    ("works_with_the_flag_up", ("if self.empty_turns >= Self::SPINS {", "if false {")),
+    ("sleeps_without_saying_so", ("self.waker.prepare();", "")),
+    ("works_with_the_flag_up", ("if let Stage::AboutToSleep = self.stage {", "if false {")),
 ];
 
 fn main() {
