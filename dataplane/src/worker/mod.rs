@@ -26,6 +26,7 @@ mod handle;
 mod idle;
 mod reshape;
 mod special;
+mod taken;
 mod waiting;
 mod waker;
 
@@ -183,6 +184,9 @@ pub struct Worker<P> {
     batch: Vec<Frame>,
     looks: Looks,
     ripe: Vec<(PortId, Frame)>,
+    taken: Vec<Message>,
+    /// Among them, frames whose flow is ours.
+    handed: Vec<(PortId, Frame)>,
     commands: Arc<ArrayQueue<Command>>,
     idle: Idle,
     epoch: Instant,
@@ -247,6 +251,8 @@ impl<P: Port> Worker<P> {
             batch: Vec::with_capacity(BATCH),
             looks: Looks::with_capacity(BATCH),
             ripe: Vec::with_capacity(BATCH),
+            taken: Vec::with_capacity(BATCH),
+            handed: Vec::with_capacity(BATCH),
             commands,
             idle: parts.idle,
             epoch: parts.epoch,
@@ -296,17 +302,16 @@ impl<P: Port> Worker<P> {
 
     /// One turn of the loop. Says whether there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
-        let Worker { tables, lanes, batch, looks, ripe, bench, .. } = self;
+        let Worker { tables, lanes, batch, looks, ripe, taken, handed, bench, .. } = self;
         let tables = tables.current();
         let mut worked = false;
 
         // Frames whose flow or port is ours, from other workers.
-        for _ in 0..BATCH {
-            let Some(message) = bench.inbox().and_then(|inbox| inbox.pop()) else { break };
+        bench.take(taken);
+        for message in taken.drain(..) {
             worked = true;
-            bench.counters.add(Counter::TakenOver, 1);
             match message {
-                Message::Process(ingress, frame) => bench.process(frame, ingress, tables, now, lanes),
+                Message::Process(ingress, frame) => handed.push((ingress, frame)),
                 Message::Seek(ingress, frame, left) => bench.seek(frame, ingress, left, tables, now, lanes),
                 Message::Fragment(ingress, frame) => bench.keep(frame, ingress, tables, now, lanes),
                 // A port that this worker has no queue of either was dealt out wrongly: dropped, not sent round in a ring.
@@ -343,16 +348,22 @@ impl<P: Port> Worker<P> {
             }
         }
 
-        // Frames from the wire.
-        for index in 0..lanes.len() {
-            let Some(lane) = lanes.get_mut(index) else { break };
-            lane.port.reclaim(&mut bench.pool);
-            let ingress = lane.id;
-            if lane.port.receive(batch, BATCH) == 0 {
-                continue;
-            }
-            worked = true;
-            bench.count_received(batch);
+        // Frames of our flows from other workers, a port's at a time; then frames from the wire.
+        let mut queues = 0..lanes.len();
+        loop {
+            let ingress = if let Some(&(ingress, _)) = handed.first() {
+                batch.extend(handed.extract_if(.., |(from, _)| *from == ingress).map(|(_, frame)| frame));
+                ingress
+            } else {
+                let Some(lane) = queues.next().and_then(|index| lanes.get_mut(index)) else { break };
+                lane.port.reclaim(&mut bench.pool);
+                if lane.port.receive(batch, BATCH) == 0 {
+                    continue;
+                }
+                worked = true;
+                bench.count_received(batch);
+                lane.id
+            };
             let station = established::station(tables, ingress);
             bench.look(batch, station.map(|(mac, _)| mac), looks);
             let scene = Scene { tables, ingress, worker: bench.worker, now };
