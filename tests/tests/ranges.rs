@@ -151,8 +151,12 @@ fn a_whole_address_carries_protocols_without_ports_and_every_port_and_is_pinged(
     let flows = lab.dataplane.cli().args(["flow", "list"]).output().expect("levee runs");
     let flows = String::from_utf8_lossy(&flows.stdout).into_owned();
     assert!(flows.contains("253"), "{flows}");
-    let explained =
-        lab.dataplane.cli().args(["explain", &format!("esp {CLIENT} > {VIP}")]).output().expect("levee runs");
+    let explained = lab
+        .dataplane
+        .cli()
+        .args(["explain", "--packet", &format!("esp {CLIENT} > {VIP}")])
+        .output()
+        .expect("levee runs");
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
     assert!(explained.contains("default/vpn:*"), "{explained}");
 
@@ -213,8 +217,9 @@ fn a_backend_that_drains_keeps_a_connection_until_the_deadline_and_then_both_end
     let (old, _new) = (listen(leaves), listen(stays));
     let _echo: Vec<_> = lab.pods.iter().map(|pod| EchoServer::start(&pod.namespace, 7)).collect();
     for (round, mode) in [(1, Mode::Nat), (2, Mode::Dnat)] {
-        let service = lab.service("long:tcp", Protocol::Tcp, (9_000, None), mode, &pods[..1]);
-        let udp = lab.service("long:udp", Protocol::Udp, (7, None), mode, &pods[..1]);
+        // What has ended is remembered for some seconds, and counted: each round has a service of its own.
+        let service = lab.service(&format!("long-{round}:tcp"), Protocol::Tcp, (9_000, None), mode, &pods[..1]);
+        let udp = lab.service(&format!("long-{round}:udp"), Protocol::Udp, (7, None), mode, &pods[..1]);
         lab.program(round * 10, vec![service.clone(), udp.clone()]);
         let mut connections = [Connection::open(&lab, &old, 9_000), Connection::open(&lab, &old, 9_000)];
         connections.iter_mut().for_each(|connection| connection.both_ways().expect("nothing has happened yet"));

@@ -210,7 +210,7 @@ pub struct Drain {
     /// Seconds until its flows are ended; absent: until they end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_seconds: Option<u64>,
-    /// Flows that it has.
+    /// Flows that it has, those included that have ended and are remembered for some seconds.
     pub flows: u64,
 }
 
