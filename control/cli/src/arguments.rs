@@ -331,7 +331,8 @@ pub(crate) struct Explain {
     /// Leave load balancers without a class to others: `load_balancer_class_required` of the control configuration
     #[arg(long, requires = "cluster")]
     pub(crate) load_balancer_class_required: bool,
-    /// The packet: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, `icmp 192.0.2.7 > 10.96.0.1` for a ping, or `esp`, `gre` or a number so
+    /// The packet: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, `icmp 192.0.2.7 > 10.96.0.1` for a ping, or `esp`, `gre` or a number so; behind
+    /// one of UDP, `cid` and a QUIC connection ID
     #[arg(long)]
     pub(crate) packet: String,
     /// The side that it comes in on [default: by its source: host for the node's own address, pods for a pod of the node, uplink otherwise]

@@ -4,6 +4,7 @@
 //! configuration is; a new key wants a new `rotation` beside the old one, for as long as connections of the old one live.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::path::{Path, PathBuf};
 
 use levee_api::diagnostic::Diagnostic;
@@ -51,13 +52,13 @@ pub(super) fn read(entries: Vec<Placed<Entry>>, origin: &Origin, mistakes: &mut 
                     .diagnostic(place, format!("`{}`: {message}", name.value))
                     .help("see docs/quic.md for what it means"),
             );
-        } else if configs.contains_key(&name.value) {
+        } else if let Slot::Vacant(slot) = configs.entry(name.value.clone()) {
+            let key = key_file.as_ref().map(|_| Key::HIDDEN);
+            key_files.extend(key_file.map(|file| (name.value, file.value)));
+            slot.insert(quic::Config { key, ..config });
+        } else {
             let message = format!("`{}` is here for the second time", name.value);
             mistakes.push(origin.diagnostic(name.place, message).help("give each configuration a name of its own"));
-        } else {
-            let key = key_file.as_ref().map(|_| Key::HIDDEN);
-            key_files.extend(key_file.map(|file| (name.value.clone(), file.value)));
-            configs.insert(name.value, quic::Config { key, ..config });
         }
     }
     (configs, key_files)

@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The rotation bits 0b111 mean "not routable" (3.1).
+/// The rotation bits 0b111 mean "not routable" (3.2).
 pub const ROTATIONS: u8 = 7;
 /// A server ID has at most as many octets (appendix A).
 pub const MOST_ID: u8 = 15;

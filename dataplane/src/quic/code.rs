@@ -60,7 +60,7 @@ impl Code {
         if first >> 5 != self.rotation {
             return None;
         }
-        // Servers may append octets of their own (5.3).
+        // Servers may append octets of their own (5.4).
         if self.encodes_length && (behind < self.length || id.exact && behind != rest.len()) {
             return None;
         }
@@ -108,8 +108,8 @@ impl Code {
     fn scramble(&self, cipher: &Aes128, body: &mut [u8; MOST]) {
         let (mut left, mut right) = self.split(body);
         for pass in [1, 3] {
-            self.into_right(cipher, pass, &left, &mut right);
-            self.into_left(cipher, pass + 1, &right, &mut left);
+            self.onto_right(cipher, pass, &left, &mut right);
+            self.onto_left(cipher, pass + 1, &right, &mut left);
         }
         self.join(&left, &right, body);
     }
@@ -118,11 +118,11 @@ impl Code {
     #[inline]
     fn unscramble(&self, cipher: &Aes128, body: &mut [u8; MOST]) {
         let (mut left, mut right) = self.split(body);
-        self.into_left(cipher, 4, &right, &mut left);
-        self.into_right(cipher, 3, &left, &mut right);
-        self.into_left(cipher, 2, &right, &mut left);
+        self.onto_left(cipher, 4, &right, &mut left);
+        self.onto_right(cipher, 3, &left, &mut right);
+        self.onto_left(cipher, 2, &right, &mut left);
         if self.server_id > self.length / 2 {
-            self.into_right(cipher, 1, &left, &mut right);
+            self.onto_right(cipher, 1, &left, &mut right);
         }
         self.join(&left, &right, body);
     }
@@ -136,13 +136,13 @@ impl Code {
     }
 
     #[inline]
-    fn into_left(&self, cipher: &Aes128, pass: u8, right: &Half, left: &mut Half) {
+    fn onto_left(&self, cipher: &Aes128, pass: u8, right: &Half, left: &mut Half) {
         self.round(cipher, pass, right, left);
         self.keep_left(left);
     }
 
     #[inline]
-    fn into_right(&self, cipher: &Aes128, pass: u8, left: &Half, right: &mut Half) {
+    fn onto_right(&self, cipher: &Aes128, pass: u8, left: &Half, right: &mut Half) {
         self.round(cipher, pass, left, right);
         self.keep_right(right);
     }

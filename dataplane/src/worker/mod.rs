@@ -27,6 +27,7 @@ mod idle;
 mod reshape;
 mod special;
 mod taken;
+mod tally;
 mod waiting;
 mod waker;
 
@@ -543,10 +544,7 @@ impl Bench {
         if let Class::Error(_) | Class::Fragment = class {
             return self.special(frame, headers, &class, &scene, lanes);
         }
-        let class = match class {
-            Class::Service(frontend) if frontend.by_connection => self.by_connection(frontend, &frame, headers, tables),
-            class => class,
-        };
+        let class = self.named(class, &frame, headers, tables);
         let decision = decide(&class, headers, &scene, &mut self.memory);
         self.follow(decision, frame, headers, Kind::Ordinary, &scene, lanes);
     }
@@ -731,18 +729,7 @@ impl Bench {
         if expired > 0 {
             self.counters.add(Counter::FlowsExpired, expired as u64);
         }
-        if self.memory.created > 0 {
-            self.counters.add(Counter::FlowsCreated, u64::from(std::mem::take(&mut self.memory.created)));
-        }
-        if self.memory.untracked > 0 {
-            self.counters.add(Counter::Untracked, u64::from(std::mem::take(&mut self.memory.untracked)));
-        }
-        if self.memory.over_limit > 0 {
-            self.counters.add(Counter::OverLimit, u64::from(std::mem::take(&mut self.memory.over_limit)));
-        }
-        if self.memory.by_connection > 0 {
-            self.counters.add(Counter::ByConnection, u64::from(std::mem::take(&mut self.memory.by_connection)));
-        }
+        self.tally();
         if self.shared.inboxes.len() > 1 {
             self.share();
         }

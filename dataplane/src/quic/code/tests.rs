@@ -77,13 +77,13 @@ fn the_rounds_of_the_example() {
     body[..7].copy_from_slice(&hex("31441a9c69c275"));
     let (mut left, mut right) = code.split(&body);
     assert_eq!((&left[..4], &right[..4]), (&hex("31441a90")[..], &hex("0c69c275")[..]));
-    code.into_right(cipher, 1, &left, &mut right);
+    code.onto_right(cipher, 1, &left, &mut right);
     assert_eq!(right[..4], hex("0e3c1ff9"));
-    code.into_left(cipher, 2, &right, &mut left);
+    code.onto_left(cipher, 2, &right, &mut left);
     assert_eq!(left[..4], hex("d4a04850"));
-    code.into_right(cipher, 3, &left, &mut right);
+    code.onto_right(cipher, 3, &left, &mut right);
     assert_eq!(right[..4], hex("09be054a"));
-    code.into_left(cipher, 4, &right, &mut left);
+    code.onto_left(cipher, 4, &right, &mut left);
     assert_eq!(left[..4], hex("67947d20"));
 }
 
