@@ -64,7 +64,7 @@ pub fn change(services: Services, topology: &Topology, plan: &Plan) -> Changes {
     std::thread::sleep(plan.window / 2);
     let mut loaded = Vec::new();
     let mut window = |changing: bool| {
-        let look = || (Instant::now(), topology.arrived(), running.busy().unwrap_or_default());
+        let look = || (Instant::now(), topology.arrived(), running.work().unwrap_or_default());
         let before = look();
         while before.0.elapsed() < plan.window / 2 {
             if changing {
@@ -74,7 +74,7 @@ pub fn change(services: Services, topology: &Topology, plan: &Plan) -> Changes {
         }
         let after = look();
         let frames = (after.1 - before.1) as f64;
-        (frames / (after.2 - before.2).as_secs_f64(), frames / (after.0 - before.0).as_secs_f64())
+        (frames / after.2.most_since(&before.2).as_secs_f64(), frames / (after.0 - before.0).as_secs_f64())
     };
     // Quiet before and after each, so that whatever the machine does meanwhile happens to both.
     let (mut kept, mut kept_of_all) = (Vec::new(), Vec::new());

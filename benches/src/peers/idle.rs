@@ -33,9 +33,9 @@ pub fn idle(how: &'static str, services: Services, topology: &Topology, plan: &P
     let running = Running::Levee(Box::new(dataplane));
     // What loading the program has left to do.
     std::thread::sleep(plan.window / 2);
-    let before = (Instant::now(), running.busy().unwrap_or_default());
+    let before = (Instant::now(), running.work().unwrap_or_default());
     std::thread::sleep(plan.window);
-    let busy = running.busy().unwrap_or_default().saturating_sub(before.1);
+    let busy = running.work().unwrap_or_default().all_since(&before.1);
     let core = busy.as_secs_f64() / before.0.elapsed().as_secs_f64();
     Idle { how, services, core, resident: resident(pid) }
 }

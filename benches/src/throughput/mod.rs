@@ -150,13 +150,13 @@ pub fn measure(contestant: &dyn Contestant, topology: &Topology, plan: &Plan) ->
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(plan.window / 4);
-    let look = || (Instant::now(), topology.arrived(), sent(), running.busy(), Cpu::now(plan.forwarder));
+    let look = || (Instant::now(), topology.arrived(), sent(), running.work(), Cpu::now(plan.forwarder));
     let before = look();
     std::thread::sleep(plan.window);
     let after = look();
     let seconds = (after.0 - before.0).as_secs_f64();
     let rate = |before: u64, after: u64| (after - before) as f64 / seconds / 1e6;
-    let core = before.3.zip(after.3).map(|(before, after)| (after - before).as_secs_f64() / seconds);
+    let core = before.3.zip(after.3).map(|(before, after)| after.most_since(&before).as_secs_f64() / seconds);
     let score = Score {
         arrived: rate(before.1, after.1),
         sent: rate(before.2.frames, after.2.frames),

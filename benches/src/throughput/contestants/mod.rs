@@ -11,10 +11,9 @@ mod levee;
 mod linux;
 mod nftables;
 mod testpmd;
+mod work;
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use levee_api::net::Mac;
 use levee_pktgen::{Config, Traffic};
@@ -28,6 +27,7 @@ pub use levee::{Levee, Way};
 pub use linux::Linux;
 pub use nftables::Nftables;
 pub use testpmd::Testpmd;
+pub use work::Work;
 
 use super::seen::Seen;
 use super::topology::{CLIENTS, FAR, IN_MAC, POD, POD_MAC, Topology};
@@ -180,16 +180,10 @@ impl Running {
         }
     }
 
-    /// Time that it has spent on a core so far; `None` for the kernel, whose work is everybody's.
+    /// What its threads have done so far; `None` for the kernel, whose work is everybody's.
     #[must_use]
-    pub fn busy(&self) -> Option<Duration> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid()?)).ok()?;
-        // The first figure is nanoseconds on a core (Documentation/scheduler/sched-stats.rst).
-        let of = |thread: fs::DirEntry| {
-            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            text.split_whitespace().next()?.parse::<u64>().ok()
-        };
-        Some(Duration::from_nanos(threads.flatten().filter_map(of).sum()))
+    pub fn work(&self) -> Option<Work> {
+        Work::of(self.pid()?)
     }
 
     /// What to show if it does not forward.
