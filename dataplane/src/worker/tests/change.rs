@@ -174,8 +174,7 @@ fn without_a_deadline_flows_of_a_backend_that_drains_go_on_and_a_deadline_may_co
     assert!(strike(&mut lab, 1_000_000), "since it has drained for longer");
     assert!(tcp_flags_of(&lab.one(UPLINK, &to_service("A")).1).0);
     // A service that goes takes its drains along.
-    let mut gone = Delta::default();
-    gone.remove_services = lab.master.program().services.iter().map(Service::key).collect();
-    lab.amend(gone);
+    let remove_services = lab.master.program().services.iter().map(Service::key).collect();
+    lab.amend(Delta { remove_services, ..Delta::default() });
     assert!(lab.master.draining().is_empty());
 }
