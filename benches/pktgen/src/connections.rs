@@ -149,7 +149,7 @@ pub struct Plan {
     pub flows: u32,
     /// A rate at which nothing is lost: what a trial needs before or after what it measures is done at this.
     pub gentle: f64,
-    /// How rates are searched.
+    /// How rates are searched. What a trial needs beforehand has as many chances as a trial.
     pub search: Search,
 }
 
@@ -211,20 +211,26 @@ fn established<'p, P: Place, D: Device>(
     config: &Config,
     plan: &Plan,
 ) -> Result<Ends<'p, P>, Error> {
-    device.clear()?;
-    let ends = Ends::attach(place, config, plan.flows)?;
-    let round = ends.establish(plan.gentle)?;
-    if round.answered < u64::from(plan.flows) {
-        let why = format!(
-            "{} of {} flows were established at {} per second: {}",
-            round.answered,
-            plan.flows,
-            plan.gentle,
-            ends.story()?
-        );
-        return Err(Error::invalid("gentle rate", why));
+    let mut chances = plan.search.chances;
+    loop {
+        device.clear()?;
+        let ends = Ends::attach(place, config, plan.flows)?;
+        let round = ends.establish(plan.gentle)?;
+        if round.answered == u64::from(plan.flows) {
+            return Ok(ends);
+        }
+        if chances == 0 {
+            let why = format!(
+                "{} of {} flows were established at {} per second: {}",
+                round.answered,
+                plan.flows,
+                plan.gentle,
+                ends.story()?
+            );
+            return Err(Error::invalid("gentle rate", why));
+        }
+        chances -= 1;
     }
-    Ok(ends)
 }
 
 /// Section 4.9: the most flows, up to `most`, that are all established at the gentle rate and all there afterwards. In the
