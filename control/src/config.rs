@@ -17,13 +17,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use levee_api::diagnostic::Diagnostic;
-use levee_api::tunnel::Tunnel;
+use levee_api::tunnel::{Encapsulation, Tunnel};
 use levee_api::yaml;
 use serde::Deserialize;
 
 pub use announce::Announce;
 
-use crate::compile::{Role, View};
+use crate::compile::{Overlay, Role, View};
 use crate::model::{Origin, Placed, is_object_name};
 use crate::watch::files;
 
@@ -57,6 +57,7 @@ struct File {
     tunnels: Vec<Placed<Tunnel>>,
     #[serde(default)]
     quic_lb: Vec<Placed<quic::Entry>>,
+    overlay: Option<Placed<Overlay>>,
 }
 
 /// `allocate`.
@@ -128,8 +129,9 @@ pub struct Config {
     /// beside those that ServiceCIDR objects give. `load_balancer_class_required` leaves Services of type LoadBalancer
     /// without a `loadBalancerClass` to somebody else; default false, since most clusters have one implementation.
     /// `tunnels` are those that end at the dataplane, for Services of mode `tunnel`: on a balancer the first is what packets are
-    /// wrapped in; on a node, all are unwrapped, from their `peers`. Default none. `quic_lb` is how servers of QUIC make connection IDs that name
-    /// them, for Services annotated `levee.dev/quic-lb`. Default none.
+    /// wrapped in; on a node, all are unwrapped, from their `peers`. Default none. `overlay: flannel`, on a balancer, has packets
+    /// for pods wrapped in the first tunnel for the endpoint that flannel says their Node has. Default none: pods are routed to.
+    /// `quic_lb` is how servers of QUIC make connection IDs that name them, for Services annotated `levee.dev/quic-lb`. Default none.
     /// `drain` is how long a backend that gets no new flows keeps those that it has, default until they end; `mid_stream` is what becomes
     /// of TCP segments of no flow: `reset`, `hash` or `drop`, default `hash` on a node, and on a balancer `hash` for modes `dsr` and
     /// `tunnel` and `reset` for others.
@@ -264,6 +266,22 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
             tunnels.push(tunnel);
         }
     }
+    if let Some(Placed { value: Overlay::Flannel, place }) = parsed.overlay {
+        let wraps = tunnels.first().is_some_and(|tunnel| tunnel.kind == Encapsulation::Vxlan);
+        if parsed.role != Role::Balancer {
+            mistakes.push(
+                origin
+                    .diagnostic(place, "`overlay` is for balancers; on a node, its kernel is part of the overlay")
+                    .help("remove it, or say `role: balancer`"),
+            );
+        } else if !wraps {
+            mistakes.push(
+                origin
+                    .diagnostic(place, "`overlay: flannel` needs a `vxlan` as the first of `tunnels`")
+                    .help("flannel's is `tunnels: [{kind: vxlan, port: 8472, vni: 1}]`"),
+            );
+        }
+    }
     if parsed.sources.value.is_empty() {
         mistakes.push(
             origin
@@ -378,6 +396,7 @@ pub fn read(file: &str, bytes: &[u8], host: &str) -> Result<Config, Vec<Diagnost
             quic,
             elected: announce.is_some(),
             flows,
+            overlay: parsed.overlay.map(|overlay| overlay.value),
         },
         key_files,
         sources,
@@ -480,6 +499,13 @@ mod tests {
         assert_eq!(config.view.tunnels[0].peers[0].to_string(), "192.0.2.10/32");
         for (text, expected) in [
             ("tunnels: [{kind: vxlan}]\n", "control.yaml:3:11: tunnel `vxlan` has no `peers`"),
+            ("overlay: flannel\n", "`overlay` is for balancers"),
+            ("role: balancer\noverlay: flannel\n", "needs a `vxlan` as the first of `tunnels`"),
+            (
+                "role: balancer\ntunnels: [{kind: gue}]\noverlay: flannel\n",
+                "tunnels: [{kind: vxlan, port: 8472, vni: 1}]",
+            ),
+            ("role: balancer\noverlay: calico\n", "flannel"),
             ("tunnels: [{kind: ipip, port: 4, peers: [192.0.2.1]}]\n", "uses no UDP"),
             ("tunnels: [{kind: vxlan, vni: 16777216, peers: [192.0.2.1]}]\n", "expected 0 to 16777215"),
             ("tunnels: [{kind: vxlan, peers: [nobody]}]\n", "`nobody` is neither an address nor a prefix"),

@@ -21,6 +21,7 @@ use crate::limits::{Limit, Newcomers};
 use crate::quic::ConnectionId;
 use crate::reason::Reason;
 use crate::tables::Tables;
+use crate::tables::service::Service;
 use crate::verdict::{Endpoint, PortId, Reply, Verdict};
 use crate::ways::Ways;
 
@@ -83,6 +84,7 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
             candidates
         }),
         backend: flow.map(|flow| text(flow.backend())),
+        tunnel: flow.and_then(|flow| tunnel(service?.0, flow.backend(), tables)),
         mode: flow.map(|flow| flow.mode()),
         client_address_kept: flow.map(|flow| flow.mode() != Mode::Nat),
     })
@@ -98,6 +100,13 @@ fn by_connection(class: Class, packet: &Packet, tables: &Tables) -> Class {
     named.map_or(class, |backend| Class::Connection(frontend, backend))
 }
 
+/// The tunnel that leads to a backend.
+fn tunnel(service: &Service, backend: Endpoint, tables: &Tables) -> Option<String> {
+    let remote = service.via(service.backend(backend)?.via)?;
+    let kind = tables.tunnels.first()?.kind;
+    Some(format!("{kind} to {}", std::net::IpAddr::from(remote.address)))
+}
+
 /// What the node itself sends leaves by its kernel, where there is no port of role `host`: XDP sees only what comes in.
 fn own_traffic(packet: &Packet) -> Explanation {
     Explanation {
@@ -108,6 +117,7 @@ fn own_traffic(packet: &Packet) -> Explanation {
         service: None,
         candidates: Vec::new(),
         backend: None,
+        tunnel: None,
         mode: None,
         client_address_kept: None,
     }

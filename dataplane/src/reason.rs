@@ -48,7 +48,10 @@ reasons! {
     /// Neighbour discovery with an option of length 0, one that goes past the message, more of them than anybody sends (32), or a MAC that is
     /// not Ethernet's.
     NdpOption = "ndp_option",
-    /// Neighbour discovery that is cut short or fragmented, has a code, asks for a group, or breaks another rule of RFC 4861, 7.1.
+    /// Neighbour discovery in a fragment, or behind a fragment header that says there is but one: whoever looks at it on its way may be
+    /// shown something else than who gets it (RFC 6980).
+    NdpFragmented = "ndp_fragmented",
+    /// Neighbour discovery that is cut short, has a code, asks for a group, or breaks another rule of RFC 4861, 7.1.
     NdpMalformed = "ndp_malformed",
     /// IPv4 header with a wrong version, a header length under 20 bytes or past the packet, or a length past the frame.
     Ipv4Malformed = "ipv4_malformed",
@@ -94,6 +97,8 @@ reasons! {
     ArpConflict = "arp_conflict",
     /// The same in neighbour discovery.
     NdpConflict = "ndp_conflict",
+    /// A fragment of a ping to a VIP: pings are answered that come in one packet.
+    VipPingFragment = "vip_ping_fragment",
     /// An ICMP message to a VIP that is neither a ping nor an error about a packet: redirects, source quench, answers.
     VipIcmp = "vip_icmp",
     /// An ICMP error with a wrong checksum, or that does not quote an IP header and 8 bytes of transport.

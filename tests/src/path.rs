@@ -186,6 +186,19 @@ impl Path {
         strangers
     }
 
+    /// Has routers keep to themselves what is too big, as careless firewalls do.
+    pub fn hide_what_is_too_big(&self) {
+        for router in [&self.outer, &self.inner.namespace, &self.before.namespace, &self.beyond] {
+            let file = router.directory().join(format!("{}-silent.nft", router.name()));
+            let rules = "add table inet silent
+                add chain inet silent out { type filter hook output priority 0 ; }
+                add rule inet silent out icmp type destination-unreachable icmp code frag-needed drop
+                add rule inet silent out icmpv6 type packet-too-big drop\n";
+            std::fs::write(&file, rules).expect("the lab's directory can be written");
+            router.run(&format!("nft -f {}", file.display()));
+        }
+    }
+
     /// How wide the hops are towards the client and towards the backend, in bytes. Whatever somebody has learnt of the ones
     /// before is forgotten.
     pub fn narrow(&self, client_side: u16, backend_side: u16) {

@@ -1,12 +1,14 @@
 //! ICMP errors beside Linux: the same packets on the same path, once through levee and once through the kernel's own NAT with
 //! nftables in its place. What the client and the backend get is the same, field by field.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use etherparse::{Icmpv4Header, IpNumber, Ipv4Header};
+use etherparse::checksum::Sum16BitWords;
+use etherparse::{Icmpv4Header, IpNumber, Ipv4Header, Ipv6Header};
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_tests::dual::v6;
 use levee_tests::levee::{Dataplane, Ports, Take};
 use levee_tests::path::{BACKEND, CLIENT, Path, VIP};
 use levee_tests::{Direction, Namespace};
@@ -19,13 +21,13 @@ const FROM: u16 = 40_009;
 /// What stands in an ICMP error, but for what each stack chooses for itself: identifications, and the SNAT port.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
-    by: Ipv4Addr,
-    to: Ipv4Addr,
+    by: IpAddr,
+    to: IpAddr,
     ttl: u8,
     tos: u8,
     kind: [u8; 2],
     rest: [u8; 4],
-    about: (Ipv4Addr, u16, Ipv4Addr, u16),
+    about: (IpAddr, u16, IpAddr, u16),
     quoted_ttl: u8,
     quoted_length: u16,
     /// Behind the quoted ports: UDP's length, and its data.
@@ -35,6 +37,24 @@ struct Told {
 
 /// Reads one, and sums all its checksums up. The port of a SNAT address is told as 0.
 fn told(frame: &[u8]) -> Option<Told> {
+    match frame.get(12..14)? {
+        [0x08, 0x00] => told_v4(frame),
+        [0x86, 0xdd] => told_v6(frame),
+        _ => None,
+    }
+}
+
+/// A port, unless it is a balancer's choice.
+fn chosen(address: IpAddr, port: u16) -> u16 {
+    let balancer = Ipv4Addr::new(192, 0, 2, 230);
+    if [balancer.into(), v6(balancer).into()].contains(&address) { 0 } else { port }
+}
+
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn told_v4(frame: &[u8]) -> Option<Told> {
     let (ip, message) = Ipv4Header::from_slice(frame.get(14..)?).ok()?;
     let message = message.get(..usize::from(ip.total_len) - ip.header_len())?;
     if ip.protocol != IpNumber::ICMP || !matches!(message.first(), Some(3)) {
@@ -45,13 +65,12 @@ fn told(frame: &[u8]) -> Option<Told> {
     assert_eq!(icmp.checksum, Icmpv4Header::with_checksum(icmp.icmp_type.clone(), quoted).checksum);
     let (inner, udp) = Ipv4Header::from_slice(quoted).ok()?;
     assert_eq!(inner.header_checksum, inner.calc_header_checksum(), "the quoted header");
-    let half = |at: usize| u16::from_be_bytes([udp[at], udp[at + 1]]);
     if usize::from(inner.total_len) == quoted.len() {
         let header = etherparse::UdpHeader::from_slice(udp).expect("a UDP header is quoted").0;
         let sum = header.calc_checksum_ipv4_raw(inner.source, inner.destination, &udp[8..]).expect("it is short");
         assert_eq!(header.checksum, sum, "the quoted datagram's");
     }
-    let port = |address: [u8; 4], port| if address == [192, 0, 2, 230] { 0 } else { port };
+    let (source, destination) = (IpAddr::from(inner.source), IpAddr::from(inner.destination));
     Some(Told {
         by: ip.source.into(),
         to: ip.destination.into(),
@@ -59,12 +78,7 @@ fn told(frame: &[u8]) -> Option<Told> {
         tos: frame[15],
         kind: [message[0], message[1]],
         rest: [message[4], message[5], message[6], message[7]],
-        about: (
-            inner.source.into(),
-            port(inner.source, half(0)),
-            inner.destination.into(),
-            port(inner.destination, half(2)),
-        ),
+        about: (source, chosen(source, half(udp, 0)), destination, chosen(destination, half(udp, 2))),
         quoted_ttl: inner.time_to_live,
         quoted_length: inner.total_len,
         length: [udp[4], udp[5]],
@@ -72,19 +86,59 @@ fn told(frame: &[u8]) -> Option<Told> {
     })
 }
 
+fn told_v6(frame: &[u8]) -> Option<Told> {
+    let (ip, message) = Ipv6Header::from_slice(frame.get(14..)?).ok()?;
+    let message = message.get(..usize::from(ip.payload_length))?;
+    if ip.next_header != IpNumber::IPV6_ICMP || !matches!(message.first(), Some(1 | 2)) {
+        return None;
+    }
+    let mut sum = Sum16BitWords::new().add_16bytes(ip.source).add_16bytes(ip.destination);
+    let sum = sum.add_4bytes((message.len() as u32).to_be_bytes()).add_4bytes([0, 0, 0, 58]).add_slice(message);
+    assert_eq!(sum.ones_complement(), 0);
+    let (inner, udp) = Ipv6Header::from_slice(message.get(8..)?).ok()?;
+    assert_eq!(inner.next_header, IpNumber::UDP);
+    if usize::from(inner.payload_length) == udp.len() {
+        let header = etherparse::UdpHeader::from_slice(udp).expect("a UDP header is quoted").0;
+        let sum = header.calc_checksum_ipv6_raw(inner.source, inner.destination, &udp[8..]).expect("it is short");
+        assert_eq!(header.checksum, sum, "the quoted datagram's");
+    }
+    let (source, destination) = (IpAddr::from(inner.source), IpAddr::from(inner.destination));
+    Some(Told {
+        by: ip.source.into(),
+        to: ip.destination.into(),
+        ttl: ip.hop_limit,
+        tos: ip.traffic_class,
+        kind: [message[0], message[1]],
+        rest: [message[4], message[5], message[6], message[7]],
+        about: (source, chosen(source, half(udp, 0)), destination, chosen(destination, half(udp, 2))),
+        quoted_ttl: inner.hop_limit,
+        quoted_length: inner.payload_length,
+        length: [udp[4], udp[5]],
+        data: udp[8..].to_vec(),
+    })
+}
+
+/// An address of the path in a family.
+fn of(family: Family, address: Ipv4Addr) -> IpAddr {
+    match family {
+        Family::Ipv4 => address.into(),
+        Family::Ipv6 => v6(address).into(),
+    }
+}
+
 /// What levee does in a mode.
-fn levee(path: &Path, mode: Mode) -> Dataplane {
+fn levee(path: &Path, mode: Mode, family: Family) -> Dataplane {
     let take = if mode == Mode::Dnat { Take::All } else { Take::Owned };
     let dataplane = Dataplane::start(&path.balancer.namespace, Ports::Balancer(take));
     dataplane.program(&Program {
         generation: 1,
-        vips: vec![Vip { address: VIP.into(), announce: true }],
+        vips: vec![Vip { address: of(family, VIP), announce: true }],
         services: vec![Service {
             name: "default/late:main".into(),
             protocol: Protocol::Udp,
-            family: Family::Ipv4,
+            family,
             frontends: vec![Frontend {
-                address: VIP.into(),
+                address: of(family, VIP),
                 port: PORT,
                 from: Side::Any,
                 mode,
@@ -93,7 +147,7 @@ fn levee(path: &Path, mode: Mode) -> Dataplane {
                 last_port: None,
                 source_ranges: Vec::new(),
             }],
-            backends: vec![Backend { address: BACKEND.into(), port: PORT, pools: vec![Pool::Cluster], via: None }],
+            backends: vec![Backend { address: of(family, BACKEND), port: PORT, pools: vec![Pool::Cluster], via: None }],
             affinity: None,
             quic: Vec::new(),
             flows: Default::default(),
@@ -104,22 +158,37 @@ fn levee(path: &Path, mode: Mode) -> Dataplane {
 }
 
 /// The same by the kernel.
-fn linux(path: &Path, mode: Mode) {
+fn linux(path: &Path, mode: Mode, family: Family) {
     let router = &path.balancer.namespace;
+    let (vip, backend) = (of(family, VIP), of(family, BACKEND));
+    let (table, prefix) = if family == Family::Ipv4 { ("ip", 32) } else { ("ip6", 128) };
     router.sysctl("net.ipv4.ip_forward", "1");
     router.sysctl("net.ipv4.conf.all.send_redirects", "0");
     router.sysctl("net.ipv4.conf.eth0.send_redirects", "0");
-    router.ip(&format!("addr add {VIP}/32 dev eth0"));
+    router.sysctl("net.ipv6.conf.all.forwarding", "1");
+    router.ip(&format!("addr add {vip}/{prefix} dev eth0 nodad"));
+    // A route that leads back out of the same interface is no reason to tell of a better one.
+    let redirects = if family == Family::Ipv6 {
+        "add chain ip6 nat silent { type filter hook output priority 0 ; }
+         add rule ip6 nat silent icmpv6 type nd-redirect drop\n"
+    } else {
+        ""
+    };
     let mut rules = format!(
-        "add table ip nat
-         add chain ip nat before {{ type nat hook prerouting priority dstnat ; }}
-         add rule ip nat before ip daddr {VIP} udp dport {PORT} dnat to {BACKEND}:{PORT}\n"
+        "add table {table} nat
+         {redirects}
+         add chain {table} nat before {{ type nat hook prerouting priority dstnat ; }}
+         add rule {table} nat before {table} daddr {vip} udp dport {PORT} dnat to {}\n",
+        SocketAddr::new(backend, PORT)
     );
     if mode == Mode::Nat {
+        let own = match of(family, path.balancer.address) {
+            IpAddr::V4(own) => own.to_string(),
+            IpAddr::V6(own) => format!("[{own}]"),
+        };
         rules += &format!(
-            "add chain ip nat after {{ type nat hook postrouting priority srcnat ; }}
-             add rule ip nat after ip daddr {BACKEND} udp dport {PORT} snat to {}:61000-65535\n",
-            path.balancer.address
+            "add chain {table} nat after {{ type nat hook postrouting priority srcnat ; }}
+             add rule {table} nat after {table} daddr {backend} udp dport {PORT} snat to {own}:61000-65535\n"
         );
     }
     let file = router.directory().join("nat.nft");
@@ -127,7 +196,7 @@ fn linux(path: &Path, mode: Mode) {
     router.run(&format!("nft -f {}", file.display()));
 }
 
-fn socket(namespace: &Namespace, at: (Ipv4Addr, u16)) -> UdpSocket {
+fn socket(namespace: &Namespace, at: (IpAddr, u16)) -> UdpSocket {
     let socket = namespace.enter(|| UdpSocket::bind(at).expect("the port is free"));
     socket.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
     socket
@@ -135,11 +204,12 @@ fn socket(namespace: &Namespace, at: (Ipv4Addr, u16)) -> UdpSocket {
 
 /// Makes errors of each kind on either side, and gives those that client and backend got, in this order: a closed port of the
 /// backend; a client that is gone; a packet too big for the client's side; one too big for the backend's.
-fn errors(path: &Path) -> Vec<Told> {
-    let vip = SocketAddr::from((VIP, PORT));
+fn errors(path: &Path, family: Family) -> Vec<Told> {
+    let (vip, client_address, backend_address) =
+        (SocketAddr::new(of(family, VIP), PORT), of(family, CLIENT), of(family, BACKEND));
     let tap = path.fabric.tap();
     let mut errors = Vec::new();
-    let mut heard = |what: &str, towards: &str, to: Ipv4Addr| {
+    let mut heard = |what: &str, towards: &str, to: IpAddr| {
         let end = Instant::now() + Duration::from_secs(3);
         loop {
             let frames = tap.frames();
@@ -153,49 +223,50 @@ fn errors(path: &Path) -> Vec<Told> {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    let client = socket(&path.client, (CLIENT, FROM));
+    let client = socket(&path.client, (client_address, FROM));
     client.send_to(b"anybody?", vip).expect("it can be sent");
-    heard("a closed port", "inner", CLIENT);
+    heard("a closed port", "inner", client_address);
 
-    let server = socket(&path.backend, (BACKEND, PORT));
+    let server = socket(&path.backend, (backend_address, PORT));
     client.send_to(b"and off", vip).expect("it can be sent");
     let (_, asked_by) = server.recv_from(&mut [0; 2000]).expect("the question comes");
     drop(client);
     server.send_to(b"too late", asked_by).expect("it can be sent");
-    heard("a client that is gone", "before", BACKEND);
+    heard("a client that is gone", "before", backend_address);
 
-    let client = socket(&path.client, (CLIENT, FROM));
+    let client = socket(&path.client, (client_address, FROM));
     path.narrow(1300, 1500);
     client.send_to(b"much?", vip).expect("it can be sent");
     let (_, asked_by) = server.recv_from(&mut [0; 2000]).expect("the question comes");
     server.send_to(&[7; 1400], asked_by).expect("it can be sent");
-    heard("too big for the client's side", "before", BACKEND);
+    heard("too big for the client's side", "before", backend_address);
 
     path.narrow(1500, 1300);
     client.send_to(&[8; 1400], vip).expect("it can be sent");
-    heard("too big for the backend's side", "inner", CLIENT);
+    heard("too big for the backend's side", "inner", client_address);
     errors
 }
 
 #[test]
 fn errors_are_translated_as_the_kernels_nat_translates_them() {
-    for mode in [Mode::Nat, Mode::Dnat] {
+    let both = [Family::Ipv4, Family::Ipv6];
+    for (mode, family) in [Mode::Nat, Mode::Dnat].into_iter().flat_map(|mode| both.map(|family| (mode, family))) {
         let Some(path) = Path::start(1) else { return };
         if path.client.try_run("nft --version").status.code() != Some(0) {
             eprintln!("SKIPPED: `nft` is missing: apt-get install nftables");
             return;
         }
         let by_levee = {
-            let _dataplane = levee(&path, mode);
-            errors(&path)
+            let _dataplane = levee(&path, mode, family);
+            errors(&path, family)
         };
         drop(path);
         let path = Path::start(1).expect("there was one");
-        linux(&path, mode);
-        let by_linux = errors(&path);
+        linux(&path, mode, family);
+        let by_linux = errors(&path, family);
         assert_eq!(by_levee.len(), 4);
         for (levee, linux) in by_levee.iter().zip(&by_linux) {
-            assert_eq!(levee, linux, "{mode}: levee on the left, Linux on the right");
+            assert_eq!(levee, linux, "{mode}, {family:?}: levee on the left, Linux on the right");
         }
     }
 }

@@ -145,8 +145,9 @@ impl Compiler {
         }
         // Nodes that packets are wrapped for have other addresses, perhaps.
         let mut changes = changes.clone();
-        let tunnelled =
-            cluster.services().filter(|(_, service)| service.asks_for_tunnel()).map(|(name, _)| name.clone());
+        let all = self.view.overlay.is_some();
+        let tunnelled = cluster.services().filter(|(_, service)| all || service.asks_for_tunnel());
+        let tunnelled = tunnelled.map(|(name, _)| name.clone());
         changes.services.extend(tunnelled);
         self.parts(cluster, &changes)
     }

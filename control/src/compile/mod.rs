@@ -51,7 +51,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use levee_api::net::Family;
-use levee_api::program::{FlowPolicy, Program};
+use levee_api::program::{FlowPolicy, Program, Via};
 use levee_api::quic::Config;
 use levee_api::tunnel::Tunnel;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,16 @@ pub struct View {
     /// What becomes of flows when something ends, where a Service does not say. Without a word on
     /// [`mid_stream`](FlowPolicy::mid_stream) the mode says.
     pub flows: FlowPolicy,
+    /// The overlay that pods are reached by: a balancer that is no part of it wraps packets itself.
+    pub overlay: Option<Overlay>,
+}
+
+/// An overlay network of pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlay {
+    /// Flannel with its backend `vxlan`: its Nodes say where it ends.
+    Flannel,
 }
 
 impl View {
@@ -128,11 +138,13 @@ pub struct Context<'a> {
     /// Where node ports are served: nowhere on a balancer.
     node_port_addresses: &'a BTreeSet<IpAddr>,
     class_required: bool,
-    /// Whether packets can be wrapped here, or unwrapped.
+    /// Whether packets can be wrapped here, or unwrapped, for Services of mode `tunnel`.
     tunnels: bool,
     /// See [`View::quic`].
     quic: &'a BTreeMap<String, Config>,
     flows: FlowPolicy,
+    /// The network identifier of the overlay that pods are reached by, if any.
+    overlay: Option<u32>,
     /// The nodes that packets are wrapped for.
     cluster: &'a ValidatedCluster,
 }
@@ -147,6 +159,7 @@ impl<'a> Context<'a> {
             addresses: BTreeSet::new(),
             zone: None,
             excluded: false,
+            overlay: BTreeMap::new(),
         };
         let node = cluster.node(&view.node).unwrap_or(&NOBODY);
         Context {
@@ -155,10 +168,31 @@ impl<'a> Context<'a> {
             zone: node.zone.as_deref(),
             node_port_addresses: if view.role == Role::Node { &node.internal_ips } else { &NOBODY.internal_ips },
             class_required: view.class_required,
-            tunnels: !view.tunnels.is_empty(),
+            tunnels: !view.tunnels.is_empty() && view.overlay.is_none(),
+            overlay: view.overlay.and(view.tunnels.first()).map(Tunnel::network),
             quic: &view.quic,
             flows: view.flows,
             cluster,
+        }
+    }
+
+    /// Whether pods are reached by wrapping packets for an overlay, here. On its own nodes that is the kernel's to do.
+    fn wraps_for_overlay(&self) -> bool {
+        self.overlay.is_some() && self.role == Role::Balancer
+    }
+
+    /// Where a node's end of the overlay is, for pods of this family; or why nothing can be sent there.
+    fn vtep(&self, node: &str, family: Family) -> Result<Via, String> {
+        let vtep = match self.cluster.node(node).and_then(|node| node.overlay.get(&family)) {
+            Some(Ok(vtep)) => vtep,
+            Some(Err(why)) => return Err(format!("Node {node}: {why}")),
+            None => return Err(format!("Node {node} has no annotations of flannel's for {family}")),
+        };
+        match self.overlay {
+            Some(vni) if vni != vtep.vni => {
+                Err(format!("Node {node} is on network {}, and `tunnels` has {vni}", vtep.vni))
+            }
+            _ => Ok(Via { address: vtep.address, mac: Some(vtep.mac) }),
         }
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Selection {
     pub(super) no_local: bool,
     /// The pool that has everybody whom hints do not leave out: for load-balancer addresses, which are the same everywhere.
     pub(super) everybody: Pool,
+    /// Endpoints that the overlay does not lead to, and why.
+    pub(super) beside: Vec<(IpAddr, String)>,
 }
 
 /// Evaluates policies and conditions. `external` says whether the port is reachable from outside (rule 21).
@@ -95,6 +97,7 @@ pub(super) fn select(
 
     let serving_elsewhere = endpoints.values().any(|endpoint| endpoint.ready || endpoint.serving);
     let mut backends = Vec::with_capacity(endpoints.len());
+    let mut beside = Vec::new();
     for (key, endpoint) in endpoints {
         let mut pools = Vec::new();
         if cluster.binary_search(key).is_ok() {
@@ -114,12 +117,18 @@ pub(super) fn select(
         }
         let node = endpoint.node.as_deref().filter(|_| tunnelled && context.role == Role::Balancer);
         let end = node.and_then(|node| context.tunnel_end(node, Family::of(key.ip())));
-        let via = end.map(|address| Via { address, mac: None });
+        let mut via = end.map(|address| Via { address, mac: None });
+        if let Some(node) = endpoint.node.as_deref().filter(|_| context.wraps_for_overlay()) {
+            match context.vtep(node, Family::of(key.ip())) {
+                Ok(vtep) => via = Some(vtep),
+                Err(why) => beside.push((key.ip(), why)),
+            }
+        }
         backends.push(Backend { address: key.ip(), port: key.port(), pools, via });
     }
     let any = !usable(endpoints, |_| true, |_| true).is_empty();
     let everybody = if hinted { Pool::All } else { Pool::Cluster };
-    Selection { backends, any, no_local: local.is_empty(), everybody }
+    Selection { backends, any, no_local: local.is_empty(), everybody, beside }
 }
 
 /// Ready endpoints that are `wanted`; if there is none, those that are serving while they terminate and are `wanted_last`.

@@ -78,8 +78,17 @@ pub fn service<'a>(
             let mut modes =
                 Modes { work: &mut work, asked, front: &front, family: *family, backends: &selection.backends };
             let (internal_mode, external_mode) = modes.in_and_out();
-            if external_mode != Mode::Tunnel {
+            // By an overlay, what is wrapped was translated before; without one, it is the client's own packet.
+            let wraps =
+                if context.wraps_for_overlay() { external_mode != Mode::Dsr } else { external_mode == Mode::Tunnel };
+            if !wraps {
                 selection.backends.iter_mut().for_each(|backend| backend.via = None);
+            } else if let Some((address, why)) = selection.beside.first() {
+                let others = match selection.beside.len() {
+                    1 => String::new(),
+                    count => format!(", and {} more", count - 1),
+                };
+                work.notice(format!("{address}{others} is not reached by the overlay, but by route: {why}"));
             }
 
             let number = front.first;
@@ -212,6 +221,10 @@ impl Work<'_> {
             Some("nat") => Some(Mode::Nat),
             Some("dnat") => Some(Mode::Dnat),
             Some("dsr") => Some(Mode::Dsr),
+            Some("tunnel") if self.context.overlay.is_some() => {
+                self.notice("mode `tunnel` is not to be had together with `overlay`, whose endpoints unwrap for pods alone; the default is used");
+                None
+            }
             Some("tunnel") if !self.context.tunnels => {
                 self.notice(match self.context.role {
                     Role::Balancer => "mode `tunnel` needs `tunnels` in the configuration; the default is used",

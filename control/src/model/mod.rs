@@ -36,7 +36,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use levee_api::net::{Family, Protocol};
+use levee_api::net::{Family, Mac, Protocol};
 
 pub use balanced::{AddressPool, Asked, Balanced, Held, Identity, LoadBalancer, Pool, PortKey, Refusal};
 pub use external::{AddressRange, TrafficPolicy};
@@ -265,6 +265,22 @@ pub struct Node {
     pub zone: Option<String>,
     /// Label `node.kubernetes.io/exclude-from-external-load-balancers`, whatever its value: its balancer owns no addresses.
     pub excluded: bool,
+    /// Where flannel's VXLAN ends on it, by family; absent where flannel says nothing.
+    pub overlay: BTreeMap<Family, Overlay>,
+}
+
+/// An endpoint of an overlay, or why what is said of it is not understood.
+pub type Overlay = Result<Vtep, String>;
+
+/// A VXLAN tunnel endpoint (RFC 7348, 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vtep {
+    /// Where packets to it are sent.
+    pub address: IpAddr,
+    /// Its MAC inside of the overlay.
+    pub mac: Mac,
+    /// The overlay's network identifier.
+    pub vni: u32,
 }
 
 /// A pod with addresses of its own.

@@ -7,6 +7,7 @@ mod common;
 mod endpoints;
 mod joining;
 mod latency;
+mod overlay;
 mod packets;
 mod quic;
 mod wide;

@@ -191,6 +191,9 @@ pub struct Explanation {
     pub candidates: Vec<String>,
     /// The backend that this packet gets.
     pub backend: Option<String>,
+    /// The far end of the tunnel that leads to it, if one does: `vxlan to 192.0.2.1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<String>,
     /// How the backend is reached.
     pub mode: Option<Mode>,
     /// Whether the backend sees the client's own address.

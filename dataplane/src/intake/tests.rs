@@ -137,6 +137,7 @@ impl Subject for Fake {
                 service: None,
                 candidates: Vec::new(),
                 backend: None,
+                tunnel: None,
                 mode: None,
                 client_address_kept: None,
             })

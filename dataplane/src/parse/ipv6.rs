@@ -27,7 +27,7 @@ pub(super) fn parse(packet: &[u8], link: Link<'_>) -> Result<Headers, Reason> {
         return Err(Reason::Ipv6Malformed);
     }
 
-    let mut chain = Chain { next: header.next_header(), rest: payload, fragment: Fragment::Whole, in_transit: false };
+    let mut chain = Chain::new(header.next_header(), payload);
     if next::is_extension(chain.next) {
         chain = walk(chain)?;
     }
@@ -40,7 +40,7 @@ pub(super) fn parse(packet: &[u8], link: Link<'_>) -> Result<Headers, Reason> {
     if let Transport::Icmp(icmp) = transport
         && ndp::is(icmp.kind)
     {
-        let discovery = ndp::parse(&header, chain.fragment, chain.rest)?;
+        let discovery = ndp::parse(&header, chain.fragmented, chain.rest)?;
         return Ok(link.carrying(Network::Discovery(Discovery { l4, end, ..discovery })));
     }
     Ok(link.carrying(Network::Ip(Ip {
@@ -64,6 +64,16 @@ pub(super) struct Chain<'a> {
     /// A routing header names nodes still to be visited: the destination is not the last one, the pseudo header has
     /// another, and what follows is not for the nodes on the way to read (RFC 8200, 4.4).
     pub(super) in_transit: bool,
+    /// There was a fragment header, be it of an atomic fragment.
+    pub(super) fragmented: bool,
+}
+
+impl<'a> Chain<'a> {
+    /// At its beginning.
+    #[inline(always)]
+    pub(super) fn new(next: u8, rest: &'a [u8]) -> Self {
+        Chain { next, rest, fragment: Fragment::Whole, in_transit: false, fragmented: false }
+    }
 }
 
 #[inline(never)]
@@ -77,6 +87,7 @@ pub(super) fn walk(mut chain: Chain<'_>) -> Result<Chain<'_>, Reason> {
         let length = if chain.next == next::FRAGMENT {
             let header = FragmentHeader::new_checked(chain.rest).ok_or(Reason::Ipv6Malformed)?;
             chain.next = header.next_header();
+            chain.fragmented = true;
             // An atomic fragment is a whole packet (RFC 6946).
             chain.fragment = match header.offset_more() & (OFFSET_MASK | MORE_FRAGMENTS) {
                 0 => chain.fragment,

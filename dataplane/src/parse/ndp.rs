@@ -5,13 +5,14 @@
 //! | hop limit 255 | [`NdpHopLimit`](Reason::NdpHopLimit) |
 //! | right checksum | [`NdpChecksum`](Reason::NdpChecksum) |
 //! | options of at least 8 bytes, inside the message; of Ethernet's length if they have a MAC | [`NdpOption`](Reason::NdpOption) |
-//! | code 0, long enough, no group as target, not fragmented (RFC 6980) | [`NdpMalformed`](Reason::NdpMalformed) |
+//! | no fragment header, an atomic fragment's neither (RFC 6980, 5) | [`NdpFragmented`](Reason::NdpFragmented) |
+//! | code 0, long enough, no group as target | [`NdpMalformed`](Reason::NdpMalformed) |
 //! | asked from `::` only of a solicited-node group, and without a MAC; advertised to a group only unasked | the same |
 
 use levee_api::net::Mac;
 
 use crate::address::Address;
-use crate::headers::{Discovery, DiscoveryKind, Fragment};
+use crate::headers::{Discovery, DiscoveryKind};
 use crate::reason::Reason;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, IcmpHeader};
@@ -32,13 +33,16 @@ pub(super) const fn is(kind: u8) -> bool {
 #[inline(never)]
 pub(super) fn parse(
     ip: &Ipv6Header<&[u8; crate::wire::ipv6::LEN]>,
-    fragment: Fragment,
+    fragmented: bool,
     message: &[u8],
 ) -> Result<Discovery, Reason> {
     let bad = Reason::NdpMalformed;
     let header = IcmpHeader::new_checked(message).ok_or(bad)?;
     let options = ndp::options_at(header.kind()).and_then(|at| message.get(at..)).ok_or(bad)?;
-    if fragment != Fragment::Whole || header.code() != 0 {
+    if fragmented {
+        return Err(Reason::NdpFragmented);
+    }
+    if header.code() != 0 {
         return Err(bad);
     }
     if ip.hop_limit() != ndp::HOP_LIMIT {

@@ -88,7 +88,7 @@ fn v6(packet: &[u8]) -> Option<Quoted<'_>> {
         return None;
     }
     let rest = packet.get(crate::wire::ipv6::LEN..)?;
-    let mut chain = Chain { next: header.next_header(), rest, fragment: Fragment::Whole, in_transit: false };
+    let mut chain = Chain::new(header.next_header(), rest);
     if next::is_extension(chain.next) {
         chain = ipv6::walk(chain).ok()?;
     }

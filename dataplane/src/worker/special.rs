@@ -190,6 +190,8 @@ impl Bench {
         let decision = match classify_first(headers, scene.tables, scene.ingress) {
             // No router makes an error so long that it must be fragmented (RFC 1812, 4.3.2.3).
             Class::Error(_) => Decision::Ends(Verdict::Drop(Reason::IcmpMalformed)),
+            // The others would have to be turned round as well: memory for each, to tell somebody what a short ping tells him.
+            Class::Ping => Decision::Ends(Verdict::Drop(Reason::VipPingFragment)),
             class => decide(&class, headers, scene, &mut self.memory),
         };
         let course = match decision {

@@ -243,7 +243,7 @@ pub(crate) fn all() -> Vec<Fixture> {
     bad("ndp_mapped_target", Reason::NdpMalformed, {
         ndp(135, 0, &std::net::Ipv4Addr::from(VIP).to_ipv6_mapped().octets(), &to_group)
     });
-    bad("ndp_fragment", Reason::NdpMalformed, {
+    bad("ndp_fragment", Reason::NdpFragmented, {
         let whole = ndp(135, 0, &asking, &to_group);
         let packet =
             ipv6_with(ip_number::IPV6_FRAG, &ipv6_fragment(IpNumber::IPV6_ICMP, 0, true, &whole[54..]), |ip| {

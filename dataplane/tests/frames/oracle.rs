@@ -44,6 +44,8 @@ pub(crate) fn headers(frame: &[u8]) -> Option<Headers> {
         EtherType::IPV6 => {
             let ip = ipv6(rest, l3)?;
             match ip.transport {
+                // RFC 6980, 5: an atomic fragment is one as well.
+                Transport::Icmp(Icmp { kind: 133..=137, .. }) if has_fragment_header(rest) => return None,
                 Transport::Icmp(Icmp { kind: 133..=137, .. }) => {
                     Network::Discovery(discovery(&ip, &frame[..usize::from(ip.end)])?)
                 }
@@ -155,6 +157,15 @@ fn ipv6(packet: &[u8], l3: u16) -> Option<Ip> {
         end: l3 + end as u16,
         transport: if in_transit { Transport::Other } else { transport(next, IpNumber::IPV6_ICMP, in_fragment, rest)? },
     })
+}
+
+/// Whether one of the extension headers of a packet whose headers are all there is for fragments.
+fn has_fragment_header(packet: &[u8]) -> bool {
+    let (mut next, mut at) = (packet[6], 40);
+    while let 0 | 43 | 60 = next {
+        (next, at) = (packet[at], at + 8 + usize::from(packet[at + 1]) * 8);
+    }
+    next == 44
 }
 
 /// Stricter, all of it: etherparse reads these messages, but judges none (RFC 4861, 7.1).

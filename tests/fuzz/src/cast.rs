@@ -12,10 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use levee_api::net::{Family, Mac, PortRange, Protocol, Role};
-use levee_api::program::{Affinity, Backend, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_api::program::{
+    Affinity, Backend, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Via, Vip, WhenEmpty,
+};
+use levee_api::tunnel::{Encapsulation, Tunnel};
 use levee_dataplane::tables::Port;
 use levee_dataplane::tables::master::{Master, Setup};
-use levee_dataplane::tables::snat::SnatRange;
+use levee_dataplane::tables::snat::{INWARD, SnatRange};
 use levee_dataplane::verdict::PortId;
 
 use crate::script::Scene;
@@ -32,8 +35,15 @@ pub const POD_MAC: Mac = Mac([0x02, 0, 0x5e, 0x10, 1, 0x10]);
 pub const UPLINK: PortId = PortId(0);
 /// The second: pods on a node, another uplink on a balancer.
 pub const INNER: PortId = PortId(1);
+/// The third, if there is one: the host's own stack. Both ends of that link have its MAC.
+pub const HOST: PortId = PortId(2);
+/// Its MAC.
+pub const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0x10, 0, 0x04]);
 /// Shared with the kernel.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// The other node, which wraps packets for this one.
+pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
 /// MACs that frames come from and go to, besides those of the ports.
 pub const MACS: [Mac; 8] = [
@@ -93,10 +103,14 @@ pub const BACKENDS: [(Ipv4Addr, u16); 6] = [
 #[must_use]
 pub fn ports(scene: &Scene) -> Vec<Port> {
     let inner = if scene.node { Role::Pods } else { Role::Uplink };
-    vec![
+    let mut ports = vec![
         Port { name: "eth0".into(), role: Role::Uplink, mac: UPLINK_MAC, passes: scene.passes, mtu: 1500 },
         Port { name: "levee0".into(), role: inner, mac: INNER_MAC, passes: true, mtu: 1500 },
-    ]
+    ];
+    if scene.host {
+        ports.push(Port { name: "levee-host".into(), role: Role::Host, mac: HOST_MAC, passes: false, mtu: 1500 });
+    }
+    ports
 }
 
 /// The director at the beginning of a scene: the program loaded, and what the kernel says.
@@ -120,8 +134,8 @@ pub fn director(scene: &Scene) -> Master {
         } else {
             Vec::new()
         },
-        host_snat: Vec::new(),
-        tunnel_ends: Vec::new(),
+        host_snat: if scene.host { INWARD.to_vec() } else { Vec::new() },
+        tunnel_ends: [IpAddr::from(NODE), twin(NODE).into()].map(Into::into).into(),
         // `ff05::1:0:0/96`: the twins of 239.1.0.0/16.
         multicast: vec![net("239.1.0.0/16"), net("ff05::1:0:0/96")],
         mss_clamp: 0,
@@ -235,7 +249,18 @@ pub fn program(scene: &Scene) -> Program {
     ];
     let vips = [vip([10, 96, 0, 1], !scene.node), vip([10, 96, 0, 2], false), vip([198, 51, 100, 1], true)];
     let twins = vips.clone().map(|vip| Vip { address: twin_of(vip.address), ..vip });
-    let services = services.iter().cloned().chain(services.iter().map(twin_service)).collect();
+    // Those come behind all others, twins first; and what is unwrapped is for pods of this node.
+    let unwrapped =
+        [("zz/a:http", Protocol::Tcp, 80), ("zz/b:dns", Protocol::Udp, 53)].map(|(name, protocol, port)| {
+            let front = front([10, 96, 0, 1], port, Side::Tunnel, Mode::Dnat, Pool::Local, WhenEmpty::Drop);
+            service(name, protocol, vec![front], &[0, 2], None)
+        });
+    let mut services: Vec<_> = services.iter().cloned().chain(services.iter().map(twin_service)).collect();
+    if scene.tunnel.is_some() {
+        let backends = services.iter_mut().flat_map(|service| &mut service.backends);
+        backends.for_each(|backend| backend.via = Some(via(backend.address, scene.crossed)));
+        services.extend(unwrapped.iter().cloned().chain(unwrapped.iter().map(twin_service)));
+    }
     let local =
         Local { prefixes: local.prefixes.iter().flat_map(|net| [*net, twin_net(*net)]).collect(), pods: local.pods };
     Program {
@@ -244,10 +269,37 @@ pub fn program(scene: &Scene) -> Program {
         service_ranges: vec![net("10.96.0.0/16"), twin_net(net("10.96.0.0/16"))],
         vips: [vips, twins].concat(),
         announce_in_term: false,
-        tunnels: Vec::new(),
+        tunnels: tunnels(scene),
         services,
     }
     .canonical()
+}
+
+/// Packets are wrapped for the first, and what the other node has wrapped is unwrapped, of every kind.
+fn tunnels(scene: &Scene) -> Vec<Tunnel> {
+    let mut kinds: Vec<_> = Encapsulation::ALL.into_iter().filter(|_| scene.tunnel.is_some()).collect();
+    kinds.sort_by_key(|kind| Some(*kind) != scene.tunnel);
+    let peers = [IpAddr::from(PEER), twin(PEER).into()].map(IpNet::from);
+    kinds.into_iter().map(|kind| Tunnel { kind, peers: peers.into(), ..Tunnel::default() }).collect()
+}
+
+/// The far end that a backend is behind: the other nodes, or itself where it is a neighbour. If `crossed`, of the other family.
+#[must_use]
+pub fn via(backend: IpAddr, crossed: bool) -> Via {
+    let four = |address: Ipv4Addr| match address.octets() {
+        [10, 244, 3, _] => Ipv4Addr::new(192, 0, 2, 3),
+        [192, 0, 2, 50] => address,
+        _ => PEER,
+    };
+    let (far_end, six) = match backend {
+        IpAddr::V4(address) => (four(address), false),
+        // Only backends are asked for, and they are twins.
+        IpAddr::V6(address) => {
+            let named = BACKENDS.iter().find(|(name, _)| twin(*name) == address);
+            (named.map_or(PEER, |(name, _)| four(*name)), true)
+        }
+    };
+    Via { address: if six != crossed { twin(far_end).into() } else { far_end.into() }, mac: None }
 }
 
 /// Pods that are known one by one.

@@ -11,10 +11,10 @@ use etherparse::{
     ArpEthIpv4Packet, ArpOperation, Icmpv6Header, Icmpv6Type, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader,
 };
 use levee_api::net::Mac;
-use levee_dataplane::headers::{Network, Transport, tcp_flags};
+use levee_dataplane::headers::{Headers, Ip, Network, Transport, tcp_flags};
 use levee_dataplane::parse::parse;
 
-use crate::cast::{ADDRESSES, MACS, PORTS, twin};
+use crate::cast::{ADDRESSES, MACS, NODE, PEER, PORTS, twin};
 use crate::script::Edition;
 
 const FLAGS: [u8; 8] = [
@@ -27,6 +27,15 @@ const FLAGS: [u8; 8] = [
     tcp_flags::SYN | tcp_flags::ACK,
     0,
 ];
+
+/// What everybody speaks.
+#[derive(Debug, Clone, Copy)]
+pub struct Tongue {
+    /// IPv6, and Neighbour Discovery in place of ARP.
+    pub six: bool,
+    /// Between the ends of tunnels, the other one.
+    pub crossed: bool,
+}
 
 /// The link layer of a frame.
 #[derive(Debug, Clone)]
@@ -59,9 +68,9 @@ enum Part {
     Other { protocol: u8, source: u16, destination: u16 },
 }
 
-/// Any frame; `to` is the MAC of the port that it arrives at. If `six`, who would speak IPv4 speaks IPv6, and who would speak
-/// ARP speaks Neighbour Discovery.
-pub fn draw(source: &mut Unstructured<'_>, to: Mac, six: bool, edition: Edition) -> Result<Vec<u8>> {
+/// Any frame; `to` is the MAC of the port that it arrives at.
+pub fn draw(source: &mut Unstructured<'_>, to: Mac, tongue: Tongue, edition: Edition) -> Result<Vec<u8>> {
+    let six = tongue.six;
     let mut frame = match source.int_in_range(0..=15u8)? {
         0 => {
             let length = source.int_in_range(0..=80)?;
@@ -81,7 +90,14 @@ pub fn draw(source: &mut Unstructured<'_>, to: Mac, six: bool, edition: Edition)
         _ => {
             let link = link(source, to)?;
             let packet = packet(source, edition)?;
-            if six { link.frame(0x86dd, &packet.six()) } else { link.frame(0x0800, &packet.bytes()) }
+            let packet = if six { packet.six() } else { packet.bytes() };
+            if edition >= Edition::Third && source.ratio(1, 4)? {
+                let outer = six != tongue.crossed;
+                let wrapped = wrapped(source, &packet, six, outer)?;
+                link.frame(if outer { 0x86dd } else { 0x0800 }, &wrapped)
+            } else {
+                link.frame(if six { 0x86dd } else { 0x0800 }, &packet)
+            }
         }
     };
     if source.ratio(1, 6)? {
@@ -90,12 +106,54 @@ pub fn draw(source: &mut Unstructured<'_>, to: Mac, six: bool, edition: Edition)
     Ok(frame)
 }
 
-/// What somebody on the way says about `sent`, which he could not send on: mostly as RFC 792 has it.
-pub fn complaint(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Vec<u8>>> {
+/// What the other node wraps: mostly an IP packet to this node, as the standards of tunnels have it.
+fn wrapped(source: &mut Unstructured<'_>, inner: &[u8], six: bool, outer: bool) -> Result<Vec<u8>> {
+    let (ethertype, protocol): (u16, u8) = if six { (0x86dd, 41) } else { (0x0800, 4) };
+    let network = if source.ratio(7, 8)? { 1 } else { source.arbitrary()? };
+    let bridged = [&[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8][..], &ethertype.to_be_bytes(), inner].concat();
+    let (port, payload) = match source.int_in_range(0..=5u8)? {
+        0 | 1 => (4789, [&[8, 0, 0, 0, 0, 0, network, 0][..], &bridged].concat()),
+        2 if source.ratio(1, 4)? => (6081, [&[1, 0, 0x65, 0x58, 0, 0, network, 0, 1, 2, 3, 4][..], &bridged].concat()),
+        2 => (6081, [&[0, 0, 0x65, 0x58, 0, 0, network, 0][..], &bridged].concat()),
+        3 if source.ratio(1, 4)? => (6080, inner.to_vec()),
+        3 => (6080, [&[0, protocol, 0, 0][..], inner].concat()),
+        _ => (0, inner.to_vec()),
+    };
+    let from = if source.ratio(7, 8)? { PEER.octets() } else { address(source)? };
+    let to = if source.ratio(7, 8)? { NODE.octets() } else { address(source)? };
+    let (from6, to6) = (twin(from.into()).octets(), twin(to.into()).octets());
+    let (protocol, datagram) = if port == 0 {
+        (protocol, payload)
+    } else {
+        let length = (UdpHeader::LEN + payload.len()) as u16;
+        let mut header = UdpHeader { source_port: 0xc123, destination_port: port, length, checksum: 0 };
+        if source.arbitrary()? {
+            let sum = if outer {
+                header.calc_checksum_ipv6_raw(from6, to6, &payload)
+            } else {
+                header.calc_checksum_ipv4_raw(from, to, &payload)
+            };
+            header.checksum = sum.unwrap_or_default();
+        }
+        (17, [&header.to_bytes()[..], &payload].concat())
+    };
+    if outer {
+        return Ok(header_six(IpNumber(protocol), ttl(source)?, from6, to6, &datagram));
+    }
+    let Ok(mut header) = Ipv4Header::new(datagram.len() as u16, ttl(source)?, IpNumber(protocol), from, to) else {
+        return Ok(Vec::new());
+    };
+    header.ecn = etherparse::IpEcn::try_new(source.int_in_range(0..=3)?).unwrap_or_default();
+    header.header_checksum = header.calc_header_checksum();
+    Ok([&header.to_bytes()[..], &datagram].concat())
+}
+
+/// What somebody on the way says about `sent`, which he could not send on: mostly as RFC 792 and RFC 4443 have it.
+pub fn complaint(source: &mut Unstructured<'_>, sent: &[u8], edition: Edition) -> Result<Option<Vec<u8>>> {
     let Ok(headers) = parse(sent) else { return Ok(None) };
     let Network::Ip(ip) = headers.network else { return Ok(None) };
     if !ip.source.is_v4() {
-        return Ok(None);
+        return if edition >= Edition::Third { complaint_six(source, sent, &headers, &ip) } else { Ok(None) };
     }
     let tags = (0..usize::from(headers.vlans.count)).map(|index| (0x8100, headers.vlans.tci[index])).collect();
     let link = Link { destination: headers.source, source: headers.destination, tags };
@@ -120,10 +178,30 @@ pub fn complaint(source: &mut Unstructured<'_>, sent: &[u8]) -> Result<Option<Ve
     Ok(Some(frame))
 }
 
+/// The same of IPv6.
+fn complaint_six(source: &mut Unstructured<'_>, sent: &[u8], headers: &Headers, ip: &Ip) -> Result<Option<Vec<u8>>> {
+    let link = Link { destination: headers.source, source: headers.destination, tags: Vec::new() };
+    let quoted = sent.get(usize::from(headers.l3)..usize::from(ip.end)).unwrap_or_default();
+    let cut = if source.ratio(7, 8)? { *source.choose(&[48, 56, 80, 1192])? } else { source.int_in_range(0..=80)? };
+    let quoted = quoted.get(..cut.min(quoted.len())).unwrap_or_default();
+    let mtu = *source.choose(&[1300u32, 1300, 1280, 1279, 0, 70_000])?;
+    let (type_u8, code_u8) = *source.choose(&[(2u8, 0u8), (2, 0), (1, 4), (3, 0), (4, 0), (137, 0)])?;
+    let kind = Icmpv6Type::Unknown { type_u8, code_u8, bytes5to8: mtu.to_be_bytes() };
+    let to = if source.ratio(7, 8)? { ip.source.bits().to_be_bytes() } else { twin(address(source)?.into()).octets() };
+    let from = twin(address(source)?.into()).octets();
+    let Ok(header) = Icmpv6Header::with_checksum(kind, from, to, quoted) else { return Ok(None) };
+    let message = [header.to_bytes().as_slice(), quoted].concat();
+    let mut frame = link.frame(0x86dd, &header_six(IpNumber::IPV6_ICMP, ttl(source)?, from, to, &message));
+    if source.ratio(1, 8)? {
+        damage(source, &mut frame)?;
+    }
+    Ok(Some(frame))
+}
+
 /// The frame that somebody who got `sent` would answer with, if it is one that is answered.
 pub fn answer(source: &mut Unstructured<'_>, sent: &[u8], edition: Edition) -> Result<Option<Vec<u8>>> {
-    if edition == Edition::Second && source.ratio(1, 6)? {
-        return complaint(source, sent);
+    if edition >= Edition::Second && source.ratio(1, 6)? {
+        return complaint(source, sent, edition);
     }
     let Ok(headers) = parse(sent) else { return Ok(None) };
     let tags = (0..usize::from(headers.vlans.count)).map(|index| (0x8100, headers.vlans.tci[index])).collect();
@@ -240,7 +318,7 @@ fn packet(source: &mut Unstructured<'_>, edition: Edition) -> Result<Packet> {
         7 | 8 => Part::Icmp { kind: *source.choose(&[8, 0, 3, 11, 13])?, code: *source.choose(&[0, 0, 0, 1, 3])? },
         _ => Part::Other { protocol: *source.choose(&[132, 47, 1, 6, 17])?, source: source_port, destination },
     };
-    let second = edition == Edition::Second;
+    let second = edition >= Edition::Second;
     let fragmented = source.ratio(1, if second { 6 } else { 12 })?;
     Ok(Packet {
         source: from,

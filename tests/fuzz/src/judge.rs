@@ -12,6 +12,7 @@
 //! - A reply of a backend does not leave as it came if a flow translated it all the while that it was here. (What was
 //!   decided before there was a flow, or while its backend was gone, may still be in a backlog.)
 //! - An ICMP error that was translated tells whoever sent what it quotes; one that tells somebody else leaves as it came.
+//! - What is unwrapped ends once, as what it carried; so it is counted, and so its checksums are judged.
 //! - Each flow is found by both of its tuples, and is the only one so found; its source port is its worker's.
 
 use std::collections::BTreeSet;
@@ -80,7 +81,8 @@ impl Judge {
             wrong: 0,
             shown: tables.ports.iter().zip(0..).map(|(port, id)| (PortId(id), port.mac)).collect(),
             injected: Vec::new(),
-            passes: tables.ports.iter().all(|port| port.passes),
+            // (The host's own stack is no way to the kernel for what comes from it.)
+            passes: tables.ports.iter().all(|port| port.passes || port.role == Role::Host),
         }
     }
 
@@ -91,7 +93,9 @@ impl Judge {
 
     /// A frame has come.
     pub fn received<'a>(&mut self, frame: &[u8], tables: &Tables, flows: impl Iterator<Item = &'a Flows>) {
-        if checksums(frame) == Some(false) {
+        // What is unwrapped comes out with the checksums that it had inside.
+        let inside = || carried(frame).is_some_and(|inner| inner.is_none_or(|inner| checksums(&inner) == Some(false)));
+        if checksums(frame) == Some(false) || inside() {
             self.wrong += 1;
         }
         let tuple = tuple(frame);
@@ -197,7 +201,7 @@ impl Judge {
         for (id, flow) in flows.page(0, usize::MAX).0 {
             let forward = Tuple { source: flow.client(), destination: flow.frontend(), protocol: flow.protocol() };
             assert_eq!(flows.find(&forward), Some((id, Direction::Forward)), "{flow:?}");
-            if flow.mode() != Mode::Dsr {
+            if flow.replies_pass() {
                 let reverse = Tuple { source: flow.backend(), destination: flow.source(), protocol: flow.protocol() };
                 assert_eq!(flows.find(&reverse), Some((id, Direction::Reverse)), "{flow:?}");
             }
@@ -390,6 +394,36 @@ fn complaint(frame: &[u8]) -> Option<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {
     }
     let quoted = Ipv4HeaderSlice::from_slice(ip.payload.get(8..)?).ok()?;
     Some((ip.header.destination_addr(), quoted.source_addr()))
+}
+
+/// The frame that could be made of what a tunnel's packet carries; `Some(None)`: it looks like one, but cannot be read here.
+fn carried(frame: &[u8]) -> Option<Option<Vec<u8>>> {
+    let (protocol, payload) = match (ipv4(frame), ipv6(frame)) {
+        (Some(ip), _) if ip.whole => (ip.header.protocol().0, ip.payload),
+        (_, Some(ip)) if ip.whole => (ip.next, ip.payload),
+        _ => return None,
+    };
+    let of_type = |ethertype: [u8; 2], packet: &[u8]| Some([&[2; 12][..], &ethertype, packet].concat());
+    let of_protocol = |protocol: u8, packet: &[u8]| match protocol {
+        4 => of_type([0x08, 0x00], packet),
+        41 => of_type([0x86, 0xdd], packet),
+        _ => None,
+    };
+    let bridged =
+        |at: usize| payload.get(at + 12..).and_then(|rest| of_type([*rest.first()?, *rest.get(1)?], &rest[2..]));
+    match (protocol, payload.get(2..4)) {
+        (4 | 41, _) => Some(of_protocol(protocol, payload)),
+        (17, Some([0x12, 0xb5])) => Some(bridged(16)),
+        (17, Some([0x17, 0xc1])) => Some(payload.get(8).and_then(|first| bridged(16 + usize::from(first & 0x3f) * 4))),
+        (17, Some([0x17, 0xc0])) => Some(match payload.get(8..) {
+            Some([first, protocol, ..]) if first >> 6 == 0 => {
+                payload.get(12 + usize::from(first & 0x1f) * 4..).and_then(|inner| of_protocol(*protocol, inner))
+            }
+            Some(inner @ [first, ..]) => of_protocol(if first >> 4 == 4 { 4 } else { 41 }, inner),
+            _ => None,
+        }),
+        _ => None,
+    }
 }
 
 fn tuple_addresses(frame: &[u8]) -> Option<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {

@@ -44,7 +44,7 @@ pub fn run(bytes: &[u8]) {
 pub fn play(bytes: &[u8], mut tell: impl FnMut(&str)) {
     let (edition, bytes) = Edition::of(bytes);
     let mut source = Unstructured::new(bytes);
-    let Ok(scene) = Scene::draw(&mut source) else { return };
+    let Ok(scene) = Scene::draw(&mut source, edition) else { return };
     tell(&format!("{scene:?}"));
     let mut stage = Stage::new(&scene);
     for _ in 0..STEPS {

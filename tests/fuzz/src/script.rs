@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use arbitrary::{Result, Unstructured};
 use levee_api::net::Mac;
 use levee_api::program::{Mode, Pool};
+use levee_api::tunnel::Encapsulation;
 use levee_dataplane::flows::Millis;
 use levee_dataplane::verdict::PortId;
 
@@ -13,24 +14,29 @@ use crate::frames;
 use crate::stage::Stage;
 
 /// How bytes are read. What was kept once is to mean the same for ever, so what is drawn may only change in a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Edition {
     /// Without a mark.
     First,
     /// Behind [`Edition::MARK`]: routers complain about what was sent, and more is fragmented.
     Second,
+    /// Behind [`Edition::THIRD`]: tunnels begin and end here, and the host's own stack may have a port.
+    Third,
 }
 
 impl Edition {
     /// What a story of the second edition begins with.
     pub const MARK: &[u8] = b"2\n";
+    /// What one of the third begins with.
+    pub const THIRD: &[u8] = b"3\n";
 
     /// The edition of some bytes, and what it reads.
     #[must_use]
     pub fn of(bytes: &[u8]) -> (Edition, &[u8]) {
-        match bytes.strip_prefix(Edition::MARK) {
-            Some(rest) => (Edition::Second, rest),
-            None => (Edition::First, bytes),
+        match (bytes.strip_prefix(Edition::MARK), bytes.strip_prefix(Edition::THIRD)) {
+            (Some(rest), _) => (Edition::Second, rest),
+            (_, Some(rest)) => (Edition::Third, rest),
+            _ => (Edition::First, bytes),
         }
     }
 }
@@ -60,6 +66,12 @@ pub struct Scene {
     pub now: Millis,
     /// Whether everybody speaks IPv6, from the [twins](crate::cast::twin) of their addresses.
     pub six: bool,
+    /// The kind of tunnel that packets are wrapped for; those of all kinds are unwrapped.
+    pub tunnel: Option<Encapsulation>,
+    /// Whether the family of tunnels' ends is the other one.
+    pub crossed: bool,
+    /// Whether the host's own stack has a port.
+    pub host: bool,
 }
 
 /// Who has which queue.
@@ -125,20 +137,28 @@ pub enum Step {
 }
 
 const MODES: [Mode; 3] = [Mode::Nat, Mode::Dnat, Mode::Dsr];
+/// With tunnels.
+const ALL_MODES: [Mode; 4] = [Mode::Tunnel, Mode::Nat, Mode::Dnat, Mode::Dsr];
 
 impl Scene {
     /// Draws a scene.
-    pub fn draw(source: &mut Unstructured<'_>) -> Result<Self> {
+    pub fn draw(source: &mut Unstructured<'_>, edition: Edition) -> Result<Self> {
         // Told by the story's length: it costs no byte, and stories that once failed stay what they were.
         let six = matches!(source.len() % 5, 0 | 3);
         let workers = source.int_in_range(1..=2)?;
+        let third = edition >= Edition::Third;
+        let tunnel = if third && source.ratio(7, 8)? { Some(*source.choose(&Encapsulation::ALL)?) } else { None };
+        let modes = if tunnel.is_some() { &ALL_MODES[..] } else { &MODES[..] };
         Ok(Scene {
+            tunnel,
+            crossed: third && source.ratio(1, 4)?,
+            host: third && source.arbitrary()?,
             node: source.arbitrary()?,
             workers,
             layout: *source.choose(&[Layout::Every, Layout::Apart, Layout::First])?,
             passes: source.ratio(2, 3)?,
             snat: source.ratio(7, 8)?,
-            mode: *source.choose(&MODES)?,
+            mode: *source.choose(modes)?,
             flows: *source.choose(&[64, 4, 1])?,
             ring: *source.choose(&[32, 64, 4])?,
             rate: *source.choose(&[1000, 2])?,
@@ -152,10 +172,11 @@ impl Step {
     /// Draws what happens next.
     pub fn draw(source: &mut Unstructured<'_>, stage: &Stage, edition: Edition) -> Result<Self> {
         let port = |source: &mut Unstructured<'_>| Ok(if source.arbitrary()? { UPLINK } else { INNER });
+        let services = if edition >= Edition::Third { 8 } else { 6 };
         Ok(match source.int_in_range(0..=39u8)? {
             0..=13 => {
                 let queue = source.choose_index(stage.queues())?;
-                let frame = frames::draw(source, stage.mac(queue), stage.six(), edition)?;
+                let frame = frames::draw(source, stage.mac(queue), stage.tongue(), edition)?;
                 let storm = source.ratio(1, 16)?;
                 let copies = if storm { source.int_in_range(1..=64)? } else { 1 };
                 Step::Arrive { queue, frame, copies, run: source.ratio(3, 4)? }
@@ -179,13 +200,16 @@ impl Step {
                     Some(vec![Pool::Cluster, Pool::Local]),
                 ];
                 Step::Backend {
-                    service: stage.service(source.int_in_range(0..=6)?),
+                    service: stage.service(source.int_in_range(0..=services)?),
                     backend: source.choose_index(BACKENDS.len())?,
                     pools: source.choose(&pools)?.clone(),
                 }
             }
-            31 => Step::Service(stage.service(source.int_in_range(0..=6)?)),
-            32 => Step::Reach(stage.service(source.int_in_range(0..=6)?), *source.choose(&MODES)?),
+            31 => Step::Service(stage.service(source.int_in_range(0..=services)?)),
+            32 => {
+                let modes = if edition >= Edition::Third { &ALL_MODES[..] } else { &MODES[..] };
+                Step::Reach(stage.service(source.int_in_range(0..=6)?), *source.choose(modes)?)
+            }
             33 => match source.int_in_range(0..=3u8)? {
                 3 => Step::Pods,
                 vip => Step::Vip(if stage.six() { 3 } else { 0 } + usize::from(vip)),
@@ -216,7 +240,7 @@ impl Step {
                     frame.truncate(length.unwrap_or_default());
                     frame
                 } else {
-                    frames::draw(source, mac, stage.six(), edition)?
+                    frames::draw(source, mac, stage.tongue(), edition)?
                 };
                 Step::Inject(to, frame)
             }

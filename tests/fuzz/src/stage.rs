@@ -9,7 +9,7 @@ use std::time::Instant;
 use af_xdp::{Frame, HugePages, Umem, UmemConfig};
 use crossbeam_channel::Receiver;
 use levee_api::net::Mac;
-use levee_api::program::{Delta, Program};
+use levee_api::program::{Delta, Program, Side};
 use levee_dataplane::counters::{Counter, Counters};
 use levee_dataplane::decide::Memory;
 use levee_dataplane::flows::affinity::Affinities;
@@ -26,11 +26,14 @@ use levee_dataplane::ways::Ways;
 use levee_dataplane::worker::{Command, FlushQuery, Handle, Idle, Notice, Parts, Shared, Worker};
 
 use crate::cast;
+use crate::frames::Tongue;
 use crate::judge::{Judge, Totals};
 use crate::script::{Layout, Scene, Step};
 
 /// Frames for each worker: enough for its fill rings, and for a storm of 64 on top of all that can wait.
 const FRAMES: u32 = 448;
+/// And for those of one port more.
+const HOST_FRAMES: u32 = 64;
 /// Sent frames that can still be answered.
 const REMEMBERED: usize = 16;
 /// Rounds after which workers that still find something to do are sending frames round in a ring.
@@ -56,7 +59,8 @@ pub struct Stage {
     publisher: Publisher<Tables>,
     notices: Receiver<Notice>,
     now: Millis,
-    six: bool,
+    tongue: Tongue,
+    tunnel: bool,
     sent: VecDeque<(PortId, Vec<u8>)>,
     judge: Judge,
 }
@@ -69,7 +73,8 @@ impl Stage {
     #[must_use]
     pub fn new(scene: &Scene) -> Self {
         let workers = scene.workers as u32;
-        let config = UmemConfig { frames: FRAMES * workers, huge_pages: HugePages::No, ..UmemConfig::default() };
+        let each = FRAMES + if scene.host { HOST_FRAMES } else { 0 };
+        let config = UmemConfig { frames: each * workers, huge_pages: HugePages::No, ..UmemConfig::default() };
         let (umem, mut all) = Umem::new(config).expect("memory");
         let shared = Shared::new(scene.workers, &umem).expect("descriptors");
         let master = cast::director(scene);
@@ -80,11 +85,12 @@ impl Stage {
             Layout::Apart => worker == if port == cast::UPLINK { 0 } else { scene.workers - 1 },
             Layout::First => worker == 0,
         };
+        let ids: Vec<_> = [cast::UPLINK, cast::INNER, cast::HOST][..cast::ports(scene).len()].into();
         let ways = Arc::new(Ways::new(MAGLEV_KEY));
         let (mut stage_workers, mut queues) = (Vec::new(), Vec::new());
         for (worker, tables) in readers.into_iter().enumerate() {
             let mut lanes = Vec::new();
-            for (id, port) in [cast::UPLINK, cast::INNER].into_iter().zip(cast::ports(scene)) {
+            for (id, port) in ids.iter().copied().zip(cast::ports(scene)) {
                 if has(worker, id) {
                     queues.push(Queue { worker, lane: lanes.len(), port: id });
                     lanes.push((id, MemoryPort::new(&umem, scene.ring).passes(port.passes)));
@@ -94,10 +100,8 @@ impl Stage {
             stage_workers.push(Worker::new(Parts {
                 worker,
                 lanes,
-                senders: [cast::UPLINK, cast::INNER]
-                    .map(|port| (0..scene.workers).find(|worker| has(*worker, port)))
-                    .into(),
-                pool: all.split(FRAMES as usize),
+                senders: ids.iter().map(|port| (0..scene.workers).find(|worker| has(*worker, *port))).collect(),
+                pool: all.split(each as usize),
                 memory: Memory {
                     flows: Flows::new(scene.flows, MAGLEV_KEY, Timeouts::default()).expect("memory"),
                     affinities: Affinities::new(8, MAGLEV_KEY).expect("memory"),
@@ -130,7 +134,8 @@ impl Stage {
             publisher,
             notices,
             now: scene.now,
-            six: scene.six,
+            tongue: Tongue { six: scene.six, crossed: scene.crossed },
+            tunnel: scene.tunnel.is_some(),
             sent: VecDeque::with_capacity(REMEMBERED),
         };
         // Fills the fill rings.
@@ -147,19 +152,29 @@ impl Stage {
     /// Whether everybody speaks IPv6.
     #[must_use]
     pub fn six(&self) -> bool {
-        self.six
+        self.tongue.six
     }
 
-    /// The place of a service, or of its twin: those come behind the seven others.
+    /// What everybody speaks.
+    #[must_use]
+    pub fn tongue(&self) -> Tongue {
+        self.tongue
+    }
+
+    /// The place of a service, or of its twin: those come behind the seven others. Behind all of them are the two for what is
+    /// unwrapped, twins first.
     #[must_use]
     pub fn service(&self, index: usize) -> usize {
-        if self.six { index + 7 } else { index }
+        match (index, self.tongue.six) {
+            (0..7, six) => index + if six { 7 } else { 0 },
+            (_, six) => index + if six { 7 } else { 9 },
+        }
     }
 
     /// An address, or its twin.
     #[must_use]
     pub fn of_family(&self, address: std::net::Ipv4Addr) -> std::net::IpAddr {
-        if self.six { cast::twin(address).into() } else { address.into() }
+        if self.tongue.six { cast::twin(address).into() } else { address.into() }
     }
 
     /// The MAC of a queue's port.
@@ -240,7 +255,10 @@ impl Stage {
         match step {
             Step::Backend { service, backend, pools } => {
                 if let Some(service) = program.services.get_mut(service) {
-                    let template = cast::backend(service.family, backend, pools.as_deref().unwrap_or_default());
+                    let mut template = cast::backend(service.family, backend, pools.as_deref().unwrap_or_default());
+                    if self.tunnel && service.frontends.iter().all(|frontend| frontend.from != Side::Tunnel) {
+                        template.via = Some(cast::via(template.address, self.tongue.crossed));
+                    }
                     service.backends.retain(|other| (other.address, other.port) != (template.address, template.port));
                     service.backends.extend(pools.map(|_| template));
                 }

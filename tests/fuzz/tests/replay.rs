@@ -96,8 +96,10 @@ fn stories_drawn_at_random_end_well() {
     for story in 0..number("LEVEE_FUZZ_STORIES", 300) {
         let length = 64 + random.next() as usize % 4000;
         let mut bytes = random.bytes(length);
-        if story % 2 == 1 {
-            bytes.splice(..0, Edition::MARK.iter().copied());
+        match story % 3 {
+            1 => drop(bytes.splice(..0, Edition::MARK.iter().copied())),
+            2 => drop(bytes.splice(..0, Edition::THIRD.iter().copied())),
+            _ => {}
         }
         if !ends_well(&bytes) {
             let file = env::temp_dir().join(format!("levee-story-{story}.bin"));

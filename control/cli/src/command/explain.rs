@@ -7,8 +7,10 @@ mod offline;
 
 use std::io::{self, Write};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use levee_api::explain::{Explanation, Fate, Packet, Question};
-use levee_control::compile::View;
+use levee_api::tunnel::{Encapsulation, Tunnel};
+use levee_control::compile::{Overlay, View};
 
 use crate::arguments::{Explain, Format, Role};
 use crate::client::Client;
@@ -44,12 +46,24 @@ fn view(arguments: &Explain) -> Option<View> {
     Some(View {
         service_cidrs: arguments.service_cidr.clone(),
         class_required: arguments.load_balancer_class_required,
+        tunnels: tunnels(arguments),
+        overlay: arguments.overlay_flannel.then_some(Overlay::Flannel),
         ..view
     })
 }
 
+/// With everybody for a peer: who sends is not the question.
+fn tunnels(arguments: &Explain) -> Vec<Tunnel> {
+    if arguments.overlay_flannel {
+        return vec![Tunnel { port: Some(8472), ..Tunnel::default() }];
+    }
+    let everybody = [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()];
+    let tunnel = |kind: &Encapsulation| Tunnel { kind: *kind, peers: everybody.into(), ..Tunnel::default() };
+    arguments.tunnel.iter().map(tunnel).collect()
+}
+
 fn in_words(out: &mut impl Write, explanation: &Explanation) -> Result<(), Failure> {
-    let Explanation { packet, from, verdict, reason, service, candidates, backend, mode, client_address_kept } =
+    let Explanation { packet, from, verdict, reason, service, candidates, backend, tunnel, mode, client_address_kept } =
         explanation;
     writeln!(out, "packet      {packet}, in from {from}")?;
     writeln!(out, "verdict     {} ({reason})", meaning(*verdict))?;
@@ -58,6 +72,9 @@ fn in_words(out: &mut impl Write, explanation: &Explanation) -> Result<(), Failu
     }
     if let Some(backend) = backend {
         writeln!(out, "backend     {backend}")?;
+    }
+    if let Some(tunnel) = tunnel {
+        writeln!(out, "tunnel      {tunnel}")?;
     }
     if let Some(mode) = mode {
         let kept = match client_address_kept {

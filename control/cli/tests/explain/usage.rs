@@ -126,3 +126,52 @@ fn a_cluster_needs_a_node_and_a_node_a_cluster() {
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     }
 }
+
+#[test]
+fn tunnels_and_where_they_lead_are_told() {
+    let directory = tests_directory("explain-tunnel");
+    let service = "---
+apiVersion: v1
+kind: Service
+metadata: {name: web, annotations: {levee.dev/mode: tunnel}}
+spec: {type: LoadBalancer, clusterIP: 10.96.0.10, ports: [{name: http, port: 80, targetPort: 8080}]}
+status: {loadBalancer: {ingress: [{ip: 192.0.2.80}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.244.7.1], nodeName: worker-7, conditions: {ready: true}}]
+---
+apiVersion: v1
+kind: Node
+metadata:
+  name: worker-7
+  annotations:
+    flannel.alpha.coreos.com/backend-type: vxlan
+    flannel.alpha.coreos.com/backend-data: '{\"VNI\":1,\"VtepMAC\":\"8e:3f:2a:91:c0:5d\"}'
+    flannel.alpha.coreos.com/public-ip: 203.0.113.7
+spec: {podCIDR: 10.244.7.0/24}
+status: {addresses: [{type: InternalIP, address: 192.0.2.7}]}
+";
+    let file = directory.join("cluster.yaml");
+    std::fs::write(&file, service).expect("written");
+    let path = file.display().to_string();
+    let packet = "tcp 198.51.100.7:40000 > 192.0.2.80:80";
+    let asked = |more: &[&str]| {
+        let role = ["--cluster", &path, "--node", "balancer-1", "--role", "balancer", "--packet", packet];
+        let output = explain(&[&role[..], more].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let tunnel = asked(&["--tunnel", "geneve"]);
+    assert!(tunnel.contains("tunnel      geneve to 192.0.2.7\n"), "{tunnel}");
+    assert!(tunnel.contains("mode        tunnel: the backend sees the client's own address"), "{tunnel}");
+    let flannel = asked(&["--overlay-flannel"]);
+    assert!(flannel.contains("tunnel      vxlan to 203.0.113.7\n"), "{flannel}");
+    assert!(flannel.contains("mode        nat"), "{flannel}");
+    let neither = asked(&[]);
+    assert!(!neither.contains("\ntunnel ") && neither.contains("mode        nat"), "{neither}");
+    std::fs::remove_dir_all(directory).expect("removed");
+}

@@ -188,6 +188,7 @@ impl Subject for Double {
                 service: Some(key().name),
                 candidates: Vec::new(),
                 backend: None,
+                tunnel: None,
                 mode: None,
                 client_address_kept: None,
             })

@@ -11,6 +11,7 @@
 
 mod balancer;
 mod conflicts;
+mod flannel;
 mod judged;
 mod node;
 mod pool;

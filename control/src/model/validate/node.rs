@@ -1,6 +1,6 @@
 //! One Node, or one Pod, by itself.
 
-use super::{About, unfit};
+use super::{About, flannel, unfit};
 use crate::model::external::{self, Prefix, address};
 use crate::model::{Node, Placed, Pod};
 
@@ -21,6 +21,7 @@ pub(super) fn validate(object: &external::Node, about: &mut About<'_, '_>) -> Op
         pod_cidrs: pod_cidrs().map(|cidr| cidr.value.0).collect(),
         zone: object.metadata.labels.get(ZONE).cloned().filter(|zone| !zone.is_empty()),
         excluded: object.metadata.labels.contains_key(EXCLUDED),
+        overlay: flannel::overlay(&object.metadata),
         ..Node::default()
     };
     for listed in &object.status.addresses {

@@ -174,6 +174,20 @@ fn what_becomes_of_the_first_becomes_of_all() {
 }
 
 #[test]
+fn a_ping_in_fragments_is_refused_as_such() {
+    let mut lab = Lab::new(1, program(Mode::Nat, &[REMOTE_IP]));
+    for (offset, more) in [(0u16, true), (185, false)] {
+        let mut ip = Ipv4Header::new(1480, 64, etherparse::IpNumber::ICMP, CLIENT, VIP).unwrap();
+        (ip.fragment_offset, ip.more_fragments) = (offset.try_into().unwrap(), more);
+        ip.header_checksum = ip.calc_header_checksum();
+        let link = Ethernet2Header { source: PEER.0, destination: NODE.0, ether_type: EtherType::IPV4 };
+        let mut message = vec![0; 1480];
+        message[0] = 8;
+        lab.dropped(UPLINK, &[&link.to_bytes()[..], &ip.to_bytes(), &message].concat(), Reason::VipPingFragment);
+    }
+}
+
+#[test]
 fn a_backends_own_fragments_pass_as_they_are() {
     let mut lab = Lab::new(2, program(Mode::Dnat, &[POD_IP]));
     let parts = fragments((POD, INSIDE), (POD_IP, [10, 244, 9, 9]), (5000, 53), 8_000, 1480, 77);

@@ -306,6 +306,25 @@ fn solicitations_of_the_fabric_are_answered_for_pods_and_vips_alone() {
 }
 
 #[test]
+fn neighbour_discovery_in_fragments_is_nobodys_not_even_in_one() {
+    let mut lab = Lab::new(1, program(Mode::Nat, &[]));
+    let whole = asks((PEER, REMOTE_IP), VIP);
+    // RFC 6980, 5: behind a fragment header, of an atomic fragment, of a first, and behind another header besides.
+    for more in [0, 1] {
+        let fragment = [58, 0, 0, more, 1, 2, 3, 4];
+        let padding = [44, 0, 1, 4, 0, 0, 0, 0];
+        for (next, headers) in [(44, fragment.to_vec()), (60, [padding, fragment].concat())] {
+            let mut frame = [&whole[..54], &headers, &whole[54..]].concat();
+            let length = u16::from_be_bytes([frame[18], frame[19]]) + headers.len() as u16;
+            frame[18..20].copy_from_slice(&length.to_be_bytes());
+            frame[20] = next;
+            lab.dropped(UPLINK, &frame, Reason::NdpFragmented);
+        }
+    }
+    lab.one(UPLINK, &whole);
+}
+
+#[test]
 fn pods_are_told_of_what_is_elsewhere_and_nothing_of_theirs_leaves() {
     let mut lab = Lab::new(1, program(Mode::Nat, &[]));
     // The node's own address too: its kernel answers for it on the uplink, and not on the pods' bridge.
