@@ -38,6 +38,7 @@ fn service(family: Family) -> Service {
         }],
         backends: vec![backend],
         affinity: None,
+        quic: Vec::new(),
     }
 }
 
