@@ -39,6 +39,7 @@ fn service(family: Family) -> Service {
         backends: vec![backend],
         affinity: None,
         quic: Vec::new(),
+        flows: Default::default(),
     }
 }
 
