@@ -170,7 +170,8 @@ fn text(endpoint: Endpoint) -> String {
 fn memory() -> Result<Memory, String> {
     let out_of_memory = |error: std::io::Error| format!("out of memory: {error}");
     Ok(Memory {
-        flows: Flows::new(1, MAGLEV_KEY, Timeouts::default()).map_err(out_of_memory)?,
+        // One of IPv6 takes two entries.
+        flows: Flows::new(2, MAGLEV_KEY, Timeouts::default()).map_err(out_of_memory)?,
         affinities: Affinities::new(1, MAGLEV_KEY).map_err(out_of_memory)?,
         arp: Limit::new(1, MAGLEV_KEY),
         replies: Limit::new(1, MAGLEV_KEY),
