@@ -332,15 +332,14 @@ pub(crate) struct Explain {
     /// Leave load balancers without a class to others: `load_balancer_class_required` of the control configuration
     #[arg(long, requires = "cluster")]
     pub(crate) load_balancer_class_required: bool,
-    /// The packet: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, `icmp 192.0.2.7 > 10.96.0.1` for a ping, or `esp`, `gre` or a number so; behind
-    /// one of UDP, `cid` and a QUIC connection ID
     /// What packets are wrapped in, and unwrapped from: `vxlan`, `geneve`, `gue` or `ipip`, as `tunnels` of the control configuration
     #[arg(long, value_name = "KIND", requires = "cluster")]
     pub(crate) tunnel: Vec<Encapsulation>,
     /// Pods are behind flannel's VXLAN: `overlay: flannel` of the control configuration, with flannel's own tunnel
     #[arg(long, requires = "cluster", conflicts_with = "tunnel")]
     pub(crate) overlay_flannel: bool,
-    /// The packet: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp 192.0.2.7 > 10.96.0.1` for a ping
+    /// The packet: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, `icmp 192.0.2.7 > 10.96.0.1` for a ping, or `esp`, `gre` or a number so; behind
+    /// one of UDP, `cid` and a QUIC connection ID
     #[arg(long)]
     pub(crate) packet: String,
     /// The side that it comes in on [default: by its source: host for the node's own address, pods for a pod of the node, uplink otherwise]
