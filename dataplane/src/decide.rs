@@ -9,7 +9,7 @@ mod way;
 mod wrap;
 
 pub use error::{Search, decide_error};
-pub use established::established;
+pub use established::{established, likely};
 pub use way::decide_about_tunnel;
 pub use wrap::fits_in_tunnel;
 

@@ -41,6 +41,17 @@ impl Key {
         fold(fold(high ^ a, low ^ b) ^ a, word ^ b ^ ODD)
     }
 
+    /// Hash of three words and an octet: the ends of an IPv4 packet and its protocol. For tables of one machine: it depends on the
+    /// order of its bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ends(self, [a, b, c]: [u32; 3], protocol: u8) -> u64 {
+        let [one, other] = self.0;
+        let left = (a as u64) << 32 | b as u64;
+        let right = (c as u64) << 8 | protocol as u64;
+        fold(fold(left ^ one, right ^ other) ^ ODD, one)
+    }
+
     /// Hash of a five-tuple: source and destination with their ports, and the protocol.
     #[inline]
     #[must_use]

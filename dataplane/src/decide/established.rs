@@ -7,21 +7,38 @@
 use levee_api::net::Role;
 
 use super::{Memory, Scene};
-use crate::flows::{Course, FlowId, Tuple};
+use crate::flows::{Coming, Course, FlowId, Tuple};
+use crate::parse::Glance;
 use crate::tables::is_newer;
 
-/// Where a plain packet goes, if it is of an established flow about which nothing has changed. The side that it came in on must be
-/// the fabric's or the pods', and it must have been sent to that port's MAC.
+/// Where a plain IPv4 packet goes, if it is of the established flow that it is most likely of, and nothing has changed about that. It came
+/// `from` the fabric's side or the pods', and was sent to that port's MAC.
 #[inline(always)]
-pub fn established(
+pub fn likely(
     candidate: Option<FlowId>,
-    tuple: &Tuple,
-    ingress: Role,
+    glance: &Glance,
+    from: Role,
     scene: &Scene<'_>,
     memory: &mut Memory,
 ) -> Option<Course> {
+    let packet = (glance.ends, glance.protocol);
+    memory.flows.follow_v4(candidate, packet, coming(from, scene), |stamp, service| holds(scene, stamp, service))
+}
+
+/// The same of any plain packet, wherever its flow stands.
+#[inline(never)]
+pub fn established(tuple: &Tuple, from: Role, scene: &Scene<'_>, memory: &mut Memory) -> Option<Course> {
+    memory.flows.follow(tuple, coming(from, scene), |stamp, service| holds(scene, stamp, service))
+}
+
+#[inline(always)]
+fn coming(from: Role, scene: &Scene<'_>) -> Coming {
+    Coming { from, stamp: scene.tables.stamp(), now: scene.now }
+}
+
+/// Whether what a flow of a service remembers as of a stamp is so still.
+#[inline(always)]
+fn holds(scene: &Scene<'_>, stamp: u32, service: u32) -> bool {
     let tables = scene.tables;
-    memory.flows.follow(candidate, tuple, ingress, tables.stamp(), scene.now, |stamp, service| {
-        !is_newer(tables.hops_stamp, stamp) && !is_newer(tables.service_changed(service), stamp)
-    })
+    !is_newer(tables.hops_stamp, stamp) && !is_newer(tables.service_changed(service), stamp)
 }

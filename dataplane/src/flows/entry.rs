@@ -22,18 +22,80 @@ use super::state::State;
 use crate::address::Address;
 use crate::verdict::Endpoint;
 
-/// What a packet is compared with first: the last words of its addresses, source before destination, and its ports.
+/// What a packet is compared with first, as it stands on the wire: the last four octets of its addresses, source before
+/// destination, and its ports. Of an IPv4 packet without options it is what stands at 12 in its header, and the four octets
+/// behind: no byte of it is turned round on its way through the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Ends {
-    addresses: [u32; 2],
-    ports: [u16; 2],
+pub struct Ends {
+    addresses: [[u8; 4]; 2],
+    ports: [[u8; 2]; 2],
 }
 
 impl Ends {
+    /// Of a packet from `source` to `destination`.
     #[inline(always)]
-    pub(super) fn of(source: Endpoint, destination: Endpoint) -> Self {
-        Ends { addresses: [source.address.tail(), destination.address.tail()], ports: [source.port, destination.port] }
+    #[must_use]
+    pub fn of(source: Endpoint, destination: Endpoint) -> Self {
+        Ends {
+            addresses: [source.address, destination.address].map(|address| address.tail().to_be_bytes()),
+            ports: [source.port, destination.port].map(u16::to_be_bytes),
+        }
+    }
+
+    /// As they stand in an IPv4 packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn read(bytes: &[u8; 12]) -> Self {
+        bytemuck::must_cast(*bytes)
+    }
+
+    /// As they are to stand in one.
+    #[inline(always)]
+    #[must_use]
+    pub fn bytes(self) -> [u8; 12] {
+        bytemuck::must_cast(self)
+    }
+
+    /// The tuple of an IPv4 packet.
+    #[must_use]
+    pub fn tuple_v4(self, protocol: u8) -> Tuple {
+        let [source, destination] = self.endpoints([Address::UNSPECIFIED_V4.head(); 2]);
+        Tuple { source, destination, protocol }
+    }
+
+    /// Of the answer to that packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn turned_round(self) -> Self {
+        let Ends { addresses: [source, destination], ports: [from, to] } = self;
+        Ends { addresses: [destination, source], ports: [to, from] }
+    }
+
+    /// Its words, in the machine's byte order: for hashing, and for sums, which do not care.
+    #[inline(always)]
+    #[must_use]
+    pub fn words(self) -> [u32; 3] {
+        bytemuck::must_cast::<Ends, [[u8; 4]; 3]>(self).map(u32::from_ne_bytes)
+    }
+
+    /// Both addresses' words.
+    #[inline(always)]
+    #[must_use]
+    pub fn addresses(self) -> [u32; 2] {
+        let [source, destination, _] = self.words();
+        [source, destination]
+    }
+
+    /// With the first 96 bits of both addresses.
+    #[must_use]
+    pub fn endpoints(self, [source, destination]: [[u32; 3]; 2]) -> [Endpoint; 2] {
+        let Ends { addresses: [a, b], ports: [from, to] } = self;
+        let joined = |head, tail, port| Endpoint {
+            address: Address::joined(head, u32::from_be_bytes(tail)),
+            port: u16::from_be_bytes(port),
+        };
+        [joined(source, a, from), joined(destination, b, to)]
     }
 }
 
@@ -61,6 +123,8 @@ pub(super) struct Entry {
 const _: () = assert!(size_of::<Entry>() == 48);
 
 const STATE: u8 = 0b111;
+const ESTABLISHED: u8 = 2;
+const UDP: u8 = 7;
 const MODE_SHIFT: u8 = 3;
 const FROM_SHIFT: u8 = 5;
 const EXTENDED: u8 = 1 << 7;
@@ -101,7 +165,7 @@ impl Entry {
         match self.flags & STATE {
             0 => State::Free,
             1 => State::Syn,
-            2 => State::Established,
+            ESTABLISHED => State::Established,
             3 => State::ClosedByClient,
             4 => State::ClosedByBackend,
             5 => State::Closed,
@@ -113,12 +177,19 @@ impl Entry {
     /// Whether packets that begin and end nothing change nothing but its time: it is established, or UDP.
     #[inline(always)]
     pub(super) fn is_steady(&self) -> bool {
-        matches!(self.state(), State::Established | State::Udp)
+        let state = self.flags & STATE;
+        state == ESTABLISHED || state == UDP
     }
 
     #[inline(always)]
     pub(super) fn is_extended(&self) -> bool {
         self.flags & EXTENDED != 0
+    }
+
+    /// Whether replies come by here: `nat` or `dnat`.
+    #[inline(always)]
+    pub(super) fn replies_pass(&self) -> bool {
+        self.flags & 1 << (MODE_SHIFT + 1) == 0
     }
 
     #[inline(always)]
@@ -141,24 +212,12 @@ impl Entry {
         }
     }
 
-    #[inline(always)]
-    pub(super) fn replies_pass(&self) -> bool {
-        matches!(self.mode(), Mode::Nat | Mode::Dnat)
-    }
-
     /// The client, the frontend, the backend, and what that sees as the sender.
-    #[inline(always)]
+    #[inline]
     pub(super) fn endpoints(&self, extension: Option<&Extension>) -> [Endpoint; 4] {
-        let Entry { forward: Ends { addresses: [client, frontend], ports: [client_port, frontend_port] }, .. } = *self;
-        let Entry { reverse: Ends { addresses: [backend, source], ports: [backend_port, source_port] }, .. } = *self;
         let Extension([a, b, c, d]) = extension.copied().unwrap_or(Extension::V4);
-        let joined = |head, tail, port| Endpoint { address: Address::joined(head, tail), port };
-        [
-            joined(a, client, client_port),
-            joined(b, frontend, frontend_port),
-            joined(c, backend, backend_port),
-            joined(d, source, source_port),
-        ]
+        let ([client, frontend], [backend, source]) = (self.forward.endpoints([a, b]), self.reverse.endpoints([c, d]));
+        [client, frontend, backend, source]
     }
 
     /// The flow; its next hops are the table's to fill in.
@@ -177,7 +236,9 @@ impl Entry {
 
 impl Extension {
     /// That of a flow that needs none.
-    const V4: Extension = Extension([Address::UNSPECIFIED_V4.head(); 4]);
+    pub(super) const V4: Extension = Extension([Address::UNSPECIFIED_V4.head(); 4]);
+    /// Of two of its addresses.
+    pub(super) const V4_PAIR: [[u32; 3]; 2] = [Address::UNSPECIFIED_V4.head(); 2];
 
     pub(super) fn new(flow: &Flow) -> Self {
         Extension([flow.tuple.source, flow.tuple.destination, flow.backend, flow.source].map(|end| end.address.head()))
@@ -188,6 +249,18 @@ impl Extension {
     pub(super) fn is_forward(&self, source: Address, destination: Address) -> bool {
         let Extension([client, frontend, ..]) = self;
         *client == source.head() && *frontend == destination.head()
+    }
+
+    /// Of a packet on its way to the backend.
+    pub(super) fn reverse_turned_round(&self) -> [[u32; 3]; 2] {
+        let Extension([_, _, backend, source]) = *self;
+        [source, backend]
+    }
+
+    /// Of one on its way to the client.
+    pub(super) fn forward_turned_round(&self) -> [[u32; 3]; 2] {
+        let Extension([client, frontend, ..]) = *self;
+        [frontend, client]
     }
 
     /// Whether it is the backend's.
@@ -202,12 +275,12 @@ fn state_bits(state: State) -> u8 {
     match state {
         State::Free => 0,
         State::Syn => 1,
-        State::Established => 2,
+        State::Established => ESTABLISHED,
         State::ClosedByClient => 3,
         State::ClosedByBackend => 4,
         State::Closed => 5,
         State::Dead => 6,
-        State::Udp => 7,
+        State::Udp => UDP,
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) type HopId = u16;
 const _: () = assert!(SETS * WAYS < HopId::MAX as usize);
 
 #[derive(Clone, Copy, Default)]
+#[repr(C, align(16))]
 struct Hop {
     mac: [u8; 6],
     port: u8,
@@ -30,24 +31,17 @@ struct Hop {
 }
 
 pub(super) struct Hops {
-    sets: Box<[[Hop; WAYS]]>,
+    hops: Box<[Hop]>,
 }
 
 impl Hops {
     pub(super) fn new() -> Self {
-        Hops { sets: vec![[Hop::default(); WAYS]; SETS].into() }
+        Hops { hops: vec![Hop::default(); SETS * WAYS].into() }
     }
 
-    #[inline]
-    fn place(id: HopId) -> Option<(usize, usize)> {
-        let at = usize::from(id).checked_sub(1)?;
-        Some((at / WAYS, at % WAYS))
-    }
-
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, id: HopId) -> Option<(PortId, Mac)> {
-        let (set, way) = Self::place(id)?;
-        let hop = self.sets.get(set)?.get(way)?;
+        let hop = self.hops.get(usize::from(id).wrapping_sub(1))?;
         Some((PortId(hop.port), Mac(hop.mac)))
     }
 
@@ -55,19 +49,18 @@ impl Hops {
     pub(super) fn hold(&mut self, port: PortId, mac: Mac) -> HopId {
         let [a, b, c, d, e, f] = mac.0;
         let hash = MAGLEV_KEY.word(u64::from_be_bytes([0, port.0, a, b, c, d, e, f]));
-        let number = hash as usize % SETS;
-        let Some(set) = self.sets.get_mut(number) else { return 0 };
+        let first = hash as usize % SETS * WAYS;
+        let Some(set) = self.hops.get_mut(first..first + WAYS) else { return 0 };
         let known = set.iter().position(|hop| hop.held > 0 && hop.mac == mac.0 && hop.port == port.0);
         let Some(way) = known.or_else(|| set.iter().position(|hop| hop.held == 0)) else { return 0 };
         let Some(hop) = set.get_mut(way) else { return 0 };
         *hop = Hop { mac: mac.0, port: port.0, held: hop.held.saturating_add(1) };
-        (number * WAYS + way + 1) as HopId
+        (first + way + 1) as HopId
     }
 
     /// Lets go of a next hop.
     pub(super) fn release(&mut self, id: HopId) {
-        let hop = Self::place(id).and_then(|(set, way)| self.sets.get_mut(set)?.get_mut(way));
-        if let Some(hop) = hop {
+        if let Some(hop) = self.hops.get_mut(usize::from(id).wrapping_sub(1)) {
             hop.held = hop.held.saturating_sub(1);
         }
     }
@@ -75,7 +68,7 @@ impl Hops {
     /// Next hops that are held, and by how many.
     #[cfg(test)]
     pub(super) fn held(&self) -> (usize, u64) {
-        let held = self.sets.iter().flatten().filter(|hop| hop.held > 0);
+        let held = self.hops.iter().filter(|hop| hop.held > 0);
         held.fold((0, 0), |(hops, sum), hop| (hops + 1, sum + u64::from(hop.held)))
     }
 }

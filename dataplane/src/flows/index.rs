@@ -14,6 +14,7 @@
 
 use std::io;
 
+use crate::mem::lanes;
 use crate::mem::pages::Pages;
 use crate::mem::prefetch;
 
@@ -29,10 +30,10 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// A bit for each slot that is `wanted` under `mask`. Written so that it becomes vector compares, not branches.
+    /// A bit for each slot that is `wanted` under `mask`.
     #[inline(always)]
     fn matches(&self, mask: u32, wanted: u32) -> u32 {
-        self.slots.iter().enumerate().fold(0, |found, (way, slot)| found | u32::from(slot & mask == wanted) << way)
+        lanes::equal(&self.slots, mask, wanted)
     }
 
     fn used(&self) -> usize {
@@ -70,16 +71,23 @@ impl Index {
     }
 
     #[inline(always)]
+    fn first(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    /// The lower bits of the half whose upper bits choose the first bucket. Never 0, which an empty slot has.
+    #[inline(always)]
+    fn tag(&self, hash: u64) -> u32 {
+        (((hash >> 32) as u32) << self.entry_bits).max(1 << self.entry_bits)
+    }
+
+    #[inline]
     fn place(&self, hash: u64) -> Place {
-        let count = self.buckets.len() as u64;
-        let (high, low) = (hash >> 32, hash & 0xffff_ffff);
-        let first = ((high * count) >> 32) as usize;
-        let second = ((low * count) >> 32) as usize;
+        let first = self.first(hash);
+        let second = (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize;
         // Always another one.
         let second = if second == first { (first + 1) % self.buckets.len() } else { second };
-        // The lower bits of the half whose upper bits choose the first bucket. Never 0, which an empty slot has.
-        let tag = (high as u32) << self.entry_bits;
-        Place { buckets: [first, second], tag: if tag == 0 { 1 << self.entry_bits } else { tag } }
+        Place { buckets: [first, second], tag: self.tag(hash) }
     }
 
     #[inline(always)]
@@ -90,8 +98,7 @@ impl Index {
     /// Asks for the first bucket of a hash.
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
-        let first = (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize;
-        if let Some(bucket) = self.buckets.get(first) {
+        if let Some(bucket) = self.buckets.get(self.first(hash)) {
             prefetch::read(bucket);
         }
     }
@@ -99,16 +106,18 @@ impl Index {
     /// The first entry in the first bucket that may have this hash; otherwise the second bucket is asked for.
     #[inline(always)]
     pub(super) fn candidate(&self, hash: u64) -> Option<u32> {
-        let Place { buckets: [first, second], tag } = self.place(hash);
-        let bucket = self.buckets.get(first)?;
-        let matches = bucket.matches(self.tag_mask(), tag);
-        let entry = bucket.slots.get(matches.trailing_zeros() as usize).and_then(|slot| self.entry(*slot));
-        if entry.is_none()
-            && let Some(bucket) = self.buckets.get(second)
-        {
-            prefetch::read(bucket);
+        let bucket = self.buckets.get(self.first(hash))?;
+        let matches = bucket.matches(self.tag_mask(), self.tag(hash));
+        match bucket.slots.get(matches.trailing_zeros() as usize) {
+            Some(slot) => self.entry(*slot),
+            None => {
+                let [_, second] = self.place(hash).buckets;
+                if let Some(bucket) = self.buckets.get(second) {
+                    prefetch::read(bucket);
+                }
+                None
+            }
         }
-        entry
     }
 
     #[inline(always)]

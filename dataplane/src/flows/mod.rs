@@ -12,7 +12,7 @@
 //!
 //! Outside of this module a flow is a [`Flow`], a value of comfortable size that is copied out and stored back. What lies in
 //! memory is smaller ([`entry`], [`hops`], [`index`]): at ten million flows every byte of an entry is ten megabytes that the
-//! caches have not. Packets of flows that are simply going on never see a `Flow`: [`follow`](Flows::follow) reads the entry where it is.
+//! caches have not. Packets of flows that are simply going on never see a `Flow`: [`follow_v4`](Flows::follow_v4) reads the entry where it is.
 //!
 //! Ageing is a clock hand: each batch looks at a few entries and forgets those whose time is up. When the table is full,
 //! the hand takes what is worth least: finished, half-open, then idle; an established TCP flow is never evicted.
@@ -35,14 +35,15 @@ use levee_api::program::Mode;
 pub use self::flow::{Direction, Flow, Tuple};
 pub use self::timeouts::Timeouts;
 
-use self::entry::{Ends, Entry, Extension};
+pub use self::entry::Ends;
+use self::entry::{Entry, Extension};
 use self::hops::{HopId, Hops};
 use self::index::Index;
 use self::state::State;
 use crate::hash::Key;
 use crate::mem::pages::Pages;
 use crate::mem::prefetch;
-use crate::verdict::{Endpoint, PortId};
+use crate::verdict::PortId;
 
 /// Milliseconds since the dataplane started. Wraps after 49 days; all comparisons are of differences.
 pub type Millis = u32;
@@ -58,10 +59,21 @@ pub struct Course {
     pub port: PortId,
     /// The next hop.
     pub mac: Mac,
-    /// Its new source, if it gets one.
-    pub source: Option<Endpoint>,
-    /// Its new destination, if it gets one.
-    pub destination: Option<Endpoint>,
+    /// Its ends from now on.
+    pub ends: Ends,
+    /// The first 96 bits of its new addresses. Of IPv4 they are what [`Address`](crate::address::Address) says, and nobody asks.
+    pub heads: [[u32; 3]; 2],
+}
+
+/// When and from where a packet came that may be of a flow.
+#[derive(Debug, Clone, Copy)]
+pub struct Coming {
+    /// The side that it came in on.
+    pub from: Role,
+    /// [`Tables::stamp`](crate::tables::Tables::stamp) of now.
+    pub stamp: u32,
+    /// The time.
+    pub now: Millis,
 }
 
 /// One worker's flows.
@@ -141,11 +153,22 @@ impl Flows {
     }
 
     /// The hash that a tuple's flow is found by.
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub fn hash(&self, tuple: &Tuple) -> u64 {
-        let ports = u32::from(tuple.source.port) << 16 | u32::from(tuple.destination.port);
-        self.key.tuple(tuple.source.address, tuple.destination.address, ports, tuple.protocol)
+        let (source, destination) = (tuple.source, tuple.destination);
+        if source.address.is_v4() && destination.address.is_v4() {
+            return self.hash_v4(Ends::of(source, destination), tuple.protocol);
+        }
+        let ports = u32::from(source.port) << 16 | u32::from(destination.port);
+        self.key.tuple(source.address, destination.address, ports, tuple.protocol)
+    }
+
+    /// The same of an IPv4 packet, from what stands in it.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash_v4(&self, ends: Ends, protocol: u8) -> u64 {
+        self.key.ends(ends.words(), protocol)
     }
 
     /// Asks for the bucket that [`candidate`](Self::candidate) will read for a hash.
@@ -167,55 +190,62 @@ impl Flows {
         Some(FlowId(entry))
     }
 
-    /// Where a packet goes that is of a flow, came in on the side of `ingress`, and begins and ends nothing; the flow has then had
-    /// it. `None`: something has to be decided, by [`find`](Self::find) and what follows. `holds` says whether what was decided as
-    /// of a stamp, for a service, is so still.
+    /// Where an IPv4 packet goes that is of a flow, and begins and ends nothing; the flow has then had it. `None`: something has to be
+    /// decided, by [`find`](Self::find) and what follows. `holds` says whether what was decided as of a stamp, for a service,
+    /// is so still.
     #[inline(always)]
-    pub fn follow(
+    pub fn follow_v4(
         &mut self,
         candidate: Option<FlowId>,
-        tuple: &Tuple,
-        ingress: Role,
-        stamp: u32,
-        now: Millis,
-        holds: impl FnOnce(u32, u32) -> bool,
+        (ends, protocol): (Ends, u8),
+        coming: Coming,
+        holds: impl Fn(u32, u32) -> bool,
     ) -> Option<Course> {
-        let likely = candidate.and_then(|id| Some((id, self.direction(id, tuple)?)));
-        let (FlowId(id), direction) = match likely {
-            Some(found) => found,
-            None => self.find(tuple)?,
-        };
+        let FlowId(id) = candidate?;
         let entry = self.entries.get_mut(id as usize)?;
-        if !entry.is_steady() {
+        if entry.protocol != protocol || entry.is_extended() {
             return None;
         }
-        if entry.stamp != stamp {
-            if !holds(entry.stamp, entry.service_slot) {
-                return None;
-            }
-            entry.stamp = stamp;
-        }
-        let mode = entry.mode();
-        let hop = match direction {
-            Direction::Forward if entry.from() != ingress || mode == Mode::Tunnel => return None,
-            Direction::Forward => entry.forward_hop,
-            Direction::Reverse => entry.reverse_hop,
+        let direction = if entry.forward == ends {
+            Direction::Forward
+        } else if entry.reverse == ends && entry.replies_pass() {
+            Direction::Reverse
+        } else {
+            return None;
         };
+        let hop = go_on(entry, direction, coming, holds)?;
         let (port, mac) = self.hops.get(hop)?;
-        entry.last = now;
-        let entry = self.entries.get(id as usize)?;
-        let [client, frontend, backend, source] = entry.endpoints(self.extension(entry));
-        let (source, destination) = match (direction, mode) {
-            (Direction::Forward, Mode::Nat) => (Some(source), Some(backend)),
-            (Direction::Forward, Mode::Dnat) => (None, Some(backend)),
-            (Direction::Forward, _) => (None, None),
-            (Direction::Reverse, Mode::Nat) => (Some(frontend), Some(client)),
-            (Direction::Reverse, _) => (Some(frontend), None),
+        entry.last = coming.now;
+        let ends = match direction {
+            Direction::Forward if !entry.replies_pass() => ends,
+            Direction::Forward => entry.reverse.turned_round(),
+            Direction::Reverse => entry.forward.turned_round(),
         };
-        Some(Course { port, mac, source, destination })
+        Some(Course { port, mac, ends, heads: Extension::V4_PAIR })
     }
 
-    #[inline(always)]
+    /// The same of any packet.
+    #[inline(never)]
+    pub fn follow(&mut self, tuple: &Tuple, coming: Coming, holds: impl Fn(u32, u32) -> bool) -> Option<Course> {
+        let (FlowId(id), direction) = self.find(tuple)?;
+        let entry = self.entries.get_mut(id as usize)?;
+        let hop = go_on(entry, direction, coming, holds)?;
+        let (port, mac) = self.hops.get(hop)?;
+        entry.last = coming.now;
+        let entry = self.entries.get(id as usize)?;
+        let extension = self.extension(entry).unwrap_or(&Extension::V4);
+        let (ends, heads) = match direction {
+            Direction::Forward if !entry.replies_pass() => {
+                let ends = [tuple.source, tuple.destination];
+                (Ends::of(tuple.source, tuple.destination), ends.map(|end| end.address.head()))
+            }
+            Direction::Forward => (entry.reverse.turned_round(), extension.reverse_turned_round()),
+            Direction::Reverse => (entry.forward.turned_round(), extension.forward_turned_round()),
+        };
+        Some(Course { port, mac, ends, heads })
+    }
+
+    #[inline]
     fn extension(&self, entry: &Entry) -> Option<&Extension> {
         if !entry.is_extended() {
             return None;
@@ -224,7 +254,7 @@ impl Flows {
     }
 
     /// Which direction of a flow a tuple is, if it is of this one.
-    #[inline(always)]
+    #[inline]
     fn direction(&self, FlowId(id): FlowId, tuple: &Tuple) -> Option<Direction> {
         // A free entry is all zeros, as no tuple is: nothing comes from 0.0.0.0.
         let entry = self.entries.get(id as usize).filter(|entry| entry.protocol == tuple.protocol)?;
@@ -446,6 +476,26 @@ impl Flows {
             None => return false,
         }
         true
+    }
+}
+
+/// The next hop of a packet that changes nothing but its flow's time. None if it may change more, or what the flow remembers may
+/// not hold any more.
+#[inline(always)]
+fn go_on(entry: &mut Entry, direction: Direction, coming: Coming, holds: impl Fn(u32, u32) -> bool) -> Option<HopId> {
+    if !entry.is_steady() {
+        return None;
+    }
+    if entry.stamp != coming.stamp {
+        if !holds(entry.stamp, entry.service_slot) {
+            return None;
+        }
+        entry.stamp = coming.stamp;
+    }
+    match direction {
+        Direction::Forward if entry.from() != coming.from || entry.mode() == Mode::Tunnel => None,
+        Direction::Forward => Some(entry.forward_hop),
+        Direction::Reverse => Some(entry.reverse_hop),
     }
 }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
+use crate::verdict::Endpoint;
 
 fn tuple(client: u32) -> Tuple {
     Tuple {

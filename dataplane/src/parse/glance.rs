@@ -15,12 +15,12 @@
 use levee_api::net::Mac;
 
 use crate::address::Address;
-use crate::flows::Tuple;
+use crate::flows::{Ends, Tuple};
 use crate::headers::tcp_flags;
 use crate::verdict::Endpoint;
 use crate::wire::checksum::{self, Sum};
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
-use crate::wire::ipv4::{DONT_FRAGMENT, Ipv4Header, LEN as LEN_V4, MORE_FRAGMENTS, OFFSET_MASK, VERSION_IHL};
+use crate::wire::ipv4::{DONT_FRAGMENT, Ipv4Header, LEN as LEN_V4, VERSION_IHL};
 use crate::wire::ipv6::{Ipv6Header, LEN as LEN_V6};
 use crate::wire::tcp::{self, TcpHeader};
 use crate::wire::udp::{self, UdpHeader};
@@ -28,45 +28,92 @@ use crate::wire::udp::{self, UdpHeader};
 /// A plain packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance {
-    /// Its addresses, ports and protocol: TCP or UDP.
-    pub tuple: Tuple,
+    /// Its ports, and the last four octets of its addresses.
+    pub ends: Ends,
     /// Length of the IP packet in bytes.
     pub length: u16,
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// Whether it is of IPv4; else of IPv6.
+    pub v4: bool,
 }
+
+impl Glance {
+    /// Its addresses, ports and protocol: `frame` is the one that it was taken of.
+    #[must_use]
+    pub fn tuple(&self, frame: &[u8]) -> Tuple {
+        if self.v4 {
+            return self.ends.tuple_v4(self.protocol);
+        }
+        let header = frame.get(ethernet::LEN..).and_then(Ipv6Header::new_checked);
+        let heads = header.map(|header| [header.source(), header.destination()].map(|end| Address::v6(end).head()));
+        let [source, destination] = self.ends.endpoints(heads.unwrap_or_default());
+        Tuple { source, destination, protocol: self.protocol }
+    }
+}
+
+/// Ethernet, IPv4 and TCP, and nothing else: what all that is read here lies in. A shorter frame has crossed no wire
+/// (IEEE 802.3, 3.2.8), and goes the long way.
+pub const PLAIN_V4: usize = ethernet::LEN + LEN_V4 + tcp::LEN;
 
 /// What is to be known of a frame that came to `station`, if it is plain.
 #[inline(always)]
 #[must_use]
 pub fn glance(frame: &[u8], station: Mac) -> Option<Glance> {
-    let link = EthernetHeader::new_checked(frame)?;
-    if Mac(link.destination()) != station || !Mac(link.source()).is_station() || frame.len() > usize::from(u16::MAX) {
+    let head: &[u8; PLAIN_V4] = frame.first_chunk()?;
+    let link = EthernetHeader::new_checked(head)?;
+    if link.destination() != station.0 || !Mac(link.source()).is_station() {
         return None;
     }
-    let packet = frame.get(ethernet::LEN..)?;
     match link.ethertype() {
-        ethertype::IPV4 => ipv4(packet),
-        ethertype::IPV6 => ipv6(packet),
+        ethertype::IPV4 => ipv4(head, frame.len()),
+        ethertype::IPV6 => ipv6(frame.get(ethernet::LEN..)?),
         _ => None,
     }
 }
 
 #[inline(always)]
-fn ipv4(packet: &[u8]) -> Option<Glance> {
-    let header = Ipv4Header::new_checked(packet)?;
-    let flags = header.flags_offset();
+fn ipv4(head: &[u8; PLAIN_V4], frame: usize) -> Option<Glance> {
+    const L4: usize = ethernet::LEN + LEN_V4;
+    let header = Ipv4Header::new_checked(head.get(ethernet::LEN..)?)?;
+    let length = header.total_length();
     if header.version_ihl() != VERSION_IHL
-        || flags & (DONT_FRAGMENT | MORE_FRAGMENTS | OFFSET_MASK) != DONT_FRAGMENT
+        || header.flags_offset() != DONT_FRAGMENT
         || header.ttl() <= 1
+        || usize::from(length) + ethernet::LEN > frame
         || !checksum::is_right(header.bytes())
     {
         return None;
     }
-    let (source, destination) = (header.source(), header.destination());
-    let payload = packet.get(LEN_V4..usize::from(header.total_length()))?;
-    let pseudo = |protocol, length| Sum::pseudo_v4(source, destination, protocol, length);
-    let ends = (Address::v4(source), Address::v4(destination));
-    Some(Glance { tuple: transport(header.protocol(), payload, ends, pseudo)?, length: header.total_length() })
+    let payload = length.checked_sub(LEN_V4 as u16)?;
+    let protocol = header.protocol();
+    let ends = Ends::read(head.get(L4 - 8..)?.first_chunk()?);
+    // Where the machine's bytes are the other way round, so is the field that it is compared with.
+    let pseudo = |length: u16| checksum::folded_native(ends.addresses(), protocol, length);
+    match protocol {
+        tcp::PROTOCOL => {
+            let header = TcpHeader::new_checked(head.get(L4..)?)?;
+            let unfinished = header.checksum().to_be() == pseudo(payload);
+            let offset = header.header_len();
+            if header.flags() & BEGINS_OR_ENDS != 0 || offset < tcp::LEN || offset > usize::from(payload) || unfinished
+            {
+                return None;
+            }
+        }
+        udp::PROTOCOL => {
+            let header = UdpHeader::new_checked(head.get(L4..)?)?;
+            let length = header.length();
+            let unfinished = header.checksum().to_be() == pseudo(length);
+            if usize::from(length) < udp::LEN || length > payload || unfinished {
+                return None;
+            }
+        }
+        _ => return None,
+    }
+    Some(Glance { ends, length, protocol, v4: true })
 }
+
+const BEGINS_OR_ENDS: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
 
 #[inline(never)]
 fn ipv6(packet: &[u8]) -> Option<Glance> {
@@ -79,17 +126,19 @@ fn ipv6(packet: &[u8]) -> Option<Glance> {
     let end = LEN_V6 + usize::from(header.payload_length());
     let payload = packet.get(LEN_V6..end)?;
     let pseudo = |protocol, length| Sum::pseudo_v6(source, destination, protocol, u32::from(length));
-    Some(Glance { tuple: transport(header.next_header(), payload, ends, pseudo)?, length: end as u16 })
+    let tuple = transport(header.next_header(), payload, ends, pseudo)?;
+    let ends = Ends::of(tuple.source, tuple.destination);
+    Some(Glance { ends, length: u16::try_from(end).ok()?, protocol: tuple.protocol, v4: false })
 }
 
-#[inline(always)]
+/// Of IPv6.
+#[inline]
 fn transport(
     protocol: u8,
     payload: &[u8],
     (source, destination): (Address, Address),
     pseudo: impl Fn(u8, u16) -> Sum,
 ) -> Option<Tuple> {
-    const BEGINS_OR_ENDS: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
     let (from, to) = match protocol {
         tcp::PROTOCOL => {
             let header = TcpHeader::new_checked(payload)?;
@@ -156,7 +205,8 @@ mod tests {
             _ => false,
         };
         let direct = ip.l4 - headers.l3 == if ip.source.is_v4() { 20 } else { 40 };
-        let link = headers.destination == STATION && headers.vlans.count == 0;
+        let link =
+            headers.destination == STATION && headers.vlans.count == 0 && usize::from(headers.length) >= PLAIN_V4;
         transport && direct && link && ip.fragment == Fragment::Whole && ip.ttl > 1
     }
 
@@ -181,10 +231,11 @@ mod tests {
                     prop_assert!(is_plain(&headers), "{headers:?}");
                     let Network::Ip(ip) = &headers.network else { unreachable!() };
                     let ports = ip.transport.ports().unwrap();
-                    prop_assert_eq!((seen.tuple.source.address, seen.tuple.source.port), (ip.source, ports.source));
-                    let to = seen.tuple.destination;
+                    let tuple = seen.tuple(&frame);
+                    prop_assert_eq!((tuple.source.address, tuple.source.port), (ip.source, ports.source));
+                    let to = tuple.destination;
                     prop_assert_eq!((to.address, to.port), (ip.destination, ports.destination));
-                    prop_assert_eq!((seen.tuple.protocol, seen.length), (ip.protocol, ip.end - headers.l3));
+                    prop_assert_eq!((tuple.protocol, seen.length), (ip.protocol, ip.end - headers.l3));
                 }
                 (Some(seen), Err(reason)) => prop_assert!(false, "{seen:?} {reason:?}"),
                 // What was changed may look unfinished, or may be fragmented.

@@ -16,7 +16,7 @@ pub struct MemoryPort {
     umem: Arc<Umem>,
     ring: usize,
     fill: Vec<Frame>,
-    received: VecDeque<Frame>,
+    received: Vec<Frame>,
     sent: Vec<Frame>,
     /// Room in the transmit ring; tests lower it to see what a full ring does.
     pub tx_room: usize,
@@ -36,7 +36,7 @@ impl MemoryPort {
             umem: Arc::clone(umem),
             ring,
             fill: Vec::with_capacity(ring),
-            received: VecDeque::with_capacity(ring),
+            received: Vec::with_capacity(ring),
             sent: Vec::with_capacity(ring),
             tx_room: ring,
             outgoing: VecDeque::new(),
@@ -67,7 +67,7 @@ impl MemoryPort {
             self.fill.push(frame);
             return false;
         }
-        self.received.push_back(frame);
+        self.received.push(frame);
         true
     }
 
@@ -97,12 +97,11 @@ impl Port for MemoryPort {
 
     fn transmit(&mut self, from: &mut Vec<Frame>) -> usize {
         let count = from.len().min(self.tx_room.saturating_sub(self.sent.len()));
-        for frame in from.drain(..count) {
-            if self.keep {
-                self.outgoing.push_back(self.umem.bytes(&frame).to_vec());
-            }
-            self.sent.push(frame);
+        if self.keep {
+            let kept = from.iter().take(count).map(|frame| self.umem.bytes(frame).to_vec());
+            self.outgoing.extend(kept);
         }
+        self.sent.extend(from.drain(..count));
         count
     }
 

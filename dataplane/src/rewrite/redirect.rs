@@ -1,12 +1,14 @@
-//! [`forward`](super::forward()) for plain packets: MACs, addresses, ports and TTL of what [`glance`](crate::parse::glance) has seen.
+//! [`forward`](super::forward()) for plain packets: MACs, addresses, ports and TTL of what [`glance`](crate::parse::glance()) has seen.
 //!
-//! The same bytes come out (a property test compares them); fewer questions are asked.
+//! The same bytes come out (`worker::tests::established` compares them); fewer questions are asked. What changes of IPv4 lies
+//! together, addresses and ports, and a flow has it as it stands there: nothing is turned round, since sums do not care in
+//! which order a machine has its bytes, as long as all of them are in the same (RFC 1071, 2 (B)).
 
 use levee_api::net::Mac;
 
-use crate::flows::{Course, Tuple};
+use crate::flows::{Course, Ends};
+use crate::parse::{Glance, PLAIN_V4};
 use crate::reason::Reason;
-use crate::verdict::Endpoint;
 use crate::wire::checksum::Update;
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv4::{Ipv4Header, LEN as LEN_V4};
@@ -17,66 +19,65 @@ use crate::wire::udp::UdpHeader;
 /// Sends a plain packet on its course, from the MAC `source`.
 ///
 /// # Errors
-/// [`Runt`](Reason::Runt): tuple, course and frame do not belong together; the frame may have been changed in part.
+/// [`Runt`](Reason::Runt): glance, course and frame do not belong together; the frame may have been changed in part.
 #[inline(always)]
-pub fn redirect(tuple: &Tuple, course: &Course, source: Mac, frame: &mut [u8]) -> Result<(), Reason> {
-    plain(tuple, course, source, frame).ok_or(Reason::Runt)
+pub fn redirect(glance: &Glance, course: &Course, source: Mac, frame: &mut [u8]) -> Result<(), Reason> {
+    let done = if glance.v4 {
+        ipv4(glance.ends, glance.protocol, course, source, frame)
+    } else {
+        ipv6(glance, course, source, frame)
+    };
+    done.ok_or(Reason::Runt)
 }
 
 #[inline(always)]
-fn plain(tuple: &Tuple, course: &Course, source: Mac, frame: &mut [u8]) -> Option<()> {
-    let mut link = EthernetHeader::new_checked_mut(frame)?;
-    link.set_destination(course.mac.0);
-    link.set_source(source.0);
-    let packet = frame.get_mut(ethernet::LEN..)?;
-    let from = course.source.unwrap_or(tuple.source);
-    let to = course.destination.unwrap_or(tuple.destination);
-    if tuple.source.address.is_v4() { ipv4(tuple, from, to, packet) } else { ipv6(tuple, from, to, packet) }
-}
+fn ipv4(old: Ends, protocol: u8, course: &Course, source: Mac, frame: &mut [u8]) -> Option<()> {
+    const ENDS: usize = ethernet::LEN + LEN_V4 - 8;
+    let frame: &mut [u8; PLAIN_V4] = frame.first_chunk_mut()?;
+    address(course.mac, source, frame)?;
+    let addresses = old.addresses().into_iter().zip(course.ends.addresses());
+    let addresses = addresses.fold(Update::NONE, |update, (old, new)| update.u32(old, new));
+    let ([.., old_ports], [.., ports]) = (old.words(), course.ends.words());
 
-#[inline(always)]
-fn ipv4(tuple: &Tuple, from: Endpoint, to: Endpoint, packet: &mut [u8]) -> Option<()> {
-    let (header, payload) = packet.split_at_mut_checked(LEN_V4)?;
-    let mut header = Ipv4Header::new_checked_mut(header)?;
-    if !from.address.is_v4() || !to.address.is_v4() {
-        return None;
-    }
-    let (source, destination) = (from.address.tail(), to.address.tail());
-    let addresses =
-        Update::NONE.u32(tuple.source.address.tail(), source).u32(tuple.destination.address.tail(), destination);
-    transport(tuple, from, to, addresses, payload)?;
-    let (ttl, protocol) = (header.ttl(), header.protocol());
-    let next = ttl.checked_sub(1)?;
-    let update = addresses.u16(u16::from_be_bytes([ttl, protocol]), u16::from_be_bytes([next, protocol]));
-    let checksum = update.apply(header.checksum());
+    let mut header = Ipv4Header::new_checked_mut(frame.get_mut(ethernet::LEN..)?)?;
+    let (ttl, next) = (header.ttl(), header.ttl().checked_sub(1)?);
+    let word = |ttl| u16::from_ne_bytes([ttl, protocol]);
+    let checksum = addresses.u16(word(ttl), word(next)).apply(header.checksum().to_be());
     header.set_ttl(next);
-    header.set_checksum(checksum);
-    header.set_source(source);
-    header.set_destination(destination);
+    header.set_checksum(u16::from_be(checksum));
+
+    let update = addresses.u32(old_ports, ports);
+    let payload = frame.get_mut(ethernet::LEN + LEN_V4..)?;
+    if protocol == tcp::PROTOCOL {
+        let mut header = TcpHeader::new_checked_mut(payload)?;
+        header.set_checksum(u16::from_be(update.apply(header.checksum().to_be())));
+    } else {
+        let mut header = UdpHeader::new_checked_mut(payload)?;
+        header.set_checksum(u16::from_be(update.apply_udp(header.checksum().to_be())));
+    }
+    *frame.get_mut(ENDS..)?.first_chunk_mut()? = course.ends.bytes();
+    Some(())
+}
+
+#[inline(always)]
+fn address(destination: Mac, source: Mac, frame: &mut [u8]) -> Option<()> {
+    let mut link = EthernetHeader::new_checked_mut(frame)?;
+    link.set_destination(destination.0);
+    link.set_source(source.0);
     Some(())
 }
 
 #[inline(never)]
-fn ipv6(tuple: &Tuple, from: Endpoint, to: Endpoint, packet: &mut [u8]) -> Option<()> {
-    let (header, payload) = packet.split_at_mut_checked(LEN_V6)?;
+fn ipv6(glance: &Glance, course: &Course, source: Mac, frame: &mut [u8]) -> Option<()> {
+    let tuple = glance.tuple(frame);
+    address(course.mac, source, frame)?;
+    let [from, to] = course.ends.endpoints(course.heads);
+    let (header, payload) = frame.get_mut(ethernet::LEN..)?.split_at_mut_checked(LEN_V6)?;
     let mut header = Ipv6Header::new_checked_mut(header)?;
-    if from.address.is_v4() || to.address.is_v4() {
-        return None;
-    }
-    let (source, destination) = (from.address.bits(), to.address.bits());
-    let addresses =
-        Update::NONE.u128(tuple.source.address.bits(), source).u128(tuple.destination.address.bits(), destination);
-    transport(tuple, from, to, addresses, payload)?;
-    header.set_hop_limit(header.hop_limit().checked_sub(1)?);
-    header.set_source(source);
-    header.set_destination(destination);
-    Some(())
-}
-
-/// Ports, and the checksum over them and the addresses.
-#[inline(always)]
-fn transport(tuple: &Tuple, from: Endpoint, to: Endpoint, addresses: Update, payload: &mut [u8]) -> Option<()> {
-    let update = addresses.u16(tuple.source.port, from.port).u16(tuple.destination.port, to.port);
+    let ends = [(tuple.source, from), (tuple.destination, to)];
+    let update = ends.into_iter().fold(Update::NONE, |update, (old, new)| {
+        update.u128(old.address.bits(), new.address.bits()).u16(old.port, new.port)
+    });
     if tuple.protocol == tcp::PROTOCOL {
         let mut header = TcpHeader::new_checked_mut(payload)?;
         let checksum = update.apply(header.checksum());
@@ -90,5 +91,8 @@ fn transport(tuple: &Tuple, from: Endpoint, to: Endpoint, addresses: Update, pay
         header.set_destination(to.port);
         header.set_checksum(checksum);
     }
+    header.set_hop_limit(header.hop_limit().checked_sub(1)?);
+    header.set_source(from.address.bits());
+    header.set_destination(to.address.bits());
     Some(())
 }

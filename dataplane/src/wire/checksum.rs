@@ -68,6 +68,14 @@ pub fn is_right(bytes: &[u8]) -> bool {
     fold(native(bytes)) == 0xffff
 }
 
+/// The folded sum of the pseudo header of TCP and UDP over IPv4, of addresses as they stand on the wire: itself in the order in which
+/// a partial checksum stands there (RFC 1071, 2 (B)).
+#[inline(always)]
+#[must_use]
+pub const fn folded_native([source, destination]: [u32; 2], protocol: u8, length: u16) -> u16 {
+    fold(source as u64 + destination as u64 + (protocol as u16).to_be() as u64 + length.to_be() as u64)
+}
+
 /// What a change of fields does to the checksums over them: `~m + m'` summed over every field (RFC 1624, equation 3).
 ///
 /// Only words at an even offset from the start of what is summed may be changed; every field of every header here is.
@@ -216,6 +224,9 @@ mod tests {
             bytes.extend([0, protocol]);
             bytes.extend(length.to_be_bytes());
             prop_assert_eq!(Sum::pseudo_v4(v4[0], v4[1], protocol, length).fold(), plain(&bytes));
+
+            let native = v4.map(|word| u32::from_ne_bytes(word.to_be_bytes()));
+            prop_assert_eq!(folded_native(native, protocol, length), plain(&bytes).to_be());
 
             let mut bytes = [v6[0].to_be_bytes(), v6[1].to_be_bytes()].concat();
             bytes.extend(u32::from(length).to_be_bytes());

@@ -1,7 +1,7 @@
-//! The short way: plain packets of flows that are going on, a batch at a time.
+//! The short way: plain packets of flows that are going on, or that only get other MACs as others did before, a batch at a time.
 //!
 //! ```text
-//!   frames ─► glance ─► hash, first bucket asked for ─► candidate, its entry asked for ─► follow ─► redirect ─► contract ─► port
+//!   frames ─► glance ─► hash, first bucket asked for ─► candidate, its entry asked for ─► follow, or recent ─► redirect ─► contract ─► port
 //!               │                                                                          │
 //!               └──────── not plain: parse ─► classify ─► decide … ◄── no such flow, or ───┘
 //!                                                                      something has changed
@@ -14,19 +14,30 @@
 
 use af_xdp::Frame;
 
-use super::{Bench, Lane, look_again};
+use super::recent::Between;
+use super::special::Kind;
+use super::{BACKLOG, Bench, Egress, Lane, look_again};
+use crate::classify::{Class, classify};
 use crate::counters::Counter;
-use crate::decide::{Scene, established};
-use crate::flows::{FlowId, Tuple};
+use crate::decide::{Decision, Scene, decide, established, likely};
+use crate::flows::{Course, FlowId, Tuple};
 use crate::headers::{Headers, Network};
-use crate::mem::prefetch;
 use crate::parse::{Glance, glance, parse};
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::rewrite::{self, Groups};
 use crate::tables::Tables;
-use crate::verdict::{Endpoint, PortId};
+use crate::verdict::{Endpoint, PortId, Rewrite, Verdict};
 use levee_api::net::{Mac, Role};
+
+/// What took the short way, of a batch: added to the counters once.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// Frames that went to a port of this worker's.
+    sent: u64,
+    /// Bytes of all.
+    bytes: u64,
+}
 
 /// What is known of a batch before any of it is decided.
 #[derive(Default)]
@@ -42,8 +53,9 @@ pub(super) struct Looks {
 pub(super) struct Seen {
     /// `None` if it is not plain.
     pub(super) glance: Option<Glance>,
-    hash: u64,
+    /// The flow that it is most likely of.
     candidate: Option<FlowId>,
+    hash: u64,
 }
 
 impl Looks {
@@ -62,71 +74,127 @@ impl Bench {
     /// Looks at a batch, and asks for the memory that deciding will need.
     #[inline]
     pub(super) fn look(&self, batch: &[Frame], station: Option<Mac>, looks: &mut Looks) {
-        for frame in batch {
-            if let Some(first) = self.umem.bytes(frame).first() {
-                prefetch::read(first);
-            }
-        }
         let flows = &self.memory.flows;
-        // With no flows, no packet is of one.
-        let station = station.filter(|_| !flows.is_empty());
         looks.seen.clear();
         looks.parsed.clear();
         for frame in batch {
             let bytes = self.umem.bytes(frame);
             let glance = station.and_then(|station| glance(bytes, station));
             let hash = match &glance {
-                Some(glance) => Some(flows.hash(&glance.tuple)),
+                Some(glance) if glance.v4 => flows.hash_v4(glance.ends, glance.protocol),
+                Some(glance) => flows.hash(&glance.tuple(bytes)),
                 None => {
                     looks.parsed.push(parse(bytes));
-                    looks
-                        .parsed
-                        .last()
-                        .and_then(|headers| tuple(headers.as_ref().ok()?))
-                        .map(|tuple| flows.hash(&tuple))
+                    let tuple = looks.parsed.last().and_then(|headers| tuple(headers.as_ref().ok()?));
+                    tuple.map_or(0, |tuple| flows.hash(&tuple))
                 }
             };
-            if let Some(hash) = hash {
-                flows.prefetch(hash);
-            }
-            looks.seen.push(Seen { glance, hash: hash.unwrap_or_default(), candidate: None });
+            flows.prefetch(hash);
+            self.recent.prefetch(hash);
+            looks.seen.push(Seen { glance, candidate: None, hash });
         }
         for seen in &mut looks.seen {
             seen.candidate = flows.candidate(seen.hash);
         }
     }
 
-    /// Sends a plain packet of an established flow on its way. Gives the frame back if it is none.
+    /// Sends a plain packet on its way whose way is known. Gives the frame back if it is not.
     #[inline(always)]
     pub(super) fn short<P: Port>(
         &mut self,
         mut frame: Frame,
-        glance: &Glance,
-        seen: &Seen,
+        (seen, glance): (&Seen, &Glance),
         from: Role,
         scene: &Scene<'_>,
         lanes: &mut [Lane<P>],
+        tally: &mut Tally,
     ) -> Result<(), Frame> {
-        if glance.length > scene.tables.narrowest {
+        let tables = scene.tables;
+        if glance.length > tables.narrowest {
             return Err(frame);
         }
-        let Some(course) = established(seen.candidate, &glance.tuple, from, scene, &mut self.memory) else {
+        let likely = if glance.v4 { likely(seen.candidate, glance, from, scene, &mut self.memory) } else { None };
+        let bytes = self.umem.bytes_mut(&mut frame);
+        let (port, done) = if let Some(course) = likely {
+            (course.port, redirect(glance, &course, tables, bytes))
+        } else if let Some(hop) = self.recent.get(seen.hash, between(glance, scene.ingress), tables.stamp()) {
+            (hop.0, readdress(hop, tables, bytes))
+        } else if let Some(course) = established(&glance.tuple(bytes), from, scene, &mut self.memory) {
+            (course.port, redirect(glance, &course, tables, bytes))
+        } else {
             return Err(frame);
         };
-        let Some(out) = scene.tables.port(course.port) else { return Err(frame) };
-        let bytes = self.umem.bytes_mut(&mut frame);
         let length = bytes.len() as u64;
-        let done = rewrite::redirect(&glance.tuple, &course, out.mac, bytes)
-            .and_then(|()| look_again(bytes, course.port, scene.tables, Groups::Refused));
-        match done {
-            Ok(()) => {
-                self.counters.add(Counter::ForwardedBytes, length);
-                self.send(course.port, frame, Counter::Forwarded, lanes);
+        if let Err(reason) = done {
+            self.drop(frame, reason);
+            return Ok(());
+        }
+        tally.bytes += length;
+        match self.egress.get(usize::from(port.0)) {
+            Some(Egress::Lane(lane)) if lanes.get(*lane).is_some_and(|lane| lane.backlog.len() < BACKLOG) => {
+                if let Some(lane) = lanes.get_mut(*lane) {
+                    lane.backlog.push(frame);
+                    tally.sent += 1;
+                }
             }
-            Err(reason) => self.drop(frame, reason),
+            _ => self.send(port, frame, Counter::Forwarded, lanes),
         }
         Ok(())
     }
+
+    /// The long way of a plain packet. Where it ends with other MACs and nothing else, the next ones like it need not go it.
+    #[inline(never)]
+    pub(super) fn long<P: Port>(
+        &mut self,
+        frame: Frame,
+        (seen, glance): (&Seen, &Glance),
+        scene: &Scene<'_>,
+        lanes: &mut [Lane<P>],
+    ) {
+        let tables = scene.tables;
+        let headers = match parse(self.umem.bytes(&frame)) {
+            Ok(headers) => headers,
+            Err(reason) => return self.drop(frame, reason),
+        };
+        let class = classify(&headers, tables, scene.ingress);
+        if !glance.v4 || !matches!(class, Class::Plain(_)) {
+            return self.conclude(frame, &headers, scene.ingress, tables, scene.now, lanes);
+        }
+        let decision = decide(&class, &headers, scene, &mut self.memory);
+        if let Decision::Ends(Verdict::Forward(port, Rewrite { source: None, destination: None, .. })) = decision
+            && let Decision::Ends(Verdict::Forward(_, rewrite)) = decision
+            && !rewrite.decrement_ttl
+        {
+            let between = between(glance, scene.ingress);
+            self.recent.note(seen.hash, between, tables.stamp(), (port, rewrite.destination_mac));
+        }
+        self.follow(decision, frame, &headers, Kind::Ordinary, scene, lanes);
+    }
+
+    /// What a batch comes to.
+    pub(super) fn note(&self, tally: &Tally) {
+        self.counters.add(Counter::Established, tally.sent);
+        self.counters.add(Counter::Forwarded, tally.sent);
+        self.counters.add(Counter::ForwardedBytes, tally.bytes);
+    }
+}
+
+fn between(glance: &Glance, ingress: PortId) -> Between {
+    Between::new(glance.ends, glance.protocol, ingress)
+}
+
+#[inline(always)]
+fn redirect(glance: &Glance, course: &Course, tables: &Tables, frame: &mut [u8]) -> Result<(), Reason> {
+    let out = tables.port(course.port).ok_or(Reason::NoRoute)?;
+    rewrite::redirect(glance, course, out.mac, frame)?;
+    look_again(frame, course.port, tables, Groups::Refused)
+}
+
+#[inline(always)]
+fn readdress((port, mac): (PortId, Mac), tables: &Tables, frame: &mut [u8]) -> Result<(), Reason> {
+    let out = tables.port(port).ok_or(Reason::NoRoute)?;
+    rewrite::address(frame, mac, out.mac)?;
+    look_again(frame, port, tables, Groups::Refused)
 }
 
 fn tuple(headers: &Headers) -> Option<Tuple> {

@@ -24,6 +24,7 @@ mod connection;
 mod established;
 mod handle;
 mod idle;
+mod recent;
 mod reshape;
 mod special;
 mod taken;
@@ -42,9 +43,10 @@ use af_xdp::{Frame, FramePool, Umem};
 use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
 
-use self::established::Looks;
+use self::established::{Looks, Tally};
 pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse};
 pub use self::idle::Idle;
+use self::recent::Recent;
 use self::special::Kind;
 use self::waiting::{Patience, Wait, Waiting};
 pub use self::waker::Waker;
@@ -209,6 +211,7 @@ struct Bench {
     /// Those that have found it, on their way.
     found: Vec<(PortId, Frame)>,
     identifications: Identifications,
+    recent: Recent,
     counters: Arc<Counters>,
     shared: Shared,
     notices: Sender<Notice>,
@@ -269,6 +272,7 @@ impl<P: Port> Worker<P> {
                 orphans: Waiting::new(Patience::FIRST_FRAGMENT),
                 found: Vec::with_capacity(BATCH),
                 identifications: Identifications::new(parts.worker, workers, parts.key),
+                recent: Recent::default(),
                 counters,
                 shared: parts.shared,
                 notices: parts.notices,
@@ -369,13 +373,14 @@ impl<P: Port> Worker<P> {
             bench.look(batch, station.map(|(mac, _)| mac), looks);
             let scene = Scene { tables, ingress, worker: bench.worker, now };
             let mut parsed = looks.parsed.iter();
-            let mut established = 0;
+            let mut tally = Tally::default();
             for (frame, seen) in batch.drain(..).zip(&looks.seen) {
                 match (&seen.glance, station) {
-                    (Some(glance), Some((_, from))) => match bench.short(frame, glance, seen, from, &scene, lanes) {
-                        Ok(()) => established += 1,
-                        Err(frame) => bench.process(frame, ingress, tables, now, lanes),
-                    },
+                    (Some(glance), Some((_, from))) => {
+                        if let Err(frame) = bench.short(frame, (seen, glance), from, &scene, lanes, &mut tally) {
+                            bench.long(frame, (seen, glance), &scene, lanes);
+                        }
+                    }
                     // Headers are read where they were written: a copy right behind the writing would wait for it.
                     _ => match parsed.next() {
                         Some(Ok(headers)) => bench.conclude(frame, headers, ingress, tables, now, lanes),
@@ -384,7 +389,7 @@ impl<P: Port> Worker<P> {
                     },
                 }
             }
-            bench.counters.add(Counter::Established, established);
+            bench.note(&tally);
         }
 
         // Before this worker sends what is its own: the others can begin meanwhile.

@@ -59,6 +59,12 @@ enum Step {
         may_fragment: bool,
         stray: bool,
     },
+    /// Between a pod and a station elsewhere, without a service.
+    Plain {
+        out: bool,
+        port: u8,
+        flags: &'static str,
+    },
     /// A backend answers what came out last, in this manner.
     Answer {
         flags: &'static str,
@@ -88,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
     );
     prop_oneof![
         12 => packet,
+        4 => (any::<bool>(), 0..3u8, flags()).prop_map(|(out, port, flags)| Step::Plain { out, port, flags }),
         8 => (flags(), ttl()).prop_map(|(flags, ttl)| Step::Answer { flags, ttl }),
         1 => (0..8u8).prop_map(Step::Backends),
         1 => any::<u8>().prop_map(Step::Gateway),
@@ -143,7 +150,7 @@ fn frame(step: &Step) -> Vec<u8> {
     let mut frame = Vec::new();
     let port = 40_000 + u16::from(client);
     if udp {
-        ip.udp(port, 80).write(&mut frame, b"question").unwrap();
+        ip.udp(port, 80).write(&mut frame, b"a question of some length").unwrap();
     } else {
         let tcp = ip.tcp(port, 80, 1000, 4096);
         with_flags(tcp, flags).write(&mut frame, b"").unwrap();
@@ -189,7 +196,7 @@ fn answer(sent: &[u8], flags: &str, ttl: u8) -> Vec<u8> {
             with_flags(tcp, flags).write(&mut frame, b"").unwrap();
         }
         etherparse::TransportSlice::Udp(udp) => {
-            ip.udp(udp.destination_port(), udp.source_port()).write(&mut frame, b"answer").unwrap();
+            ip.udp(udp.destination_port(), udp.source_port()).write(&mut frame, b"an answer of some length").unwrap();
         }
         _ => {}
     }
@@ -217,6 +224,14 @@ fn story(mode: Mode, steps: &[Step]) -> u64 {
                 let sent = twins.play(*from, &frame(step));
                 if let [(port, frame)] = &sent[..] {
                     last = vec![(*port, frame.clone())];
+                }
+            }
+            Step::Plain { out, port, flags } => {
+                let ports = (4000 + u16::from(*port), 80);
+                if *out {
+                    twins.play(PODS, &tcp((POD, INSIDE), (POD_IP, REMOTE_IP), ports, flags));
+                } else {
+                    twins.play(UPLINK, &tcp((PEER, NODE), (REMOTE_IP, POD_IP), (ports.1, ports.0), flags));
                 }
             }
             Step::Answer { flags, ttl } => {
@@ -291,4 +306,12 @@ fn what_simply_goes_on_takes_it_both_ways_in_both_families() {
         packet(false, true, ""),
     ];
     assert_eq!(story(Mode::Nat, &change), 2, "the first after a change goes the long way");
+}
+
+#[test]
+fn what_only_gets_other_macs_is_remembered_until_something_changes() {
+    let plain = |out| Step::Plain { out, port: 0, flags: "A" };
+    assert_eq!(story(Mode::Nat, &[plain(true), plain(true), plain(false), plain(false), plain(true)]), 3);
+    assert_eq!(story(Mode::Nat, &[plain(true), Step::Gateway(7), plain(true), plain(true)]), 1);
+    assert_eq!(story(Mode::Nat, &[plain(true), Step::Backends(1), plain(true), plain(true)]), 1);
 }
