@@ -11,6 +11,7 @@
 use levee_api::net::Mac;
 
 use crate::address::Address;
+use crate::ends::Ends;
 
 /// One frame's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -336,4 +337,23 @@ impl Transport {
             Transport::Icmp(_) | Transport::Other => None,
         }
     }
+}
+
+/// A plain packet, as [`glance`](crate::parse::glance()) sees it: all that there is to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Its ports, and the last four octets of its addresses.
+    pub ends: Ends,
+    /// Length of the IP packet in bytes.
+    pub length: u16,
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// Whether it is of IPv4; else of IPv6.
+    pub v4: bool,
+}
+
+impl Glance {
+    /// Ethernet, IPv4 and TCP, and nothing else: the bytes in which all lies that is read of a plain IPv4 packet. A shorter
+    /// frame has crossed no wire (IEEE 802.3, 3.2.8), and is not plain.
+    pub const REACH: usize = 54;
 }

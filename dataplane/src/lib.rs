@@ -8,6 +8,7 @@ pub mod config;
 pub mod counters;
 pub mod decide;
 pub mod director;
+pub mod ends;
 pub mod events;
 pub mod explain;
 pub mod flows;

@@ -5,8 +5,10 @@
 use levee_api::net::Mac;
 use levee_api::tunnel::Encapsulation;
 
-use crate::address::Address;
+use crate::ends::Ends;
 use crate::reason::Reason;
+
+pub use crate::ends::Endpoint;
 
 /// Index of a port in the dataplane's configuration, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +49,19 @@ pub struct Rewrite {
     pub decrement_ttl: bool,
 }
 
+/// Where a packet of a flow goes that begins and ends nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Course {
+    /// The port that it leaves by.
+    pub port: PortId,
+    /// The next hop.
+    pub mac: Mac,
+    /// Its ends from now on.
+    pub ends: Ends,
+    /// The first 96 bits of its new addresses. Of IPv4 they are what [`Address`](crate::address::Address) says, and nobody asks.
+    pub heads: [[u32; 3]; 2],
+}
+
 /// What is put in front of a packet that is wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outer {
@@ -62,15 +77,6 @@ pub struct Outer {
     pub inner_source: Mac,
     /// Its destination MAC.
     pub inner_destination: Mac,
-}
-
-/// An address and port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// Address.
-    pub address: Address,
-    /// Port.
-    pub port: u16,
 }
 
 /// What a frame is turned into. MACs and addresses are taken from the frame itself and swapped, except where given.

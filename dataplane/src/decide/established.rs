@@ -7,21 +7,21 @@
 use levee_api::net::Role;
 
 use super::{Memory, Scene};
-use crate::flows::{Coming, Course, FlowId, Tuple};
-use crate::parse::Glance;
+use crate::ends::{Ends, Tuple};
+use crate::flows::{Coming, FlowId};
 use crate::tables::is_newer;
+use crate::verdict::Course;
 
 /// Where a plain IPv4 packet goes, if it is of the established flow that it is most likely of, and nothing has changed about that. It came
 /// `from` the fabric's side or the pods', and was sent to that port's MAC.
 #[inline(always)]
 pub fn likely(
     candidate: Option<FlowId>,
-    glance: &Glance,
+    packet: (Ends, u8),
     from: Role,
     scene: &Scene<'_>,
     memory: &mut Memory,
 ) -> Option<Course> {
-    let packet = (glance.ends, glance.protocol);
     memory.flows.follow_v4(candidate, packet, coming(from, scene), |stamp, service| holds(scene, stamp, service))
 }
 

@@ -6,18 +6,8 @@ use levee_api::program::Mode;
 use super::Millis;
 use super::state::State;
 use crate::address::Address;
+use crate::ends::Tuple;
 use crate::verdict::{Endpoint, PortId};
-
-/// A packet's addresses, ports and protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuple {
-    /// Where it comes from.
-    pub source: Endpoint,
-    /// Where it goes.
-    pub destination: Endpoint,
-    /// Protocol number.
-    pub protocol: u8,
-}
 
 /// Which way a packet of a flow goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

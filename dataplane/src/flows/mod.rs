@@ -32,18 +32,19 @@ use std::io;
 use levee_api::net::{Mac, Role};
 use levee_api::program::Mode;
 
-pub use self::flow::{Direction, Flow, Tuple};
+pub use self::flow::{Direction, Flow};
+pub use crate::ends::Tuple;
 pub use self::timeouts::Timeouts;
 
-pub use self::entry::Ends;
 use self::entry::{Entry, Extension};
 use self::hops::{HopId, Hops};
 use self::index::Index;
 use self::state::State;
+use crate::ends::Ends;
 use crate::hash::Key;
 use crate::mem::pages::Pages;
 use crate::mem::prefetch;
-use crate::verdict::PortId;
+use crate::verdict::{Course, PortId};
 
 /// Milliseconds since the dataplane started. Wraps after 49 days; all comparisons are of differences.
 pub type Millis = u32;
@@ -51,19 +52,6 @@ pub type Millis = u32;
 /// Names an entry while it is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowId(u32);
-
-/// Where a packet of a flow goes that begins and ends nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Course {
-    /// The port that it leaves by.
-    pub port: PortId,
-    /// The next hop.
-    pub mac: Mac,
-    /// Its ends from now on.
-    pub ends: Ends,
-    /// The first 96 bits of its new addresses. Of IPv4 they are what [`Address`](crate::address::Address) says, and nobody asks.
-    pub heads: [[u32; 3]; 2],
-}
 
 /// When and from where a packet came that may be of a flow.
 #[derive(Debug, Clone, Copy)]

@@ -15,9 +15,8 @@
 use levee_api::net::Mac;
 
 use crate::address::Address;
-use crate::flows::{Ends, Tuple};
-use crate::headers::tcp_flags;
-use crate::verdict::Endpoint;
+use crate::ends::{Endpoint, Ends, Tuple};
+use crate::headers::{Glance, tcp_flags};
 use crate::wire::checksum::{self, Sum};
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
 use crate::wire::ipv4::{DONT_FRAGMENT, Ipv4Header, LEN as LEN_V4, VERSION_IHL};
@@ -25,36 +24,19 @@ use crate::wire::ipv6::{Ipv6Header, LEN as LEN_V6};
 use crate::wire::tcp::{self, TcpHeader};
 use crate::wire::udp::{self, UdpHeader};
 
-/// A plain packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Glance {
-    /// Its ports, and the last four octets of its addresses.
-    pub ends: Ends,
-    /// Length of the IP packet in bytes.
-    pub length: u16,
-    /// TCP or UDP.
-    pub protocol: u8,
-    /// Whether it is of IPv4; else of IPv6.
-    pub v4: bool,
-}
-
-impl Glance {
-    /// Its addresses, ports and protocol: `frame` is the one that it was taken of.
-    #[must_use]
-    pub fn tuple(&self, frame: &[u8]) -> Tuple {
-        if self.v4 {
-            return self.ends.tuple_v4(self.protocol);
-        }
-        let header = frame.get(ethernet::LEN..).and_then(Ipv6Header::new_checked);
-        let heads = header.map(|header| [header.source(), header.destination()].map(|end| Address::v6(end).head()));
-        let [source, destination] = self.ends.endpoints(heads.unwrap_or_default());
-        Tuple { source, destination, protocol: self.protocol }
+/// Between whom a plain packet goes: `frame` is the one that it was seen in.
+#[must_use]
+pub fn between(glance: &Glance, frame: &[u8]) -> Tuple {
+    if glance.v4 {
+        return glance.ends.tuple_v4(glance.protocol);
     }
+    let header = frame.get(ethernet::LEN..).and_then(Ipv6Header::new_checked);
+    let heads = header.map(|header| [header.source(), header.destination()].map(|end| Address::v6(end).head()));
+    let [source, destination] = glance.ends.endpoints(heads.unwrap_or_default());
+    Tuple { source, destination, protocol: glance.protocol }
 }
 
-/// Ethernet, IPv4 and TCP, and nothing else: what all that is read here lies in. A shorter frame has crossed no wire
-/// (IEEE 802.3, 3.2.8), and goes the long way.
-pub const PLAIN_V4: usize = ethernet::LEN + LEN_V4 + tcp::LEN;
+const PLAIN_V4: usize = Glance::REACH;
 
 /// What is to be known of a frame that came to `station`, if it is plain.
 #[inline(always)]
@@ -231,7 +213,7 @@ mod tests {
                     prop_assert!(is_plain(&headers), "{headers:?}");
                     let Network::Ip(ip) = &headers.network else { unreachable!() };
                     let ports = ip.transport.ports().unwrap();
-                    let tuple = seen.tuple(&frame);
+                    let tuple = between(&seen, &frame);
                     prop_assert_eq!((tuple.source.address, tuple.source.port), (ip.source, ports.source));
                     let to = tuple.destination;
                     prop_assert_eq!((to.address, to.port), (ip.destination, ports.destination));

@@ -27,7 +27,7 @@ mod quote;
 mod transport;
 mod tunnelled;
 
-pub use glance::{Glance, PLAIN_V4, glance};
+pub use glance::{between, glance};
 pub use tunnelled::tunnelled;
 
 pub use piece::piece;

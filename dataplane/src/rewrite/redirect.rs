@@ -6,9 +6,10 @@
 
 use levee_api::net::Mac;
 
-use crate::flows::{Course, Ends};
-use crate::parse::{Glance, PLAIN_V4};
+use crate::ends::Ends;
+use crate::headers::Glance;
 use crate::reason::Reason;
+use crate::verdict::Course;
 use crate::wire::checksum::Update;
 use crate::wire::ethernet::{self, EthernetHeader};
 use crate::wire::ipv4::{Ipv4Header, LEN as LEN_V4};
@@ -33,7 +34,7 @@ pub fn redirect(glance: &Glance, course: &Course, source: Mac, frame: &mut [u8])
 #[inline(always)]
 fn ipv4(old: Ends, protocol: u8, course: &Course, source: Mac, frame: &mut [u8]) -> Option<()> {
     const ENDS: usize = ethernet::LEN + LEN_V4 - 8;
-    let frame: &mut [u8; PLAIN_V4] = frame.first_chunk_mut()?;
+    let frame: &mut [u8; Glance::REACH] = frame.first_chunk_mut()?;
     address(course.mac, source, frame)?;
     let addresses = old.addresses().into_iter().zip(course.ends.addresses());
     let addresses = addresses.fold(Update::NONE, |update, (old, new)| update.u32(old, new));
@@ -69,23 +70,23 @@ fn address(destination: Mac, source: Mac, frame: &mut [u8]) -> Option<()> {
 
 #[inline(never)]
 fn ipv6(glance: &Glance, course: &Course, source: Mac, frame: &mut [u8]) -> Option<()> {
-    let tuple = glance.tuple(frame);
     address(course.mac, source, frame)?;
     let [from, to] = course.ends.endpoints(course.heads);
     let (header, payload) = frame.get_mut(ethernet::LEN..)?.split_at_mut_checked(LEN_V6)?;
     let mut header = Ipv6Header::new_checked_mut(header)?;
-    let ends = [(tuple.source, from), (tuple.destination, to)];
-    let update = ends.into_iter().fold(Update::NONE, |update, (old, new)| {
-        update.u128(old.address.bits(), new.address.bits()).u16(old.port, new.port)
-    });
-    if tuple.protocol == tcp::PROTOCOL {
+    let update = Update::NONE
+        .u128(header.source(), from.address.bits())
+        .u128(header.destination(), to.address.bits());
+    if glance.protocol == tcp::PROTOCOL {
         let mut header = TcpHeader::new_checked_mut(payload)?;
+        let update = update.u16(header.source(), from.port).u16(header.destination(), to.port);
         let checksum = update.apply(header.checksum());
         header.set_source(from.port);
         header.set_destination(to.port);
         header.set_checksum(checksum);
     } else {
         let mut header = UdpHeader::new_checked_mut(payload)?;
+        let update = update.u16(header.source(), from.port).u16(header.destination(), to.port);
         let checksum = update.apply_udp(header.checksum());
         header.set_source(from.port);
         header.set_destination(to.port);

@@ -20,14 +20,15 @@ use super::{BACKLOG, Bench, Egress, Lane, look_again};
 use crate::classify::{Class, classify};
 use crate::counters::Counter;
 use crate::decide::{Decision, Scene, decide, established, likely};
-use crate::flows::{Course, FlowId, Tuple};
-use crate::headers::{Headers, Network};
-use crate::parse::{Glance, glance, parse};
+use crate::ends::Tuple;
+use crate::flows::FlowId;
+use crate::headers::{Glance, Headers, Network};
+use crate::parse::{between, glance, parse};
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::rewrite::{self, Groups};
 use crate::tables::Tables;
-use crate::verdict::{Endpoint, PortId, Rewrite, Verdict};
+use crate::verdict::{Course, Endpoint, PortId, Rewrite, Verdict};
 use levee_api::net::{Mac, Role};
 
 /// What took the short way, of a batch: added to the counters once.
@@ -82,7 +83,7 @@ impl Bench {
             let glance = station.and_then(|station| glance(bytes, station));
             let hash = match &glance {
                 Some(glance) if glance.v4 => flows.hash_v4(glance.ends, glance.protocol),
-                Some(glance) => flows.hash(&glance.tuple(bytes)),
+                Some(glance) => flows.hash(&between(glance, bytes)),
                 None => {
                     looks.parsed.push(parse(bytes));
                     let tuple = looks.parsed.last().and_then(|headers| tuple(headers.as_ref().ok()?));
@@ -113,13 +114,13 @@ impl Bench {
         if glance.length > tables.narrowest {
             return Err(frame);
         }
-        let likely = if glance.v4 { likely(seen.candidate, glance, from, scene, &mut self.memory) } else { None };
+        let likely = if glance.v4 { likely(seen.candidate, (glance.ends, glance.protocol), from, scene, &mut self.memory) } else { None };
         let bytes = self.umem.bytes_mut(&mut frame);
         let (port, done) = if let Some(course) = likely {
             (course.port, redirect(glance, &course, tables, bytes))
-        } else if let Some(hop) = self.recent.get(seen.hash, between(glance, scene.ingress), tables.stamp()) {
+        } else if let Some(hop) = self.recent.get(seen.hash, key(glance, scene.ingress), tables.stamp()) {
             (hop.0, readdress(hop, tables, bytes))
-        } else if let Some(course) = established(&glance.tuple(bytes), from, scene, &mut self.memory) {
+        } else if let Some(course) = established(&between(glance, bytes), from, scene, &mut self.memory) {
             (course.port, redirect(glance, &course, tables, bytes))
         } else {
             return Err(frame);
@@ -165,8 +166,7 @@ impl Bench {
             && let Decision::Ends(Verdict::Forward(_, rewrite)) = decision
             && !rewrite.decrement_ttl
         {
-            let between = between(glance, scene.ingress);
-            self.recent.note(seen.hash, between, tables.stamp(), (port, rewrite.destination_mac));
+            self.recent.note(seen.hash, key(glance, scene.ingress), tables.stamp(), (port, rewrite.destination_mac));
         }
         self.follow(decision, frame, &headers, Kind::Ordinary, scene, lanes);
     }
@@ -179,7 +179,7 @@ impl Bench {
     }
 }
 
-fn between(glance: &Glance, ingress: PortId) -> Between {
+fn key(glance: &Glance, ingress: PortId) -> Between {
     Between::new(glance.ends, glance.protocol, ingress)
 }
 
