@@ -273,6 +273,15 @@ pub struct Piece {
     pub header: u16,
 }
 
+impl Quote {
+    /// Whether the quoted packet was a message of ICMP or ICMPv6, by protocol.
+    #[inline]
+    #[must_use]
+    pub const fn is_icmp(&self) -> bool {
+        matches!(self.protocol, 1 | 58)
+    }
+}
+
 impl Ip {
     /// Whether it is an ICMP error about another packet that may concern a flow: unreachable, too big, time exceeded,
     /// parameter problem. Redirects and source quench are not among them: nobody may follow the ones (RFC 1812, 5.2.7.2,

@@ -34,7 +34,6 @@ use crate::tables::ranges::has_ports;
 use crate::tables::service::{Frontend, FrontendKey};
 use crate::tables::snat::WITHOUT_PORTS;
 use crate::verdict::{Endpoint, Verdict};
-use crate::wire::icmp;
 
 /// Smallest MTU that is believed: what Linux believes (`net.ipv4.route.min_pmtu`). IPv4 allows 68, and an attacker who can
 /// forge errors would ask for that.
@@ -126,7 +125,7 @@ pub fn decide_error(
 /// The tuple of an answer to the quoted packet, which a flow may have.
 fn answer(quote: &Quote) -> Option<Tuple> {
     let ports = match quote.ports {
-        None if matches!(quote.protocol, icmp::PROTOCOL | icmp::PROTOCOL_V6) => return None,
+        None if quote.is_icmp() => return None,
         ports => ports.unwrap_or(Ports { source: 0, destination: 0 }),
     };
     Some(Tuple {
