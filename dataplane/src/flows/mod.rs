@@ -33,8 +33,8 @@ use levee_api::net::{Mac, Role};
 use levee_api::program::Mode;
 
 pub use self::flow::{Direction, Flow};
-pub use crate::ends::Tuple;
 pub use self::timeouts::Timeouts;
+pub use crate::ends::Tuple;
 
 use self::entry::{Entry, Extension};
 use self::hops::{HopId, Hops};

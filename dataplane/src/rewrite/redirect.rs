@@ -74,9 +74,7 @@ fn ipv6(glance: &Glance, course: &Course, source: Mac, frame: &mut [u8]) -> Opti
     let [from, to] = course.ends.endpoints(course.heads);
     let (header, payload) = frame.get_mut(ethernet::LEN..)?.split_at_mut_checked(LEN_V6)?;
     let mut header = Ipv6Header::new_checked_mut(header)?;
-    let update = Update::NONE
-        .u128(header.source(), from.address.bits())
-        .u128(header.destination(), to.address.bits());
+    let update = Update::NONE.u128(header.source(), from.address.bits()).u128(header.destination(), to.address.bits());
     if glance.protocol == tcp::PROTOCOL {
         let mut header = TcpHeader::new_checked_mut(payload)?;
         let update = update.u16(header.source(), from.port).u16(header.destination(), to.port);

@@ -114,7 +114,11 @@ impl Bench {
         if glance.length > tables.narrowest {
             return Err(frame);
         }
-        let likely = if glance.v4 { likely(seen.candidate, (glance.ends, glance.protocol), from, scene, &mut self.memory) } else { None };
+        let likely = if glance.v4 {
+            likely(seen.candidate, (glance.ends, glance.protocol), from, scene, &mut self.memory)
+        } else {
+            None
+        };
         let bytes = self.umem.bytes_mut(&mut frame);
         let (port, done) = if let Some(course) = likely {
             (course.port, redirect(glance, &course, tables, bytes))

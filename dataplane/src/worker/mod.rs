@@ -26,6 +26,7 @@ mod handle;
 mod idle;
 mod recent;
 mod reshape;
+mod shared;
 mod special;
 mod taken;
 mod tally;
@@ -47,6 +48,7 @@ use self::established::{Looks, Tally};
 pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse};
 pub use self::idle::Idle;
 use self::recent::Recent;
+pub use self::shared::Shared;
 use self::special::Kind;
 use self::waiting::{Patience, Wait, Waiting};
 pub use self::waker::Waker;
@@ -76,17 +78,6 @@ const BACKLOG: usize = 4 * BATCH;
 /// Entries of the flow table that the clock hand looks at in a turn. At 10,000 turns a second, a table of a million
 /// entries is gone round in 6 s.
 const EXPIRY_LOOKS: usize = 16;
-/// Frames that a pool may have to spare before it shares them with other workers' pools, and how many it takes when it
-/// runs out. Frames that are handed over change pools, and in one direction only when traffic is lopsided.
-const SHARED_AT_ONCE: usize = BATCH;
-
-/// Frames that may be handed over to a worker and not yet taken, at most: eight turns' worth, in a queue of some 20 KB,
-/// which does not leave the first-level cache.
-const INBOX: usize = 8 * BATCH;
-/// … and of a worker's share of all frames at most one in so many, so that a worker that is stuck does not keep so much of another's
-/// that this one is left with nothing to receive into.
-const INBOX_SHARE: usize = 8;
-
 /// A queue of a port that a worker serves.
 struct Lane<P> {
     id: PortId,
@@ -104,44 +95,6 @@ enum Egress {
     Worker(usize),
     /// The port has no queue.
     None,
-}
-
-/// What several workers share. All of it is lock-free.
-#[derive(Clone)]
-pub struct Shared {
-    inboxes: Arc<[Arc<ArrayQueue<Message>>]>,
-    wakers: Arc<[Waker]>,
-    /// Free frames on their way from pools that have many to pools that have few.
-    spare: Arc<ArrayQueue<Frame>>,
-}
-
-impl Shared {
-    /// For this many workers over one UMEM.
-    ///
-    /// # Errors
-    /// Out of file descriptors.
-    pub fn new(workers: usize, umem: &Umem) -> std::io::Result<Self> {
-        let wakers: std::io::Result<Vec<Waker>> = (0..workers).map(|_| Waker::new()).collect();
-        let share = umem.frames() as usize / workers.max(1);
-        let room = (share / INBOX_SHARE).clamp(BATCH, INBOX);
-        Ok(Shared {
-            inboxes: (0..workers).map(|_| Arc::new(ArrayQueue::new(room))).collect(),
-            wakers: wakers?.into(),
-            spare: Arc::new(ArrayQueue::new((umem.frames() as usize).max(1))),
-        })
-    }
-
-    /// The alarm clock of a worker, by index.
-    #[must_use]
-    pub fn waker(&self, worker: usize) -> Option<Waker> {
-        self.wakers.get(worker).cloned()
-    }
-
-    /// Frames that are between workers now: handed over and not yet taken, or spare.
-    #[must_use]
-    pub fn frames(&self) -> usize {
-        self.spare.len() + self.inboxes.iter().map(|inbox| inbox.len()).sum::<usize>()
-    }
 }
 
 /// What a worker is made of.
@@ -693,33 +646,6 @@ impl Bench {
         }
     }
 
-    fn hand_over(&mut self, worker: usize, message: Message) {
-        if let Err(frame) = self.post(worker, message) {
-            self.drop(frame, Reason::HandoverFull);
-        }
-    }
-
-    fn post(&mut self, worker: usize, message: Message) -> Result<(), Frame> {
-        let (Some(inbox), Some(owed)) = (self.shared.inboxes.get(worker), self.owed.get_mut(worker)) else {
-            return Err(frame_of(message));
-        };
-        inbox.push(message).map_err(frame_of)?;
-        self.counters.add(Counter::HandedOver, 1);
-        (*owed, self.owes) = (true, true);
-        Ok(())
-    }
-
-    /// Wakes whoever was given something: once a turn, since it is a fence even for one that is awake.
-    fn wake(&mut self) {
-        if std::mem::take(&mut self.owes) {
-            for (owed, waker) in self.owed.iter_mut().zip(self.shared.wakers.iter()) {
-                if std::mem::take(owed) {
-                    waker.wake();
-                }
-            }
-        }
-    }
-
     #[inline]
     fn drop(&mut self, frame: Frame, reason: Reason) {
         self.counters.note_drop(reason);
@@ -738,35 +664,6 @@ impl Bench {
         if self.shared.inboxes.len() > 1 {
             self.share();
         }
-    }
-
-    /// Evens out the pools of workers.
-    fn share(&mut self) {
-        let fair = self.umem.frames() as usize / self.shared.inboxes.len();
-        if self.pool.free() < SHARED_AT_ONCE {
-            for _ in 0..SHARED_AT_ONCE {
-                let Some(frame) = self.shared.spare.pop() else { break };
-                let _ = self.pool.give(frame);
-            }
-        } else if self.pool.free() > fair {
-            for _ in 0..SHARED_AT_ONCE {
-                let Some(frame) = self.pool.take() else { break };
-                if let Err(frame) = self.shared.spare.push(frame) {
-                    let _ = self.pool.give(frame);
-                    break;
-                }
-            }
-        }
-    }
-}
-
-fn frame_of(message: Message) -> Frame {
-    match message {
-        Message::Process(_, frame)
-        | Message::Seek(_, frame, _)
-        | Message::Fragment(_, frame)
-        | Message::Transmit(_, frame, _)
-        | Message::Pass(_, frame) => frame,
     }
 }
 

@@ -82,7 +82,9 @@ const DATAPLANE: &[Room] = &[
     Room { name: "classify", uses: &["address", "headers", "reason", "tables", "verdict"], never: PURE },
     Room {
         name: "decide",
-        uses: &["address", "classify", "ends", "flows", "hash", "headers", "limits", "reason", "tables", "verdict", "ways"],
+        uses: &[
+            "address", "classify", "ends", "flows", "hash", "headers", "limits", "reason", "tables", "verdict", "ways",
+        ],
         never: PURE,
     },
     Room { name: "rewrite", uses: &["address", "ends", "headers", "reason", "verdict", "wire"], never: PURE },
