@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use levee_api::program::Mode;
-use levee_benches::rig::{PODS, Rig, UPLINK, acks, from_pod, syns};
+use levee_benches::rig::{PODS, Rig, UPLINK, ack, from_pod, syns};
 use levee_dataplane::verdict::PortId;
 
 /// Packets of flows that are there already.
@@ -24,11 +24,23 @@ fn established(criterion: &mut Criterion) {
         black_box(rig);
     };
     measure("mac rewriting", &mut Rig::new(Mode::Nat, 1, 1024), PODS, &from_pod(0..1000));
-    for (mode, name) in [(Mode::Nat, "nat"), (Mode::Dnat, "dnat"), (Mode::Dsr, "dsr")] {
-        for flows in [1_000, 100_000] {
-            let mut rig = Rig::new(mode, 100, 262_144);
-            rig.run(UPLINK, &syns(0..flows), u64::from(flows));
-            measure(&format!("{name}, {flows} flows"), &mut rig, UPLINK, &acks(0..flows));
+    let ways: [(Mode, &str, &[u32]); 3] = [
+        (Mode::Nat, "nat", &[1_000, 100_000, 1_000_000, 10_000_000]),
+        (Mode::Dnat, "dnat", &[1_000, 100_000]),
+        (Mode::Dsr, "dsr", &[1_000, 100_000]),
+    ];
+    for (mode, name, counts) in ways {
+        for &flows in counts {
+            let mut rig = Rig::new(mode, 100, (flows as usize).max(65_536));
+            rig.establish(flows);
+            let before = rig.forwarded();
+            rig.play(&mut ack(), &mut (0..flows), u64::from(flows));
+            assert_eq!(rig.forwarded() - before, u64::from(flows), "{name}: {:?}", rig.drops());
+            // Across samples, so that all flows are visited, not the first few again and again.
+            let (mut segment, mut source) = (ack(), (0..flows).cycle());
+            group.bench_function(format!("{name}, {flows} flows"), |bencher| {
+                bencher.iter_custom(|packets| rig.play(&mut segment, &mut source, packets));
+            });
         }
     }
     group.finish();

@@ -24,7 +24,7 @@ use levee_dataplane::verdict::PortId;
 use levee_dataplane::ways::Ways;
 use levee_dataplane::worker::{BATCH, Handle, Idle, Parts, Shared, Waker, Worker};
 
-use crate::frames;
+use crate::frames::{self, Segment};
 
 /// The node's MAC on the fabric.
 pub const NODE_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -135,6 +135,33 @@ impl Rig {
             left -= batch;
         }
         taken
+    }
+
+    /// Sends a segment of each of these flows, `packets` in all, in batches, and says how long the worker took for them.
+    ///
+    /// # Panics
+    /// If the port has no room.
+    pub fn play(&mut self, segment: &mut Segment, flows: &mut impl Iterator<Item = u32>, packets: u64) -> Duration {
+        let mut taken = Duration::ZERO;
+        let mut left = packets;
+        while left > 0 {
+            let batch = left.min(BATCH as u64);
+            for flow in flows.take(batch as usize) {
+                self.deliver(UPLINK, std::iter::once(segment.of(flow)));
+            }
+            let start = Instant::now();
+            self.worker.turn(self.now);
+            taken += start.elapsed();
+            left -= batch;
+        }
+        taken
+    }
+
+    /// Begins these flows, and has each be acknowledged: they are established then.
+    pub fn establish(&mut self, flows: u32) {
+        for mut segment in [syn(), ack()] {
+            self.play(&mut segment, &mut (0..flows), u64::from(flows));
+        }
     }
 
     /// Frames that were sent on so far.
@@ -248,6 +275,18 @@ pub fn service(name: &str, vip: Ipv4Addr, port: u16, mode: Mode, backends: u16) 
         quic: Vec::new(),
         flows: Default::default(),
     }
+}
+
+/// A SYN to the service from outside, of any flow.
+#[must_use]
+pub fn syn() -> Segment {
+    Segment::new(frames::tcp((GATEWAY_MAC, NODE_MAC), frames::client(0), (VIP, 80), true))
+}
+
+/// A later segment.
+#[must_use]
+pub fn ack() -> Segment {
+    Segment::new(frames::tcp((GATEWAY_MAC, NODE_MAC), frames::client(0), (VIP, 80), false))
 }
 
 /// SYNs of flows to the service from outside: the first of each.
