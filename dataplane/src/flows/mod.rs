@@ -369,6 +369,10 @@ impl Flows {
         let id = self.free.checked_sub(1)?;
         self.free = self.entries.get(id as usize)?.link;
         self.unused -= 1;
+        // The next flow's, so that it need not wait for it.
+        if let Some(next) = self.free.checked_sub(1).and_then(|next| self.entries.get(next as usize)) {
+            prefetch::read(next);
+        }
         Some(id)
     }
 
@@ -481,7 +485,8 @@ fn go_on(entry: &mut Entry, direction: Direction, coming: Coming, holds: impl Fn
         entry.stamp = coming.stamp;
     }
     match direction {
-        Direction::Forward if entry.from() != coming.from || entry.mode() == Mode::Tunnel => None,
+        // What is wrapped is the long way's, whatever is done to the packet besides.
+        Direction::Forward if entry.from() != coming.from || entry.via != 0 || entry.mode() == Mode::Tunnel => None,
         Direction::Forward => Some(entry.forward_hop),
         Direction::Reverse => Some(entry.reverse_hop),
     }

@@ -265,7 +265,16 @@ impl Lab {
 }
 
 fn tcp(macs: (Mac, Mac), ips: ([u8; 4], [u8; 4]), ports: (u16, u16), flags: &str) -> Vec<u8> {
-    let mut tcp = PacketBuilder::ethernet2(macs.0.0, macs.1.0).ipv4(ips.0, ips.1, 64).tcp(ports.0, ports.1, 1000, 4096);
+    let tcp = PacketBuilder::ethernet2(macs.0.0, macs.1.0).ipv4(ips.0, ips.1, 64).tcp(ports.0, ports.1, 1000, 4096);
+    let mut frame = Vec::new();
+    with_flags(tcp, flags).write(&mut frame, b"").unwrap();
+    frame
+}
+
+type TcpBuilder = etherparse::PacketBuilderStep<etherparse::TcpHeader>;
+
+/// `S`, `A`, `F`, `R` and `P`.
+fn with_flags(mut tcp: TcpBuilder, flags: &str) -> TcpBuilder {
     for flag in flags.chars() {
         tcp = match flag {
             'S' => tcp.syn(),
@@ -275,9 +284,7 @@ fn tcp(macs: (Mac, Mac), ips: ([u8; 4], [u8; 4]), ports: (u16, u16), flags: &str
             _ => tcp.psh(),
         };
     }
-    let mut frame = Vec::new();
-    tcp.write(&mut frame, b"").unwrap();
-    frame
+    tcp
 }
 
 fn udp(macs: (Mac, Mac), ips: ([u8; 4], [u8; 4]), ports: (u16, u16)) -> Vec<u8> {

@@ -1,6 +1,8 @@
 //! The short way and the long one come to the same end: the same story, played to a worker that takes either, and to one to
 //! which every frame comes by its inbox, where there is only the long way.
 
+use levee_api::program::Via;
+use levee_api::tunnel::Tunnel;
 use proptest::prelude::*;
 
 use super::*;
@@ -106,8 +108,21 @@ fn step() -> impl Strategy<Value = Step> {
 
 const VIP_V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
+/// How all Services of a story are reached: in which mode, and whether through a tunnel.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    mode: Mode,
+    wrapped: bool,
+}
+
+impl From<Mode> for Way {
+    fn from(mode: Mode) -> Self {
+        Way { mode, wrapped: mode == Mode::Tunnel }
+    }
+}
+
 /// Services of both families and protocols, with those of three backends that a bit of `which` is set for.
-fn services(mode: Mode, which: u8) -> Vec<Service> {
+fn services(Way { mode, wrapped }: Way, which: u8) -> Vec<Service> {
     let chosen = |index: &u8| which >> index & 1 == 1;
     let families = [Family::Ipv4, Family::Ipv6];
     let each = families.into_iter().flat_map(|family| [(family, Protocol::Tcp), (family, Protocol::Udp)]);
@@ -119,7 +134,7 @@ fn services(mode: Mode, which: u8) -> Vec<Service> {
             },
             port: 8080,
             pools: vec![Pool::Cluster],
-            via: None,
+            via: wrapped.then_some(Via { address: [192, 168, 0, 11].into(), mac: None }),
         });
         let backends = backends.collect();
         let mut service = Service { family, backends, ..service(protocol, mode, &[]) };
@@ -163,22 +178,6 @@ fn frame(step: &Step) -> Vec<u8> {
     frame
 }
 
-fn with_flags(
-    mut tcp: etherparse::PacketBuilderStep<etherparse::TcpHeader>,
-    flags: &str,
-) -> etherparse::PacketBuilderStep<etherparse::TcpHeader> {
-    for flag in flags.chars() {
-        tcp = match flag {
-            'S' => tcp.syn(),
-            'A' => tcp.ack(2000),
-            'F' => tcp.fin(),
-            'R' => tcp.rst(),
-            _ => tcp.psh(),
-        };
-    }
-    tcp
-}
-
 /// The answer to a packet that came out, as its receiver makes it.
 fn answer(sent: &[u8], flags: &str, ttl: u8) -> Vec<u8> {
     let packet = SlicedPacket::from_ethernet(sent).unwrap();
@@ -203,8 +202,10 @@ fn answer(sent: &[u8], flags: &str, ttl: u8) -> Vec<u8> {
     frame
 }
 
-fn story(mode: Mode, steps: &[Step]) -> u64 {
+fn story(way: impl Into<Way>, steps: &[Step]) -> u64 {
+    let way = way.into();
     let program = Program {
+        tunnels: vec![Tunnel { addresses: vec![NODE_IP.into()], ..Tunnel::default() }],
         local: Local {
             prefixes: vec!["10.244.1.0/24".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()],
             pods: vec![
@@ -213,8 +214,8 @@ fn story(mode: Mode, steps: &[Step]) -> u64 {
             ],
         },
         vips: [IpAddr::from(VIP), VIP_V6.into()].map(|address| Vip { address, announce: true }).into(),
-        services: services(mode, 0b111),
-        ..program(mode, &[])
+        services: services(way, 0b111),
+        ..program(way.mode, &[])
     };
     let mut twins = Twins::new(program);
     let mut last = Vec::new();
@@ -243,19 +244,19 @@ fn story(mode: Mode, steps: &[Step]) -> u64 {
                 }
             }
             Step::Backends(which) => {
-                twins.both(|lab| lab.amend(Delta { upsert_services: services(mode, *which), ..Delta::default() }));
+                twins.both(|lab| lab.amend(Delta { upsert_services: services(way, *which), ..Delta::default() }));
             }
             Step::Gateway(last) => twins.both(|lab| {
                 lab.master.set_neighbour(UPLINK, [192, 168, 0, 2].into(), Some(Mac([2, 0, 0, 0, 2, *last])));
                 lab.publish();
             }),
             Step::NoVip => twins.both(|lab| {
-                let remove_services = services(mode, 0b111).iter().map(Service::key).collect();
+                let remove_services = services(way, 0b111).iter().map(Service::key).collect();
                 lab.amend(Delta { remove_vips: vec![VIP.into()], remove_services, ..Delta::default() });
             }),
             Step::Vip => twins.both(|lab| {
                 let upsert_vips = vec![Vip { address: VIP.into(), announce: true }];
-                lab.amend(Delta { upsert_vips, upsert_services: services(mode, 0b111), ..Delta::default() });
+                lab.amend(Delta { upsert_vips, upsert_services: services(way, 0b111), ..Delta::default() });
             }),
             Step::Pause(time) => twins.both(|lab| lab.now += time),
         }
@@ -268,10 +269,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn the_short_way_is_the_long_one(
-        mode in prop_oneof![Just(Mode::Nat), Just(Mode::Dnat), Just(Mode::Dsr)],
+        mode in prop_oneof![Just(Mode::Nat), Just(Mode::Dnat), Just(Mode::Dsr), Just(Mode::Tunnel)],
+        wrapped in proptest::bool::weighted(0.2),
         steps in proptest::collection::vec(step(), 1..60),
     ) {
-        story(mode, &steps);
+        story(Way { mode, wrapped: wrapped || mode == Mode::Tunnel }, &steps);
     }
 }
 
@@ -306,6 +308,28 @@ fn what_simply_goes_on_takes_it_both_ways_in_both_families() {
         packet(false, true, ""),
     ];
     assert_eq!(story(Mode::Nat, &change), 2, "the first after a change goes the long way");
+}
+
+/// A node's own pods may reach by `dnat` what it reaches through a tunnel.
+#[test]
+fn what_is_wrapped_goes_the_long_way_in_every_mode() {
+    let packet = Step::Packet {
+        client: 1,
+        v6: false,
+        udp: true,
+        from: UPLINK,
+        flags: "",
+        ttl: 64,
+        may_fragment: false,
+        stray: false,
+    };
+    for mode in [Mode::Nat, Mode::Dnat, Mode::Dsr, Mode::Tunnel] {
+        assert_eq!(
+            story(Way { mode, wrapped: true }, &[packet.clone(), packet.clone(), packet.clone()]),
+            0,
+            "{mode:?}"
+        );
+    }
 }
 
 #[test]

@@ -80,6 +80,7 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "allocate",
             "tunnels",
             "quic_lb",
+            "overlay",
         ],
     ),
     (Kind::Program, &["generation", "local", "service_ranges", "vips", "announce_in_term", "services", "tunnels"]),
