@@ -48,7 +48,7 @@ pub struct Config {
     /// is not true is no server's, which a balancer sees for all those that clients have chosen but one of 32 (4.1).
     #[serde(default)]
     pub encodes_length: bool,
-    /// Which server has which ID. Empty: each has the last octets of its address; see [`Config::server_id`].
+    /// Which server has which ID. Empty: each has the last octets of its address; see [`Config::server_ids`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<Server>,
 }

@@ -7,7 +7,7 @@
 //!                     any of them may end in a Reason
 //! ```
 //!
-//! [`glance`] reads the plainest packets, faster, and says nothing of others.
+//! [`glance()`] reads the plainest packets, faster, and says nothing of others.
 //!
 //! Judged here is form alone: versions, lengths, the IPv4 header checksum, addresses that cannot be on a wire in any
 //! network (a group as source MAC, IPv4-mapped IPv6). Whether an address may be a source *here* is policy, and `decide`'s:
