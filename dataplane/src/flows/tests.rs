@@ -86,6 +86,36 @@ fn a_table_fills_to_its_capacity() {
     assert_eq!(seen, 50_000);
 }
 
+#[test]
+fn a_flow_costs_less_than_a_cache_line_its_share_of_the_index_included() {
+    for capacity in [1_000, 1 << 20, 3_000_000] {
+        let each = table(capacity).bytes() as f64 / capacity as f64;
+        assert!(each < 60.0, "{each} bytes a flow of {capacity}");
+    }
+}
+
+/// Of IPv6 it takes two entries: half as many find room, and what they leave is whole again.
+#[test]
+fn flows_of_ipv6_take_two_entries_and_give_both_back() {
+    let v6 = |last: u32| Endpoint { address: Address::v6(0x2001_0db8 << 96 | u128::from(last)), port: 443 };
+    let flow = |client: u32| {
+        let tuple = Tuple { source: v6(client), destination: v6(1_000_000), protocol: 17 };
+        Flow::new(&tuple, v6(2_000_000), tuple.source, Mode::Dnat, State::Udp, 0)
+    };
+    let mut flows = table(64);
+    for round in 0..3 {
+        let ids: Vec<_> = (0..32).map(|client| flows.insert(&flow(client), 0).expect("room")).collect();
+        assert_eq!((flows.len(), flows.page(0, 64).0.count()), (32, 32), "round {round}");
+        for (client, id) in (0..32).zip(ids) {
+            assert_eq!(flows.find(&flow(client).forward()), Some((id, Direction::Forward)));
+            assert_eq!(flows.find(&flow(client).reverse().unwrap()), Some((id, Direction::Reverse)));
+            assert_eq!(flows.get(id), Some(flow(client)));
+            flows.remove(id);
+        }
+        assert!(flows.is_empty());
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Insert(u32),

@@ -1,6 +1,6 @@
 //! Large tables: zeroed anonymous memory, on huge pages where the kernel has them, faulted in before first use.
 //!
-//! A flow table of a million entries is 128 MB; with 4 KiB pages each lookup would miss the TLB as well as the cache,
+//! A flow table of a million entries is 60 MB; with 4 KiB pages each lookup would miss the TLB as well as the cache,
 //! and the first touch of each page would stop a worker for a fault. So the memory is asked for whole, marked for
 //! transparent huge pages (`madvise(MADV_HUGEPAGE)`), and touched once at start.
 
