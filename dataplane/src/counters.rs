@@ -43,7 +43,7 @@ counters! {
     Rx = "rx",
     /// Frames sent on, rewritten.
     Forwarded = "forwarded",
-    /// Of the forwarded frames, those of established flows about which nothing had changed: they took the short way.
+    /// Of the forwarded frames, those that took the short way: of an established flow, or given other MACs alone, and nothing had changed about it.
     Established = "forwarded_established",
     /// Frames turned into their own answer.
     Hairpinned = "hairpinned",

@@ -24,7 +24,7 @@ use crate::flows::affinity::Affinities;
 use crate::flows::state::State;
 use crate::flows::{Direction, Flow, FlowId, Flows, Millis, Tuple};
 use crate::hash::{MAGLEV_KEY, spread};
-use crate::headers::{Headers, Ip, Network, Ports, Transport, tcp_flags};
+use crate::headers::{Headers, Ip, Network, Transport, tcp_flags};
 use crate::limits::{Limit, Newcomers, Welcome};
 use crate::reason::Reason;
 use crate::tables::ranges::has_ports;
@@ -174,18 +174,6 @@ fn mac_word(mac: Mac) -> [u8; 8] {
 }
 
 /// Of protocols without ports, with ports 0: such a flow is all that two addresses say to each other in a protocol.
-fn tuple(ip: &Ip) -> Option<Tuple> {
-    let ports = match ip.transport {
-        Transport::Icmp(_) => return None,
-        transport => transport.ports().unwrap_or(Ports { source: 0, destination: 0 }),
-    };
-    Some(Tuple {
-        source: Endpoint { address: ip.source, port: ports.source },
-        destination: Endpoint { address: ip.destination, port: ports.destination },
-        protocol: ip.protocol,
-    })
-}
-
 fn answer(scene: &Scene<'_>, reply: impl FnOnce(Mac) -> Reply) -> Decision {
     match scene.tables.port(scene.ingress) {
         Some(port) => Decision::Ends(Verdict::Hairpin(reply(port.mac))),
@@ -261,7 +249,7 @@ fn named(class: &Class) -> Option<u16> {
 
 /// A packet from a client to a service; `named` is the backend that it names.
 fn service(frontend: &Frontend, named: Option<u16>, ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
-    let (Some(tuple), Some(service)) = (tuple(ip), scene.tables.services.get(frontend.service)) else {
+    let (Some(tuple), Some(service)) = (ip.tuple(), scene.tables.services.get(frontend.service)) else {
         return dropped(Reason::ServiceUnallocated);
     };
     // Replies to `dnat` come back to any queue, and only the client's address in them is known; and a client with
@@ -586,7 +574,7 @@ fn without_ports(
 
 /// A packet from a backend, if a flow knows it.
 fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
-    let tuple = tuple(ip)?;
+    let tuple = ip.tuple()?;
     let (id, Direction::Reverse) = memory.flows.find(&tuple)? else { return None };
     let mut flow = memory.flows.get(id)?;
     if ip.ttl <= 1 {

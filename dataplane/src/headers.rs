@@ -11,7 +11,7 @@
 use levee_api::net::Mac;
 
 use crate::address::Address;
-use crate::ends::Ends;
+use crate::ends::{Endpoint, Ends, Tuple};
 
 /// One frame's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,6 +283,21 @@ impl Quote {
 }
 
 impl Ip {
+    /// Between whom it goes; of a protocol without ports, with 0 for both. `None` for ICMP, which is of no flow by itself.
+    #[inline]
+    #[must_use]
+    pub fn tuple(&self) -> Option<Tuple> {
+        let ports = match self.transport {
+            Transport::Icmp(_) => return None,
+            transport => transport.ports().unwrap_or(Ports { source: 0, destination: 0 }),
+        };
+        Some(Tuple {
+            source: Endpoint { address: self.source, port: ports.source },
+            destination: Endpoint { address: self.destination, port: ports.destination },
+            protocol: self.protocol,
+        })
+    }
+
     /// Whether it is an ICMP error about another packet that may concern a flow: unreachable, too big, time exceeded,
     /// parameter problem. Redirects and source quench are not among them: nobody may follow the ones (RFC 1812, 5.2.7.2,
     /// lets hosts alone do so), nobody may send the others (RFC 6633).

@@ -16,7 +16,7 @@ use bytemuck::{Pod, Zeroable};
 use levee_api::net::Role;
 use levee_api::program::Mode;
 
-use super::flow::Flow;
+use super::flow::{Direction, Flow};
 use super::hops::HopId;
 use super::state::State;
 use crate::address::Address;
@@ -108,6 +108,18 @@ impl Entry {
     #[inline(always)]
     pub(super) fn is_extended(&self) -> bool {
         self.flags & EXTENDED != 0
+    }
+
+    /// Which direction's packets have these ends, as far as it is told here.
+    #[inline(always)]
+    pub(super) fn direction(&self, ends: Ends) -> Option<Direction> {
+        if self.forward == ends {
+            Some(Direction::Forward)
+        } else if self.reverse == ends && self.replies_pass() {
+            Some(Direction::Reverse)
+        } else {
+            None
+        }
     }
 
     /// Whether replies come by here: `nat` or `dnat`.

@@ -194,13 +194,7 @@ impl Flows {
         if entry.protocol != protocol || entry.is_extended() {
             return None;
         }
-        let direction = if entry.forward == ends {
-            Direction::Forward
-        } else if entry.reverse == ends && entry.replies_pass() {
-            Direction::Reverse
-        } else {
-            return None;
-        };
+        let direction = entry.direction(ends)?;
         let hop = go_on(entry, direction, coming, holds)?;
         let (port, mac) = self.hops.get(hop)?;
         entry.last = coming.now;
@@ -247,13 +241,7 @@ impl Flows {
         // A free entry is all zeros, as no tuple is: nothing comes from 0.0.0.0.
         let entry = self.entries.get(id as usize).filter(|entry| entry.protocol == tuple.protocol)?;
         let ends = Ends::of(tuple.source, tuple.destination);
-        let direction = if entry.forward == ends {
-            Direction::Forward
-        } else if entry.reverse == ends && entry.replies_pass() {
-            Direction::Reverse
-        } else {
-            return None;
-        };
+        let direction = entry.direction(ends)?;
         let (source, destination) = (tuple.source.address, tuple.destination.address);
         if !entry.is_extended() {
             return (source.is_v4() && destination.is_v4()).then_some(direction);

@@ -35,12 +35,7 @@ pub struct RangesKey {
 impl Key for RangesKey {
     #[inline]
     fn hash(&self) -> u64 {
-        let from = match self.from {
-            Role::Uplink => 0,
-            Role::Pods | Role::Host => 1,
-            Role::Tunnel => 2,
-        };
-        MAGLEV_KEY.address(self.address, from)
+        MAGLEV_KEY.address(self.address, super::service::side(self.from))
     }
 }
 

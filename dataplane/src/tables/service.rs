@@ -309,12 +309,17 @@ impl FrontendKey {
 impl Key for FrontendKey {
     #[inline]
     fn hash(&self) -> u64 {
-        let from = match self.from {
-            Role::Uplink => 0,
-            Role::Pods | Role::Host => 1,
-            Role::Tunnel => 2,
-        };
-        MAGLEV_KEY.address(self.address, u64::from(self.port) << 16 | u64::from(self.protocol) << 8 | from)
+        MAGLEV_KEY.address(self.address, u64::from(self.port) << 16 | u64::from(self.protocol) << 8 | side(self.from))
+    }
+}
+
+/// A side as a number, for hashes of keys that have one.
+#[inline]
+pub(super) const fn side(from: Role) -> u64 {
+    match from {
+        Role::Uplink => 0,
+        Role::Pods | Role::Host => 1,
+        Role::Tunnel => 2,
     }
 }
 

@@ -20,7 +20,6 @@ use super::{BACKLOG, Bench, Egress, Lane, look_again};
 use crate::classify::{Class, classify};
 use crate::counters::Counter;
 use crate::decide::{Decision, Scene, decide, established, likely};
-use crate::ends::Tuple;
 use crate::flows::FlowId;
 use crate::headers::{Glance, Headers, Network};
 use crate::parse::{between, glance, parse};
@@ -28,7 +27,7 @@ use crate::port::Port;
 use crate::reason::Reason;
 use crate::rewrite::{self, Groups};
 use crate::tables::Tables;
-use crate::verdict::{Course, Endpoint, PortId, Rewrite, Verdict};
+use crate::verdict::{Course, PortId, Rewrite, Verdict};
 use levee_api::net::{Mac, Role};
 
 /// What took the short way, of a batch: added to the counters once.
@@ -86,8 +85,12 @@ impl Bench {
                 Some(glance) => flows.hash(&between(glance, bytes)),
                 None => {
                     looks.parsed.push(parse(bytes));
-                    let tuple = looks.parsed.last().and_then(|headers| tuple(headers.as_ref().ok()?));
-                    tuple.map_or(0, |tuple| flows.hash(&tuple))
+                    match looks.parsed.last() {
+                        Some(Ok(Headers { network: Network::Ip(ip), .. })) => {
+                            ip.tuple().map_or(0, |tuple| flows.hash(&tuple))
+                        }
+                        _ => 0,
+                    }
                 }
             };
             flows.prefetch(hash);
@@ -166,11 +169,10 @@ impl Bench {
             return self.conclude(frame, &headers, scene.ingress, tables, scene.now, lanes);
         }
         let decision = decide(&class, &headers, scene, &mut self.memory);
-        if let Decision::Ends(Verdict::Forward(port, Rewrite { source: None, destination: None, .. })) = decision
-            && let Decision::Ends(Verdict::Forward(_, rewrite)) = decision
-            && !rewrite.decrement_ttl
+        if let Decision::Ends(Verdict::Forward(port, rewrite)) = decision
+            && let Rewrite { source: None, destination: None, decrement_ttl: false, destination_mac, .. } = rewrite
         {
-            self.recent.note(seen.hash, key(glance, scene.ingress), tables.stamp(), (port, rewrite.destination_mac));
+            self.recent.note(seen.hash, key(glance, scene.ingress), tables.stamp(), (port, destination_mac));
         }
         self.follow(decision, frame, &headers, Kind::Ordinary, scene, lanes);
     }
@@ -199,14 +201,4 @@ fn readdress((port, mac): (PortId, Mac), tables: &Tables, frame: &mut [u8]) -> R
     let out = tables.port(port).ok_or(Reason::NoRoute)?;
     rewrite::address(frame, mac, out.mac)?;
     look_again(frame, port, tables, Groups::Refused)
-}
-
-fn tuple(headers: &Headers) -> Option<Tuple> {
-    let Network::Ip(ip) = &headers.network else { return None };
-    let ports = ip.transport.ports()?;
-    Some(Tuple {
-        source: Endpoint { address: ip.source, port: ports.source },
-        destination: Endpoint { address: ip.destination, port: ports.destination },
-        protocol: ip.protocol,
-    })
 }
