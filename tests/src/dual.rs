@@ -12,8 +12,9 @@
 //! caused by the test.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use levee_api::net::Family;
 use levee_api::program::Local;
 
 use crate::namespace::Namespace;
@@ -40,6 +41,18 @@ pub fn v6(address: Ipv4Addr) -> Ipv6Addr {
         _ => panic!("{address} is no address of the lab"),
     };
     text.parse().expect("decimal digits are hexadecimal ones")
+}
+
+/// The address of a family that goes with an IPv4 address of the lab.
+///
+/// # Panics
+/// If it is not one of the lab's, as [`v6`] does.
+#[must_use]
+pub fn of(family: Family, address: Ipv4Addr) -> IpAddr {
+    match family {
+        Family::Ipv4 => address.into(),
+        Family::Ipv6 => v6(address).into(),
+    }
 }
 
 /// Where the IPv6 addresses of a node's pods come from.

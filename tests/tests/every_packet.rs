@@ -22,7 +22,7 @@ use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Via, Vip, WhenEmpty};
 use levee_api::tunnel::{Encapsulation, Tunnel};
 use levee_tests::Namespace;
-use levee_tests::dual::v6;
+use levee_tests::dual::of;
 use levee_tests::levee::{Dataplane, Ports, Take, cores};
 use levee_tests::path::node::{NODE, POD, local};
 use levee_tests::path::{BACKEND, CLIENT, Path, VIP};
@@ -34,14 +34,6 @@ const ECHO: u16 = 7;
 const NOBODY: u16 = 9;
 /// Where somebody answers late.
 const LATE: u16 = 10;
-
-/// An address of the path in a family.
-fn of(family: Family, address: Ipv4Addr) -> IpAddr {
-    match family {
-        Family::Ipv4 => address.into(),
-        Family::Ipv6 => v6(address).into(),
-    }
-}
 
 /// The services that all rows need, reached in one way and from one side.
 fn services(family: Family, from: Side, mode: Mode, pool: Pool, backend: (Ipv4Addr, Option<Via>)) -> Vec<Service> {

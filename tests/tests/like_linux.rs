@@ -8,7 +8,7 @@ use etherparse::checksum::Sum16BitWords;
 use etherparse::{Icmpv4Header, IpNumber, Ipv4Header, Ipv6Header};
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
-use levee_tests::dual::v6;
+use levee_tests::dual::{of, v6};
 use levee_tests::levee::{Dataplane, Ports, Take};
 use levee_tests::path::{BACKEND, CLIENT, Path, VIP};
 use levee_tests::{Direction, Namespace};
@@ -116,14 +116,6 @@ fn told_v6(frame: &[u8]) -> Option<Told> {
         length: [udp[4], udp[5]],
         data: udp[8..].to_vec(),
     })
-}
-
-/// An address of the path in a family.
-fn of(family: Family, address: Ipv4Addr) -> IpAddr {
-    match family {
-        Family::Ipv4 => address.into(),
-        Family::Ipv6 => v6(address).into(),
-    }
 }
 
 /// What levee does in a mode.

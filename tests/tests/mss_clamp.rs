@@ -1,10 +1,10 @@
 //! `mss_clamp`: TCP over a hop of which nobody tells how narrow it is.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
-use levee_tests::dual::v6;
+use levee_tests::dual::of;
 use levee_tests::levee::{Dataplane, Ports, Take};
 use levee_tests::path::{BACKEND, Path, VIP};
 use levee_tests::traffic::{EchoServer, bulk};
@@ -12,13 +12,6 @@ use levee_tests::traffic::{EchoServer, bulk};
 const ECHO: u16 = 7;
 /// What the narrow hop carries.
 const HOP: u16 = 1300;
-
-fn of(family: Family, address: Ipv4Addr) -> IpAddr {
-    match family {
-        Family::Ipv4 => address.into(),
-        Family::Ipv6 => v6(address).into(),
-    }
-}
 
 fn service(family: Family) -> Service {
     let backend = Backend { address: of(family, BACKEND), port: ECHO, pools: vec![Pool::Cluster], via: None };

@@ -5,21 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Via, Vip, WhenEmpty};
 use levee_api::tunnel::{Encapsulation, Tunnel};
-use levee_tests::dual::{add_to_host, enable, local_of_both, v6};
+use levee_tests::dual::{add_to_host, enable, local_of_both, of};
 use levee_tests::levee::{Dataplane, Ports, Take, at};
 
 use levee_tests::traffic::{Curl, EchoServer, Nginx, bulk};
 use levee_tests::{Captured, Direction, Host, Scene};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 240);
-
-/// An address of the lab in a family.
-fn of(family: Family, address: Ipv4Addr) -> IpAddr {
-    match family {
-        Family::Ipv4 => address.into(),
-        Family::Ipv6 => v6(address).into(),
-    }
-}
 
 fn service(name: &str, (family, port): (Family, u16), from: Side, mode: Mode, backends: Vec<Backend>) -> Service {
     let (pool, when_empty) = match from {

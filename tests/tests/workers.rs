@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_tests::Namespace;
-use levee_tests::dual::v6;
+use levee_tests::dual::of;
 use levee_tests::levee::{Dataplane, Ports, Take, cores};
 use levee_tests::path::{BACKEND, Path, VIP};
 use levee_tests::traffic::{Curl, EchoServer, Iperf, Nginx, Stream, connect_many, udp_round_trips};
@@ -19,13 +19,6 @@ use serde_json::Value;
 const ECHO: u16 = 7;
 const WEB: u16 = 80;
 const IPERF: u16 = 5201;
-
-fn of(family: Family, address: Ipv4Addr) -> IpAddr {
-    match family {
-        Family::Ipv4 => address.into(),
-        Family::Ipv6 => v6(address).into(),
-    }
-}
 
 fn program(mode: Mode, family: Family) -> Program {
     let service = |name: &str, protocol, port| Service {
