@@ -5,6 +5,7 @@
 mod error;
 mod established;
 mod fits;
+mod snat;
 mod way;
 mod wrap;
 
@@ -29,18 +30,10 @@ use crate::limits::{Limit, Newcomers, Welcome};
 use crate::reason::Reason;
 use crate::tables::ranges::has_ports;
 use crate::tables::service::{Backend, Frontend, Service};
-use crate::tables::snat::{SnatRange, WITHOUT_PORTS};
+use crate::tables::snat::WITHOUT_PORTS;
 use crate::tables::{Hop, NeighbourKey, Tables, is_newer};
 use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
 use crate::ways::Ways;
-
-/// How many SNAT ports are tried for a new flow before the range counts as full. With half of a range towards one
-/// backend in use, 32 tries all fail once in 2³² flows.
-const SNAT_TRIES: u32 = 32;
-
-/// A connection whose client has not acknowledged for so long, in milliseconds, gives its SNAT port to one that needs it:
-/// longer than a round trip, far shorter than `timeouts.tcp_syn`.
-const HALF_OPEN: Millis = 200;
 
 /// What a worker decides with: its own, and bounded.
 pub struct Memory {
@@ -457,7 +450,7 @@ fn begin(
         return reject(ip, scene, memory);
     }
     let source = if mode == Mode::Nat {
-        match snat(target, tuple, hash, scene, &mut memory.flows) {
+        match snat::source(target, tuple, hash, scene, &mut memory.flows) {
             Ok(source) => source,
             Err(reason) => return dropped(reason),
         }
@@ -501,75 +494,6 @@ pub fn effective_mode(mode: Mode, client: Address, backend: Address, scene: &Sce
     } else {
         mode
     }
-}
-
-/// A free source address and port towards a backend, out of this worker's part.
-fn snat(backend: Endpoint, tuple: &Tuple, hash: u64, scene: &Scene<'_>, flows: &mut Flows) -> Result<Endpoint, Reason> {
-    let (mut reason, ranges) = if scene.tables.owner(backend.address).kernel {
-        (Reason::HostNetwork, &*scene.tables.host_snat)
-    } else {
-        (Reason::NoSnatAddress, &*scene.tables.snat)
-    };
-    if !has_ports(tuple.protocol) {
-        return without_ports(backend, tuple.protocol, ranges, scene, flows);
-    }
-    let mut half_open: Option<(Millis, FlowId, Endpoint)> = None;
-    for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
-        reason = Reason::NoSnatPort;
-        let part = range.part(scene.worker, scene.tables.workers);
-        let count = part.end.saturating_sub(part.start);
-        if count == 0 {
-            continue;
-        }
-        // Start anywhere, so that flows to one backend spread over the range; the client's port makes each start its own.
-        let start = spread(hash ^ MAGLEV_KEY.word(u64::from(tuple.source.port)), count as usize) as u32;
-        for step in 0..SNAT_TRIES.min(count) {
-            let port = part.start + (start + step) % count;
-            let source = Endpoint { address: range.address, port: u16::try_from(port).unwrap_or(u16::MAX) };
-            let reply = Tuple { source: backend, destination: source, protocol: tuple.protocol };
-            let Some((id, _)) = flows.find(&reply) else { return Ok(source) };
-            // A flood of SYNs must not hold all ports until each of them has timed out.
-            let idle =
-                flows.get(id).filter(|flow| flow.state == State::Syn).map(|flow| scene.now.wrapping_sub(flow.last()));
-            if let Some(idle) = idle.filter(|idle| *idle >= HALF_OPEN)
-                && half_open.is_none_or(|(longest, ..)| idle > longest)
-            {
-                half_open = Some((idle, id, source));
-            }
-        }
-    }
-    if let Some((_, id, source)) = half_open {
-        flows.remove(id);
-        return Ok(source);
-    }
-    Err(reason)
-}
-
-/// A source address towards a backend in a protocol without ports: one that no other client has with that backend. It must be levee's
-/// alone, for of one that it shares with the kernel only ports come here.
-fn without_ports(
-    backend: Endpoint,
-    protocol: u8,
-    ranges: &[SnatRange],
-    scene: &Scene<'_>,
-    flows: &Flows,
-) -> Result<Endpoint, Reason> {
-    let mut reason = Reason::NoSnatAddress;
-    // Affinity remembers a backend that is reached by `nat` where the one that others get is not.
-    if scene.worker != WITHOUT_PORTS {
-        return Err(Reason::NoSnatPort);
-    }
-    for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
-        if scene.tables.owner(range.address).kernel {
-            continue;
-        }
-        let source = Endpoint { address: range.address, port: 0 };
-        if flows.find(&Tuple { source: backend, destination: source, protocol }).is_none() {
-            return Ok(source);
-        }
-        reason = Reason::NoSnatPort;
-    }
-    Err(reason)
 }
 
 /// A packet from a backend, if a flow knows it.

@@ -12,6 +12,7 @@ mod quic;
 mod ranges;
 mod sctp;
 mod sizes;
+mod snat;
 mod workers;
 
 use std::net::{IpAddr, Ipv4Addr};
