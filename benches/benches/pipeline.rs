@@ -3,10 +3,13 @@
 //! the kernel does, is not counted, nor is the kernel.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use levee_api::program::Mode;
+use levee_benches::frames::at_random;
+use levee_benches::growth::{Growth, Size};
+use levee_benches::memory::resident;
 use levee_benches::rig::{PODS, Rig, UPLINK, ack, from_pod, syns};
 use levee_dataplane::verdict::PortId;
 
@@ -36,12 +39,29 @@ fn established(criterion: &mut Criterion) {
             let before = rig.forwarded();
             rig.play(&mut ack(), &mut (0..flows), u64::from(flows));
             assert_eq!(rig.forwarded() - before, u64::from(flows), "{name}: {:?}", rig.drops());
-            // Across samples, so that all flows are visited, not the first few again and again.
-            let (mut segment, mut source) = (ack(), (0..flows).cycle());
+            let (mut segment, mut source) = (ack(), at_random(flows));
             group.bench_function(format!("{name}, {flows} flows"), |bencher| {
                 bencher.iter_custom(|packets| rig.play(&mut segment, &mut source, packets));
             });
         }
+    }
+    group.finish();
+}
+
+/// Packets of established flows, both directions, as Services, backends and flows grow together.
+fn growth(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("growth");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    for size in Size::STEPS {
+        let begun = Instant::now();
+        let mut growth = Growth::new(size);
+        let (built, all) = (growth.built, begun.elapsed());
+        let resident = resident(std::process::id()).now >> 20;
+        eprintln!("{size}: tables made in {built:.1?}, flows begun in {:.1?}; {resident} MiB resident", all - built);
+        let mut flows = growth.packets();
+        group.bench_function(size.to_string(), |bencher| {
+            bencher.iter_custom(|packets| growth.play(&mut flows, packets));
+        });
     }
     group.finish();
 }
@@ -74,5 +94,5 @@ fn new_flows(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(pipeline, established, new_flows);
+criterion_group!(pipeline, established, growth, new_flows);
 criterion_main!(pipeline);

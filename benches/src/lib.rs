@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `benches/parts.rs` | criterion: parse, checksums, Maglev, classify and decide, flows, publication |
-//! | `benches/pipeline.rs` | criterion: the whole packet's way over memory, each way to reach a backend |
+//! | `benches/pipeline.rs` | criterion: the whole packet's way over memory: each way to reach a backend, more flows, more of everything |
 //! | `tests/no_allocation.rs` | that way allocates nothing |
 //! | `throughput` | end to end over veth: levee, a bare AF_XDP bounce, Linux |
 //! | `workers` | what a second worker adds, over memory, each on a core of its own |
@@ -18,8 +18,10 @@
 pub mod control;
 pub mod delta;
 pub mod frames;
+pub mod growth;
 pub mod idle;
 pub mod limits;
+pub mod memory;
 pub mod peers;
 pub mod rig;
 pub mod services;

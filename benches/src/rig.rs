@@ -1,17 +1,17 @@
 //! One worker over memory, with tables as a balancer or a node has them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use af_xdp::{Umem, UmemConfig};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use levee_api::net::{Family, Mac, PortRange, Protocol, Role};
 use levee_api::program::{Backend, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_dataplane::counters::Counter;
 use levee_dataplane::decide::Memory;
 use levee_dataplane::flows::affinity::Affinities;
-use levee_dataplane::flows::{Flows, Millis, Timeouts};
+use levee_dataplane::flows::{Flow, Flows, Millis, Timeouts};
 use levee_dataplane::hash::Key;
 use levee_dataplane::limits::{Limit, Newcomers};
 use levee_dataplane::mem::publication::{self, Publisher};
@@ -22,7 +22,7 @@ use levee_dataplane::tables::master::{Master, Setup};
 use levee_dataplane::tables::snat::SnatRange;
 use levee_dataplane::verdict::PortId;
 use levee_dataplane::ways::Ways;
-use levee_dataplane::worker::{BATCH, Handle, Idle, Parts, Shared, Waker, Worker};
+use levee_dataplane::worker::{BATCH, Command, FlowsQuery, Handle, Idle, Parts, Shared, Waker, Worker};
 
 use crate::frames::{self, Segment};
 
@@ -31,6 +31,8 @@ pub const NODE_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 /// Levee's MAC towards the pods.
 pub const INSIDE_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// The gateway that clients are behind.
+pub const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
+/// Its MAC.
 pub const GATEWAY_MAC: Mac = Mac([2, 0, 0, 0, 0, 3]);
 /// A pod of this node.
 pub const POD_MAC: Mac = Mac([2, 0, 0, 0, 0, 4]);
@@ -65,9 +67,17 @@ impl Rig {
     /// Out of memory.
     #[must_use]
     pub fn new(mode: Mode, backends: u16, flows: usize) -> Rig {
+        Rig::with(director(mode, backends), flows)
+    }
+
+    /// With other tables.
+    ///
+    /// # Panics
+    /// Out of memory.
+    #[must_use]
+    pub fn with(master: Master, flows: usize) -> Rig {
         let (umem, pool) = Umem::new(UmemConfig { frames: 4096, ..UmemConfig::default() }).expect("8 MiB");
         let shared = Shared::new(1, &umem).expect("descriptors");
-        let master = director(mode, backends);
         let (publisher, mut readers) = publication::channel(master.snapshot(), 1);
         let port = || MemoryPort::new(&umem, 512).keep(false);
         // Nobody listens: a notice that finds no room is not waited for.
@@ -100,15 +110,21 @@ impl Rig {
         self.now = self.now.wrapping_add(time);
     }
 
-    /// Has a batch of frames arrive at a port. Not part of what is measured: on a real port the kernel does it.
-    ///
-    /// # Panics
-    /// If the port has no room.
-    pub fn deliver<'a>(&mut self, port: PortId, frames: impl Iterator<Item = &'a [u8]>) {
-        let port = self.worker.port_mut(usize::from(port.0)).expect("both ports are there");
-        for frame in frames {
-            assert!(port.deliver(frame), "the fill ring is empty");
+    /// Has `packets` frames arrive at a port, in batches, and says how long the worker took for them. `deliver` puts one frame into
+    /// the port; what that takes is not part of what is measured: on a real port the kernel does it.
+    pub fn time(&mut self, port: PortId, packets: u64, mut deliver: impl FnMut(&mut MemoryPort)) -> Duration {
+        let mut taken = Duration::ZERO;
+        let mut left = packets;
+        while left > 0 {
+            let batch = left.min(BATCH as u64);
+            let lane = self.worker.port_mut(usize::from(port.0)).expect("both ports are there");
+            (0..batch).for_each(|_| deliver(lane));
+            let start = Instant::now();
+            self.worker.turn(self.now);
+            taken += start.elapsed();
+            left -= batch;
         }
+        taken
     }
 
     /// Sends `packets` frames in turn, in batches, and says how long the worker took for them.
@@ -118,23 +134,16 @@ impl Rig {
     }
 
     /// The same with frames from anywhere.
+    ///
+    /// # Panics
+    /// If the port has no room.
     pub fn run_from<'a>(
         &mut self,
         port: PortId,
         frames: &mut impl Iterator<Item = &'a [u8]>,
         packets: u64,
     ) -> Duration {
-        let mut taken = Duration::ZERO;
-        let mut left = packets;
-        while left > 0 {
-            let batch = left.min(BATCH as u64);
-            self.deliver(port, frames.take(batch as usize));
-            let start = Instant::now();
-            self.worker.turn(self.now);
-            taken += start.elapsed();
-            left -= batch;
-        }
-        taken
+        self.time(port, packets, |port| frames.next().into_iter().for_each(|frame| deliver(port, frame)))
     }
 
     /// Sends a segment of each of these flows, `packets` in all, in batches, and says how long the worker took for them.
@@ -142,19 +151,7 @@ impl Rig {
     /// # Panics
     /// If the port has no room.
     pub fn play(&mut self, segment: &mut Segment, flows: &mut impl Iterator<Item = u32>, packets: u64) -> Duration {
-        let mut taken = Duration::ZERO;
-        let mut left = packets;
-        while left > 0 {
-            let batch = left.min(BATCH as u64);
-            for flow in flows.take(batch as usize) {
-                self.deliver(UPLINK, std::iter::once(segment.of(flow)));
-            }
-            let start = Instant::now();
-            self.worker.turn(self.now);
-            taken += start.elapsed();
-            left -= batch;
-        }
-        taken
+        self.time(UPLINK, packets, |port| flows.next().into_iter().for_each(|flow| deliver(port, segment.of(flow))))
     }
 
     /// Begins these flows, and has each be acknowledged: they are established then.
@@ -170,11 +167,45 @@ impl Rig {
         self.handle.counters.get(Counter::Forwarded)
     }
 
+    /// Shows every flow that there is.
+    ///
+    /// # Panics
+    /// If the worker does not answer.
+    pub fn each_flow(&mut self, show: impl FnMut(&Flow)) {
+        each_flow(&mut self.worker, &self.handle, self.now, show);
+    }
+
     /// What was dropped, for messages.
     #[must_use]
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
         let drops = Reason::ALL.iter().map(|reason| (reason.name(), self.handle.counters.dropped(*reason)));
         drops.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// Puts a frame into a port.
+///
+/// # Panics
+/// If it has no room.
+pub fn deliver(port: &mut MemoryPort, frame: &[u8]) {
+    assert!(port.deliver(frame), "the fill ring is empty");
+}
+
+/// Shows every flow of a worker's, as whoever lists flows gets them: by pages.
+///
+/// # Panics
+/// If it does not answer.
+pub fn each_flow(worker: &mut Worker<MemoryPort>, handle: &Handle, now: Millis, mut show: impl FnMut(&Flow)) {
+    const PAGE: usize = 4096;
+    let mut cursor = Some(0);
+    while let Some(from) = cursor {
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        let query = FlowsQuery { cursor: from, looks: PAGE, flows: Vec::with_capacity(PAGE), answer };
+        assert!(handle.ask(Command::Flows(query)).is_ok(), "a worker that is turned by hand has time");
+        worker.turn(now);
+        let page = answered.recv().expect("it was asked");
+        page.flows.iter().for_each(&mut show);
+        cursor = page.next;
     }
 }
 
@@ -214,6 +245,33 @@ pub fn director(mode: Mode, backends: u16) -> Master {
 /// If the program is refused.
 #[must_use]
 pub fn director_of(workers: usize, mode: Mode, backends: u16) -> Master {
+    let mut master = unprogrammed(workers);
+    master
+        .load(
+            Program {
+                generation: 1,
+                local: Local {
+                    prefixes: vec!["10.244.1.0/24".parse().expect("a prefix")],
+                    pods: vec![Pod { address: POD.into(), mac: Some(POD_MAC) }],
+                },
+                service_ranges: vec!["10.96.0.0/16".parse().expect("a prefix")],
+                vips: vec![Vip { address: VIP.into(), announce: false }],
+                announce_in_term: false,
+                services: vec![service("default/web:http", VIP, 80, mode, backends)],
+                tunnels: Vec::new(),
+            }
+            .canonical(),
+        )
+        .expect("a program that can be run");
+    master
+}
+
+/// A director that knows its ports, its SNAT addresses and the gateway, and no program yet.
+///
+/// # Panics
+/// Never: what it knows is right.
+#[must_use]
+pub fn unprogrammed(workers: usize) -> Master {
     let port =
         |name: &str, role, mac| levee_dataplane::tables::Port { name: name.into(), role, mac, passes: true, mtu: 1500 };
     let ports = PortRange { first: 1024, last: 65535 };
@@ -226,26 +284,8 @@ pub fn director_of(workers: usize, mode: Mode, backends: u16) -> Master {
         mss_clamp: 0,
         workers,
     });
-    let net = |text: &str| text.parse::<IpNet>().expect("a prefix");
-    master.set_routes([(net("0.0.0.0/0"), UPLINK, Some([192, 0, 2, 254].into()))]);
-    master.set_neighbour(UPLINK, [192, 0, 2, 254].into(), Some(GATEWAY_MAC));
-    master
-        .load(
-            Program {
-                generation: 1,
-                local: Local {
-                    prefixes: vec![net("10.244.1.0/24")],
-                    pods: vec![Pod { address: POD.into(), mac: Some(POD_MAC) }],
-                },
-                service_ranges: vec![net("10.96.0.0/16")],
-                vips: vec![Vip { address: VIP.into(), announce: false }],
-                announce_in_term: false,
-                services: vec![service("default/web:http", VIP, 80, mode, backends)],
-                tunnels: Vec::new(),
-            }
-            .canonical(),
-        )
-        .expect("a program that can be run");
+    master.set_routes([(IpNet::from(Ipv4Net::default()), UPLINK, Some(GATEWAY))]);
+    master.set_neighbour(UPLINK, GATEWAY, Some(GATEWAY_MAC));
     master
 }
 

@@ -148,10 +148,10 @@ impl Row {
             text,
             "resident: levee-control {:.0} MiB (at most {:.0}); levee-dataplane {:.0} MiB (at most {:.0}), {:.0} of them before \
              it was programmed",
-            mib(cold.control.0),
-            mib(cold.control.1),
-            mib(cold.dataplane_memory.0),
-            mib(cold.dataplane_memory.1),
+            mib(cold.control.now),
+            mib(cold.control.most),
+            mib(cold.dataplane_memory.now),
+            mib(cold.dataplane_memory.most),
             mib(cold.dataplane_empty)
         );
         text
@@ -176,8 +176,8 @@ impl Row {
             "cold_s": { "total": cold.total, "after_lists": cold.after_lists, "compile": cold.compile, "dataplane": cold.dataplane },
             "program_bytes": cold.bytes,
             "resident_bytes": {
-                "control": cold.control.0, "control_most": cold.control.1,
-                "dataplane": cold.dataplane_memory.0, "dataplane_most": cold.dataplane_memory.1,
+                "control": cold.control.now, "control_most": cold.control.most,
+                "dataplane": cold.dataplane_memory.now, "dataplane_most": cold.dataplane_memory.most,
                 "dataplane_empty": cold.dataplane_empty,
             },
         })

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use levee_benches::control::{ENDPOINTS, quantile};
 use levee_benches::delta::Programmer;
+use levee_benches::memory::resident;
 use levee_benches::throughput::contestants::{Contestant as _, Levee, Way};
 use levee_benches::throughput::send;
 use levee_benches::throughput::topology::Topology;
@@ -207,9 +208,7 @@ fn measure(
         rates.sort_by(f64::total_cmp);
         quantile(&rates, 0.5)
     });
-    let status = std::fs::read_to_string(format!("/proc/{}/status", dataplane.daemon.pid())).expect("it runs");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    Row { worker, services, backend, service, throughput, resident: resident.unwrap_or(0_u64) * 1024 }
+    Row { worker, services, backend, service, throughput, resident: resident(dataplane.daemon.pid()).now }
 }
 
 /// Frames a second that arrive while something is done at a pace.

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use levee_benches::peers::{Machine, Pipeline, Results, Row, Times, change, flood, idle, time};
+use levee_benches::peers::{Machine, Pipeline, Results, Row, Times, change, flood, idle, per_flow, time};
 use levee_benches::services::{MOST, Services};
 use levee_benches::throughput::contestants::{
     Bounce, Bridge, Contestant, Ipvs, Levee, Linux, Nftables, On, Testpmd, Way, inline,
 };
 use levee_benches::throughput::{Field, Plan, measure, spread};
+use serde_json::Value;
 
 /// Rounds of latency: what happens once a second happens to some frames in a thousand in any of them.
 const TIMES: usize = 3;
@@ -40,6 +41,9 @@ struct Options {
     /// Criterion's figures of the way over memory, as scripts/bench gathers them
     #[arg(long)]
     pipeline: Option<PathBuf>,
+    /// What scripts/instructions --json has counted
+    #[arg(long)]
+    instructions: Option<PathBuf>,
     /// What was built
     #[arg(long, default_value = "unknown")]
     commit: String,
@@ -127,7 +131,8 @@ fn run(options: &Options) -> Option<Results> {
         flood: None,
         changes: None,
         idle: Vec::new(),
-        pipeline: pipeline(options.pipeline.as_deref()),
+        per_flow: None,
+        pipeline: pipeline(options),
     };
     // levee itself does not forward: everything else would be the same failure again.
     let Some(entry) = field.entry(&levee.key()) else { return Some(results) };
@@ -155,23 +160,27 @@ fn run(options: &Options) -> Option<Results> {
         .into_iter()
         .map(|(how, services)| idle(how, services, topology, &plan))
         .collect();
+    results.per_flow = Some(per_flow());
     step("done");
     Some(results)
 }
 
-/// What there is of them; nothing is no reason to measure nothing else.
-fn pipeline(file: Option<&Path>) -> Vec<Pipeline> {
-    let Some(file) = file else { return Vec::new() };
-    let read = fs::read_to_string(file).map_err(|error| error.to_string());
-    let read = read.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
-    let points = read.map(|figures| Pipeline::read(&figures)).unwrap_or_else(|problem| {
-        eprintln!("SKIPPED: the way over memory: {}: {problem}", file.display());
-        Vec::new()
-    });
-    if points.is_empty() {
-        eprintln!("SKIPPED: the way over memory: no figure of `nat` with a number of flows in {}", file.display());
+/// What there is of it; nothing is no reason to measure nothing else.
+fn pipeline(options: &Options) -> Pipeline {
+    let read = |file: &Option<PathBuf>, what: &str| {
+        let Some(file) = file else { return Value::Null };
+        let text = fs::read_to_string(file).map_err(|error| error.to_string());
+        text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string())).unwrap_or_else(|problem| {
+            eprintln!("SKIPPED: {what}: {}: {problem}", file.display());
+            Value::Null
+        })
+    };
+    let figures = read(&options.pipeline, "the way over memory");
+    let pipeline = Pipeline::read(&figures, &read(&options.instructions, "instructions"));
+    if pipeline.established.is_empty() && options.pipeline.is_some() {
+        eprintln!("SKIPPED: the way over memory: criterion has left no figure of `nat` with a number of flows");
     }
-    points
+    pipeline
 }
 
 fn write(options: &Options, results: &Results, text: &str) -> Result<(), String> {

@@ -14,6 +14,7 @@ use levee_tests::{Daemon, Fabric, Host, Lab, Node, Uplink};
 
 use super::cluster::set_endpoints;
 use super::{Cluster, ENDPOINTS};
+use crate::memory::{Resident, resident};
 
 /// How long anything may take before it is taken for a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -52,9 +53,9 @@ pub struct Cold {
     /// Bytes of the program, as it went over the socket.
     pub bytes: u64,
     /// Resident memory of levee-control afterwards, and its most until then, in bytes.
-    pub control: (u64, u64),
+    pub control: Resident,
     /// The dataplane's, afterwards, and its most.
-    pub dataplane_memory: (u64, u64),
+    pub dataplane_memory: Resident,
     /// The dataplane's before it was programmed: frames, flow tables and stacks, which do not depend on the cluster.
     pub dataplane_empty: u64,
 }
@@ -109,7 +110,7 @@ impl Stage {
         let router = Host::new(lab, &fabric, "router", 200);
         node.namespace().ip(&format!("route add 10.128.0.0/9 via {} dev eth0", router.address));
         let dataplane = Dataplane::start(node.namespace(), Ports::Node(Take::Owned));
-        let empty = memory(dataplane.daemon.pid()).0;
+        let empty = resident(dataplane.daemon.pid()).now;
         Stage { control: None, dataplane, empty, _router: router, _node: node, _fabric: fabric }
     }
 
@@ -143,8 +144,8 @@ impl Stage {
             compile: counted.compile,
             dataplane: counted.apply,
             bytes: counted.bytes as u64,
-            control: memory(control.daemon.pid()),
-            dataplane_memory: memory(self.dataplane.daemon.pid()),
+            control: resident(control.daemon.pid()),
+            dataplane_memory: resident(self.dataplane.daemon.pid()),
             dataplane_empty: self.empty,
         }
     }
@@ -297,14 +298,4 @@ fn get(socket: &Path, path: &str) -> String {
     let mut answer = String::new();
     request(socket, path).read_to_string(&mut answer).expect("it answers");
     answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
-}
-
-/// Resident memory of a process now, and its most until now, in bytes.
-fn memory(pid: u32) -> (u64, u64) {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let kilobytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    (kilobytes("VmRSS:") * 1024, kilobytes("VmHWM:") * 1024)
 }

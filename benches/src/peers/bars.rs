@@ -1,7 +1,9 @@
 //! What levee is to reach, beside others in the same run, and whether it does.
 
+use super::plot::count;
 use super::{Results, Spread};
-use crate::throughput::contestants::inline;
+use crate::growth::Size;
+use crate::throughput::contestants::{ROOM, inline};
 
 /// One demand.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub enum Limit {
     AtLeast(f64),
     /// This or less.
     AtMost(f64),
+    /// That it is known.
+    Told,
 }
 
 /// What came of it.
@@ -44,15 +48,67 @@ impl Bar {
             (Err(_), _) => Verdict::Unknown,
             (Ok(spread), Limit::AtLeast(least)) if spread.median >= least => Verdict::Met,
             (Ok(spread), Limit::AtMost(most)) if spread.median <= most => Verdict::Met,
+            (Ok(spread), Limit::Told) if spread.median.is_finite() => Verdict::Met,
             // Not a number is no success either.
             (Ok(_), _) => Verdict::Missed,
         }
     }
 }
 
+/// A packet over memory, with so many established flows: nanoseconds at most.
+const ESTABLISHED: [(u32, f64); 4] = [(1_000, 35.0), (100_000, 50.0), (1_000_000, 70.0), (10_000_000, 90.0)];
+
+/// One that begins a flow: nanoseconds at most.
+const BEGINNING: f64 = 150.0;
+
+/// Instructions of one of an established flow, at most.
+const INSTRUCTIONS: f64 = 300.0;
+
+/// How many times as long a packet may take with most of everything as with one of each.
+const GROWN: f64 = 3.0;
+
+/// Bytes that room for a flow may take.
+const FLOW: f64 = 64.0;
+
 /// All demands on a run. Where the kernel was measured in two places, the one in which it did more is the one that counts.
 #[must_use]
 pub fn bars(results: &Results) -> Vec<Bar> {
+    [over_memory(results), beside_others(results), under_changes(results), in_memory(results)].concat()
+}
+
+/// Without a kernel, and without others.
+fn over_memory(results: &Results) -> Vec<Bar> {
+    let pipeline = &results.pipeline;
+    let at_most = |what: String, most: f64, unit: &'static str, measured: Option<Spread>| Bar {
+        what,
+        limit: Limit::AtMost(most),
+        unit,
+        measured: measured.ok_or_else(|| "not measured".into()),
+    };
+    let mut bars: Vec<Bar> = ESTABLISHED
+        .iter()
+        .map(|(flows, most)| {
+            let what = format!("over memory, nat, {} established flows: a packet", count(f64::from(*flows)));
+            at_most(what, *most, "ns", pipeline.with_flows(*flows))
+        })
+        .collect();
+    for table in ["room", "full table"] {
+        let measured = pipeline.beginning.iter().find(|(name, _)| name == table).map(|(_, ns)| *ns);
+        bars.push(at_most(format!("over memory, nat, new flows only, {table}: a packet"), BEGINNING, "ns", measured));
+    }
+    let instructions = pipeline.instructions.map(|count| Spread::one(count.into()));
+    bars.push(at_most("a packet of an established flow".into(), INSTRUCTIONS, "instructions", instructions));
+    let [most, least] = [Size::MOST, Size::LEAST].map(|Size { services, backends, flows }| {
+        let of =
+            |number: u32, one: &str| format!("{} {one}{}", count(number.into()), if number == 1 { "" } else { "s" });
+        format!("{}, {}, {}", of(services, "Service"), of(backends, "backend"), of(flows, "flow"))
+    });
+    bars.push(at_most(format!("over memory, nat, a packet: {most} ÷ {least}"), GROWN, "", pipeline.grown()));
+    bars
+}
+
+/// The same work done by others, in the same run.
+fn beside_others(results: &Results) -> Vec<Bar> {
     let ratio = |ours: &str, theirs: &str, least: f64| Bar {
         what: format!("{} ÷ {}", results.name(ours), results.name(theirs)),
         limit: Limit::AtLeast(least),
@@ -60,8 +116,7 @@ pub fn bars(results: &Results) -> Vec<Bar> {
         measured: results.ratio(ours, theirs),
     };
     let better = |one: &'_ str, other: &'_ str| results.best(&[one, other]).to_owned();
-    let first = results.services.first().copied().unwrap_or(1);
-    let nat = format!("levee_nat_{first}");
+    let nat = nat(results);
     let mut bars = vec![ratio(&nat, "bounce", 0.97), ratio(&nat, "dpdk_testpmd", 1.0)];
     for services in &results.services {
         let theirs = format!("linux_nftables_{services}");
@@ -91,8 +146,18 @@ pub fn bars(results: &Results) -> Vec<Bar> {
             measured: results.latency_ratio(&nat, "linux_forwarding", quantile),
         });
     }
+    bars
+}
+
+/// levee with the fewest Services.
+fn nat(results: &Results) -> String {
+    format!("levee_nat_{}", results.services.first().copied().unwrap_or(1))
+}
+
+/// While the program changes.
+fn under_changes(results: &Results) -> Vec<Bar> {
     let changes = results.changes.as_ref();
-    bars.push(Bar {
+    let one = Bar {
         what: format!(
             "one backend changed, {}: from the request to all workers on it",
             changes.map_or_else(|| "most Services".into(), |changes| changes.services.to_string())
@@ -106,23 +171,37 @@ pub fn bars(results: &Results) -> Vec<Bar> {
                 most: super::Changes::at(&changes.alone, 1.0),
             })
             .ok_or_else(|| "not measured".into()),
-    });
-    bars.push(Bar {
+    };
+    let kept = Bar {
         what: "forwarding while backends change ÷ without changes".into(),
         limit: Limit::AtLeast(0.99),
         unit: "",
         measured: changes.and_then(|changes| changes.kept).ok_or_else(|| "not measured".into()),
-    });
-    bars.push(Bar {
-        what: "memory of a Service with ten backends".into(),
-        limit: Limit::AtMost(8.0),
-        unit: "KiB",
-        measured: results
-            .memory_per_service()
-            .map(|bytes| Spread::one(bytes / 1024.0))
-            .ok_or_else(|| "not measured".into()),
-    });
-    bars
+    };
+    vec![one, kept]
+}
+
+/// What it takes of the machine's memory.
+fn in_memory(results: &Results) -> Vec<Bar> {
+    let bar = |what: String, limit: Limit, unit: &'static str, measured: Option<f64>| Bar {
+        what,
+        limit,
+        unit,
+        measured: measured.map(Spread::one).ok_or_else(|| "not measured".into()),
+    };
+    let per_service = results.memory_per_service().map(|bytes| bytes / 1024.0);
+    let fixed = results.idle.iter().min_by_key(|idle| idle.services.count);
+    let of = fixed.map_or_else(|| "few Services".into(), |idle| idle.services.to_string());
+    vec![
+        bar("memory of room for a flow of IPv4".into(), Limit::AtMost(FLOW), "B", results.per_flow),
+        bar("memory of a Service with ten backends".into(), Limit::AtMost(8.0), "KiB", per_service),
+        bar(
+            format!("memory of the dataplane with {of} and room for {} flows", count(f64::from(ROOM))),
+            Limit::Told,
+            "MiB",
+            fixed.map(|idle| idle.resident as f64 / f64::from(1 << 20)),
+        ),
+    ]
 }
 
 #[cfg(test)]

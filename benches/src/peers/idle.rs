@@ -1,8 +1,11 @@
-//! What levee costs when there is nothing to do, and what Services cost in memory.
+//! What levee costs when there is nothing to do, and what Services and flows cost in memory.
 
-use std::fs;
 use std::time::Instant;
 
+use levee_dataplane::flows::{Flows, Timeouts};
+use levee_dataplane::hash::Key;
+
+use crate::memory::resident;
 use crate::services::Services;
 use crate::throughput::Plan;
 use crate::throughput::contestants::{Levee, Running, Way};
@@ -37,12 +40,20 @@ pub fn idle(how: &'static str, services: Services, topology: &Topology, plan: &P
     std::thread::sleep(plan.window);
     let busy = running.work().unwrap_or_default().all_since(&before.1);
     let core = busy.as_secs_f64() / before.0.elapsed().as_secs_f64();
-    Idle { how, services, core, resident: resident(pid) }
+    Idle { how, services, core, resident: resident(pid).now }
 }
 
-/// Resident memory of a process, in bytes; 0 if it is gone.
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+/// Bytes that room for a flow of IPv4 takes of this process, its part of the index included.
+///
+/// # Panics
+/// Out of memory.
+#[must_use]
+pub fn per_flow() -> f64 {
+    const FLOWS: usize = 4 << 20;
+    let here = || resident(std::process::id()).now;
+    let before = here();
+    let flows = Flows::new(FLOWS, Key([1, 2]), Timeouts::default()).expect("memory for flows");
+    let taken = here().saturating_sub(before);
+    drop(flows);
+    taken as f64 / FLOWS as f64
 }

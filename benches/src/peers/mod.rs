@@ -5,7 +5,8 @@
 //!                        Times at 10 % ────┤
 //!                        Flood of SYNs ────┼─► Results ─► bars ─► figures.md, JSON, SVG, the exit status
 //!                        Changes ──────────┤
-//!                        Idle, memory ─────┘
+//!                        Idle, memory ─────┤
+//!                        Pipeline ─────────┘
 //! ```
 //!
 //! | noun | what it is |
@@ -16,6 +17,7 @@
 //! | [`Flood`] | what becomes of established flows while others begin as fast as can be |
 //! | [`Changes`] | what changing one backend takes, and what it takes from those who forward |
 //! | [`Idle`] | what levee costs when there is nothing to do, and what Services cost in memory |
+//! | [`Pipeline`] | what a packet takes without a kernel: with more flows, with more of everything, when it begins one |
 //! | [`Machine`] | where all this was measured |
 //! | [`plot`] | the pictures |
 //!
@@ -26,6 +28,7 @@ mod changes;
 mod flood;
 mod idle;
 mod machine;
+mod pipeline;
 pub mod plot;
 mod results;
 mod times;
@@ -33,10 +36,13 @@ mod times;
 pub use bars::{Bar, Verdict};
 pub use changes::{Changes, change};
 pub use flood::{Flood, flood};
-pub use idle::{Idle, idle};
+pub use idle::{Idle, idle, per_flow};
 pub use machine::Machine;
-pub use results::{Pipeline, Results, Row};
+pub use pipeline::Pipeline;
+pub use results::{Results, Row};
 pub use times::{Times, time};
+
+use serde_json::{Value, json};
 
 use crate::throughput::spread;
 
@@ -59,6 +65,12 @@ impl Spread {
         figures.peek()?;
         let (median, least, most) = spread(figures);
         Some(Spread { median, least, most })
+    }
+
+    /// For `--json`.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({ "median": self.median, "least": self.least, "most": self.most })
     }
 
     /// One figure, measured once.

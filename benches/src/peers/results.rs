@@ -1,13 +1,12 @@
 //! Everything that one run has measured, and how it is told: as Markdown (a terminal shows it as well), as JSON, as pictures.
 
-use std::fmt::Write as _;
+mod json;
+mod markdown;
 
-use serde_json::{Value, json};
-
-use super::bars::{Bar, Limit, Verdict, bars};
+use self::markdown::{figure, first_line, limit};
+use super::bars::{Bar, Verdict, bars};
 use super::plot::{Plot, Series};
-use super::{Changes, Flood, Idle, Machine, Spread, Times};
-
+use super::{Changes, Flood, Idle, Machine, Pipeline, Spread, Times};
 use crate::throughput::{Plan, Score};
 
 /// A quantile's name, and where [`Times`] has it.
@@ -40,8 +39,10 @@ pub struct Results {
     pub changes: Option<Changes>,
     /// Nothing to do.
     pub idle: Vec<Idle>,
-    /// Nanoseconds a packet over memory.
-    pub pipeline: Vec<Pipeline>,
+    /// Bytes that room for a flow takes.
+    pub per_flow: Option<f64>,
+    /// Packets over memory.
+    pub pipeline: Pipeline,
 }
 
 /// One contestant's throughput.
@@ -53,47 +54,6 @@ pub struct Row {
     pub name: String,
     /// One for each round.
     pub scores: Vec<Score>,
-}
-
-/// What a packet takes over memory with so many flows, as `cargo bench --bench pipeline` has it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pipeline {
-    /// Established flows.
-    pub flows: f64,
-    /// Nanoseconds a packet.
-    pub ns: Spread,
-}
-
-impl Pipeline {
-    /// Those of `nat` among criterion's figures (`[{"name", "ns", "least", "most"}]`, as `scripts/bench` gathers them); none of
-    /// what looks otherwise.
-    #[must_use]
-    pub fn read(figures: &Value) -> Vec<Pipeline> {
-        let all = figures.as_array().into_iter().flatten();
-        let mut found: Vec<Pipeline> = all
-            .filter_map(|figure| {
-                let flows = flows(figure["name"].as_str()?)?;
-                let median = figure["ns"].as_f64()?;
-                let or = |name: &str| figure[name].as_f64().unwrap_or(median);
-                Some(Pipeline { flows, ns: Spread { median, least: or("least"), most: or("most") } })
-            })
-            .collect();
-        found.sort_by(|one, other| one.flows.total_cmp(&other.flows));
-        found.dedup_by(|one, other| one.flows.total_cmp(&other.flows).is_eq());
-        found
-    }
-}
-
-/// `pipeline/nat, 100000 flows`, also `100_000`, `100k`, `10M`.
-fn flows(name: &str) -> Option<f64> {
-    let rest = name.strip_prefix("pipeline/nat, ").or_else(|| name.strip_prefix("pipeline/nat/"))?;
-    let number = rest.strip_suffix("flows").unwrap_or(rest).trim();
-    let (digits, times) = match number.strip_suffix(['k', 'M']) {
-        Some(digits) if number.ends_with('k') => (digits.trim(), 1e3),
-        Some(digits) => (digits.trim(), 1e6),
-        None => (number, 1.0),
-    };
-    digits.replace(['_', ','], "").parse::<u32>().ok().map(|number| f64::from(number) * times)
 }
 
 impl Results {
@@ -190,243 +150,6 @@ impl Results {
             .collect()
     }
 
-    /// All of it as Markdown.
-    #[must_use]
-    pub fn markdown(&self) -> String {
-        let mut text = String::new();
-        let _ = writeln!(text, "# Figures\n\nMade by `{}`; not by hand.\n", self.machine.command);
-        let Machine { processor, cores, kernel, commit, .. } = &self.machine;
-        let Plan { rounds, window, source, forwarder } = &self.plan;
-        let _ = writeln!(
-            text,
-            "{processor}, {cores} cores, Linux {kernel}, veth; commit {commit}. {rounds} rounds of {} s, 64-byte TCP of 1,024 flows; \
-             generator on core {source}, who forwards on core {forwarder}. Medians; least and most of the rounds.\n",
-            window.as_secs_f64()
-        );
-        self.tell_bars(&mut text);
-        self.tell_throughput(&mut text);
-        self.tell_latency(&mut text);
-        self.tell_flood(&mut text);
-        self.tell_changes(&mut text);
-        self.tell_idle(&mut text);
-        self.tell_pipeline(&mut text);
-        text
-    }
-
-    fn tell_bars(&self, text: &mut String) {
-        text.push_str("## What is wanted\n\n| | measured | least–most | wanted | |\n|---|---:|---:|---:|---|\n");
-        for bar in bars(self) {
-            let (measured, range) = match &bar.measured {
-                Ok(spread) => (figure(spread.median, bar.unit), range(spread, bar.unit)),
-                Err(reason) => (reason.clone(), "–".into()),
-            };
-            let verdict = match bar.verdict() {
-                Verdict::Met => "met",
-                Verdict::Missed => "**missed**",
-                Verdict::Unknown => "not measured",
-            };
-            let _ = writeln!(text, "| {} | {measured} | {range} | {} | {verdict} |", bar.what, limit(&bar));
-        }
-    }
-
-    fn tell_throughput(&self, text: &mut String) {
-        text.push_str(
-            "\n## Throughput\n\n| | Mpps | least–most | ÷ bounce | least–most | lost of what was sent | its own time on its core | that core was busy |\n\
-             |---|---:|---:|---:|---:|---:|---:|---:|\n",
-        );
-        for row in &self.rows {
-            let of = |what: fn(&Score) -> f64| Spread::of(row.scores.iter().map(what));
-            let Some((arrived, lost, busy)) =
-                of(|score| score.arrived).zip(of(Score::lost)).zip(of(|score| score.busy)).map(|((a, b), c)| (a, b, c))
-            else {
-                continue;
-            };
-            let (ratio, ratios) = self
-                .ratio(&row.key, "bounce")
-                .map_or_else(|_| ("–".into(), "–".into()), |ratio| (figure(ratio.median, ""), range(&ratio, "")));
-            let own = Spread::of(row.scores.iter().filter_map(|score| score.core));
-            let own = own.map_or_else(|| "–".into(), |own| percent(own.median));
-            let _ = writeln!(
-                text,
-                "| {} | {:.3} | {:.3}–{:.3} | {ratio} | {ratios} | {} | {own} | {} |",
-                row.name,
-                arrived.median,
-                arrived.least,
-                arrived.most,
-                percent(lost.median),
-                percent(busy.median)
-            );
-        }
-        for (_, name, reason) in &self.missing {
-            let _ = writeln!(text, "| {name} | SKIPPED: {} | | | | | | |", first_line(reason));
-        }
-    }
-
-    fn tell_latency(&self, text: &mut String) {
-        if self.times.is_empty() {
-            return;
-        }
-        let _ = writeln!(
-            text,
-            "\n## Latency at a tenth of the load\n\nMicroseconds, one way, {:.0} frames a second.\n\n\
-             | | p50 | p99 | p99.9 | lost of what was sent |\n|---|---:|---:|---:|---:|",
-            self.tenth
-        );
-        for rounds in &self.times {
-            let Some(first) = rounds.first() else { continue };
-            let cells = QUANTILES.map(|(_, quantile)| {
-                Spread::of(rounds.iter().map(quantile))
-                    .map_or_else(|| "–".into(), |spread| format!("{:.1}", spread.median))
-            });
-            let sent: u64 = rounds.iter().map(|times| times.frames.0).sum();
-            let arrived: u64 = rounds.iter().map(|times| times.frames.1).sum();
-            let lost = sent.saturating_sub(arrived);
-            let _ = writeln!(text, "| {} | {} | {lost} of {sent} |", first.name, cells.join(" | "));
-        }
-    }
-
-    fn tell_flood(&self, text: &mut String) {
-        let Some(flood) = &self.flood else { return };
-        let (sent, lost) = flood.established;
-        let _ = writeln!(
-            text,
-            "\n## Established flows beside beginning ones\n\n{:.0} frames a second, nineteen of twenty the first of a flow (at most {:.0} a \
-             second got through): of {sent} frames of established flows {lost} were lost; of {} SYNs {} arrived. {} \
-             frames found levee's rings full.",
-            flood.rate, flood.most, flood.begun.0, flood.begun.1, flood.unseen
-        );
-        if !flood.dropped.is_empty() {
-            let reasons: Vec<_> = flood.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-            let _ = writeln!(text, "levee dropped: {}.", reasons.join(", "));
-        }
-    }
-
-    fn tell_changes(&self, text: &mut String) {
-        let Some(changes) = &self.changes else { return };
-        let _ = writeln!(
-            text,
-            "\n## One backend changed, {}\n\n| from request to answer, µs | changes | p50 | p99 | most |\n|---|---:|---:|---:|---:|",
-            changes.services
-        );
-        for (name, sorted) in
-            [("nothing else to do", &changes.alone), ("under full load, on the same two cores", &changes.loaded)]
-        {
-            let at = |part| Changes::at(sorted, part);
-            let _ = writeln!(text, "| {name} | {} | {:.0} | {:.0} | {:.0} |", sorted.len(), at(0.5), at(0.99), at(1.0));
-        }
-        if let Some((kept, all)) = changes.kept.zip(changes.kept_of_all) {
-            let _ = writeln!(
-                text,
-                "\nForwarding with {:.0} changes a second, as a part of what it is without: {} ({}) for the time that the worker had its \
-                 core, {} ({}) in all.",
-                changes.rate,
-                figure(kept.median, ""),
-                range(&kept, ""),
-                figure(all.median, ""),
-                range(&all, "")
-            );
-        }
-    }
-
-    fn tell_idle(&self, text: &mut String) {
-        if self.idle.is_empty() {
-            return;
-        }
-        text.push_str(
-            "\n## Nothing to do\n\n| `idle` | Services | of a core | resident, MiB |\n|---|---:|---:|---:|\n",
-        );
-        for idle in &self.idle {
-            let resident = idle.resident as f64 / f64::from(1 << 20);
-            let _ =
-                writeln!(text, "| `{}` | {} | {} | {resident:.0} |", idle.how, idle.services.count, percent(idle.core));
-        }
-    }
-
-    fn tell_pipeline(&self, text: &mut String) {
-        if self.pipeline.is_empty() {
-            return;
-        }
-        text.push_str("\n## Over memory, `nat`, established flows\n\n| flows | ns a packet | 95 % of medians |\n|---:|---:|---:|\n");
-        for point in &self.pipeline {
-            let Spread { median, least, most } = point.ns;
-            let _ = writeln!(text, "| {} | {median:.1} | {least:.1}–{most:.1} |", super::plot::count(point.flows));
-        }
-    }
-
-    /// All of it as JSON.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        let spread = |spread: &Spread| json!({ "median": spread.median, "least": spread.least, "most": spread.most });
-        let maybe = |of: Option<Spread>| of.as_ref().map(spread);
-        let bars: Vec<_> = bars(self)
-            .iter()
-            .map(|bar| {
-                let (at_least, at_most) = match bar.limit {
-                    Limit::AtLeast(limit) => (Some(limit), None),
-                    Limit::AtMost(limit) => (None, Some(limit)),
-                };
-                json!({
-                    "what": bar.what, "unit": bar.unit, "at_least": at_least, "at_most": at_most,
-                    "measured": bar.measured.as_ref().ok().map(spread), "reason": bar.measured.as_ref().err(),
-                    "met": bar.verdict() == Verdict::Met,
-                })
-            })
-            .collect();
-        let rows: serde_json::Map<String, Value> = self
-            .rows
-            .iter()
-            .map(|row| {
-                let rounds: Vec<_> = row
-                    .scores
-                    .iter()
-                    .map(|score| json!({ "mpps": score.arrived, "sent_mpps": score.sent, "core": score.core, "core_busy": score.busy }))
-                    .collect();
-                let mpps = maybe(Spread::of(row.scores.iter().map(|score| score.arrived)));
-                (row.key.clone(), json!({ "name": row.name, "mpps": mpps, "rounds": rounds }))
-            })
-            .collect();
-        let times: serde_json::Map<String, Value> = self
-            .times
-            .iter()
-            .filter_map(|rounds| {
-                let of = |quantile: fn(&Times) -> f64| maybe(Spread::of(rounds.iter().map(quantile)));
-                let quantiles: serde_json::Map<_, _> =
-                    QUANTILES.iter().map(|(name, quantile)| ((*name).to_owned(), json!(of(*quantile)))).collect();
-                Some((rounds.first()?.key.clone(), Value::Object(quantiles)))
-            })
-            .collect();
-        let changes = self.changes.as_ref().map(|changes| {
-            let at = |sorted: &[f64]| json!({ "count": sorted.len(), "p50": Changes::at(sorted, 0.5), "p99": Changes::at(sorted, 0.99), "most": Changes::at(sorted, 1.0) });
-            json!({
-                "services": changes.services.count, "alone_us": at(&changes.alone), "loaded_us": at(&changes.loaded),
-                "per_second": changes.rate, "kept": maybe(changes.kept), "kept_of_all": maybe(changes.kept_of_all),
-            })
-        });
-        let flood = self.flood.as_ref().map(|flood| {
-            json!({
-                "most_per_second": flood.most, "per_second": flood.rate,
-                "established": { "sent": flood.established.0, "lost": flood.established.1 },
-                "begun": { "sent": flood.begun.0, "arrived": flood.begun.1 },
-                "ring_full": flood.unseen, "dropped": flood.dropped.iter().map(|(reason, count)| (reason.clone(), json!(count))).collect::<serde_json::Map<_, _>>(),
-            })
-        });
-        json!({
-            "machine": self.machine.json(),
-            "plan": { "rounds": self.plan.rounds, "seconds": self.plan.window.as_secs_f64(), "services": self.services },
-            "bars": bars,
-            "throughput": rows,
-            "skipped": self.missing.iter().map(|(key, _, reason)| (key.clone(), json!(reason))).collect::<serde_json::Map<_, _>>(),
-            "latency_us": { "frames_per_second": self.tenth, "of": times },
-            "flood": flood,
-            "changes": changes,
-            "idle": self.idle.iter().map(|idle| json!({
-                "idle": idle.how, "services": idle.services.count, "core": idle.core, "resident_bytes": idle.resident,
-            })).collect::<Vec<_>>(),
-            "memory_per_service_bytes": self.memory_per_service(),
-            "pipeline_ns": self.pipeline.iter().map(|point| json!({ "flows": point.flows, "ns": spread(&point.ns) })).collect::<Vec<_>>(),
-        })
-    }
-
     /// Pictures, by the names of their files. None where there is nothing to show.
     #[must_use]
     pub fn plots(&self) -> Vec<(&'static str, Plot)> {
@@ -451,6 +174,11 @@ impl Results {
                 reference: true,
             });
         }
+        let over_flows = |name: &str, points: &mut dyn Iterator<Item = (u32, Spread)>| Series {
+            name: name.to_owned(),
+            points: points.map(|(flows, ns)| (f64::from(flows), ns)).collect(),
+            reference: false,
+        };
         let under = self.machine.line();
         let throughput = Plot {
             title: "Throughput by number of Services, 10 endpoints each, 64-byte TCP of 1,024 flows, one core".into(),
@@ -460,15 +188,20 @@ impl Results {
             series,
         };
         let packets = Plot {
-            title: "A packet's way over memory, nat, established flows".into(),
+            title: "A packet's way over memory, nat, established flows at random".into(),
             x: "flows",
             y: "nanoseconds a packet",
             under,
-            series: vec![Series {
-                name: "levee, nat".into(),
-                points: self.pipeline.iter().map(|point| (point.flows, point.ns)).collect(),
-                reference: false,
-            }],
+            series: vec![
+                over_flows(
+                    "100 backends of one Service",
+                    &mut self.pipeline.established.iter().map(|point| (point.flows, point.ns)),
+                ),
+                over_flows(
+                    "a Service of ten backends for each hundred flows; both directions",
+                    &mut self.pipeline.growth.iter().map(|point| (point.size.flows, point.ns)),
+                ),
+            ],
         };
         [("throughput-by-services.svg", throughput), ("ns-by-flows.svg", packets)]
             .into_iter()
@@ -477,43 +210,14 @@ impl Results {
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
-}
-
-fn percent(part: f64) -> String {
-    format!("{:.0} %", part * 100.0)
-}
-
-/// With its unit, and as many digits as it deserves.
-fn figure(figure: f64, unit: &str) -> String {
-    match unit {
-        "" => format!("{figure:.2}"),
-        "KiB" => format!("{figure:.1} {unit}"),
-        _ => format!("{figure:.0} {unit}"),
-    }
-}
-
-fn range(spread: &Spread, unit: &str) -> String {
-    match unit {
-        "" => format!("{:.2}–{:.2}", spread.least, spread.most),
-        _ if spread.least.total_cmp(&spread.most).is_eq() => "–".into(),
-        _ => format!("{:.0}–{:.0}", spread.least, spread.most),
-    }
-}
-
-fn limit(bar: &Bar) -> String {
-    match bar.limit {
-        Limit::AtLeast(least) => format!("≥ {}", figure(least, bar.unit)),
-        Limit::AtMost(most) => format!("≤ {}", figure(most, bar.unit)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use serde_json::json;
+
     use super::*;
+    use crate::growth::Size;
 
     fn score(arrived: f64) -> Score {
         Score { arrived, sent: 5.0, core: None, busy: 1.0 }
@@ -545,7 +249,8 @@ mod tests {
             flood: None,
             changes: None,
             idle: Vec::new(),
-            pipeline: Vec::new(),
+            per_flow: None,
+            pipeline: Pipeline::default(),
         }
     }
 
@@ -590,26 +295,39 @@ mod tests {
         assert!(text.contains("| testpmd | SKIPPED: is missing |"), "{text}");
         assert!(text.contains("| levee, nat ÷ nftables | 1.96 |"), "{text}");
         let json = results().json();
-        assert_eq!(json["bars"][0]["met"], true);
+        let bars = json["bars"].as_array().unwrap();
+        let bar = |what: &str| bars.iter().find(|bar| bar["what"] == what).unwrap();
+        assert_eq!(bar("levee, nat ÷ bounce")["met"], true);
+        assert_eq!(bar("a packet of an established flow")["met"], false);
         assert_eq!(json["throughput"]["bounce"]["mpps"]["median"], 1.0);
         assert_eq!(json["skipped"]["dpdk_testpmd"], "is missing\nand more");
     }
 
     #[test]
-    fn criterions_names_are_read_in_any_of_their_forms() {
+    fn what_was_measured_over_memory_is_held_against_its_bars() {
         let figures = json!([
-            { "name": "pipeline/nat, 100000 flows", "ns": 50.0, "least": 49.0, "most": 51.0 },
-            { "name": "pipeline/nat, 1000 flows", "ns": 30.0 },
-            { "name": "pipeline/nat/10M", "ns": 90.0 },
-            { "name": "pipeline/dnat, 1000 flows", "ns": 20.0 },
-            { "name": "pipeline/mac rewriting", "ns": 10.0 },
-            { "name": "maglev/build", "ns": 10.0 },
-            { "nonsense": 1 },
+            { "name": "pipeline/nat, 10000000 flows", "ns": 91.0 },
+            { "name": "pipeline, new flows/nat, room", "ns": 149.9 },
+            { "name": format!("growth/{}", Size::LEAST), "ns": 25.0, "least": 24.0, "most": 30.0 },
+            { "name": format!("growth/{}", Size::MOST), "ns": 75.0, "least": 60.0, "most": 96.0 },
         ]);
-        let read: Vec<_> =
-            Pipeline::read(&figures).iter().map(|point| (point.flows, point.ns.median, point.ns.most)).collect();
-        assert_eq!(read, [(1e3, 30.0, 30.0), (1e5, 50.0, 51.0), (1e7, 90.0, 90.0)]);
-        assert!(Pipeline::read(&json!({})).is_empty());
+        let pipeline = Pipeline::read(&figures, &json!({ "nat": 300 }));
+        let results = Results { pipeline, per_flow: Some(64.1), ..results() };
+        let text = results.markdown();
+        for row in [
+            "| over memory, nat, 1,000 established flows: a packet | not measured | – | ≤ 35.0 ns | not measured |",
+            "| over memory, nat, 10 M established flows: a packet | 91.0 ns | – | ≤ 90.0 ns | **missed** |",
+            "| over memory, nat, new flows only, room: a packet | 149.9 ns | – | ≤ 150.0 ns | met |",
+            "| a packet of an established flow | 300 instructions | – | ≤ 300 instructions | met |",
+            "| over memory, nat, a packet: 100,000 Services, 1 M backends, 10 M flows ÷ 1 Service, 1 backend, 1 flow \
+             | 3.00 | 2.00–4.00 | ≤ 3.00 | met |",
+            "| memory of room for a flow of IPv4 | 64.1 B | – | ≤ 64.0 B | **missed** |",
+            "| 100,000 | 1 M | 10 M | 75.0 | 60.0–96.0 | 3.00 |",
+        ] {
+            assert!(text.contains(row), "{row} is not in\n{text}");
+        }
+        let names: Vec<_> = results.plots().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["throughput-by-services.svg", "ns-by-flows.svg"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use levee_dataplane::mem::publication::{self, Publisher};
 use levee_dataplane::port::memory::MemoryPort;
 use levee_dataplane::tables::Tables;
 use levee_dataplane::verdict::Endpoint;
-use levee_dataplane::worker::{BATCH, Command, FlowsQuery, Handle, Idle, Parts, Shared, Worker};
+use levee_dataplane::worker::{BATCH, Handle, Idle, Parts, Shared, Worker};
 
 use crate::frames;
 use crate::rig::{self, GATEWAY_MAC, NODE_MAC, PODS, UPLINK};
@@ -135,17 +135,8 @@ fn begin(hands: &mut [Hand], traffic: Traffic) {
 /// A segment from the backend of each flow, in no order that a queue would see in it.
 fn answers(hands: &mut [Hand]) -> Vec<Vec<u8>> {
     let mut answers = Vec::new();
-    for hand in hands {
-        let mut cursor = Some(0);
-        while let Some(from) = cursor {
-            let (answer, answered) = crossbeam_channel::bounded(1);
-            let query = FlowsQuery { cursor: from, looks: 4096, flows: Vec::with_capacity(4096), answer };
-            assert!(hand.handle.ask(Command::Flows(query)).is_ok(), "a worker that has just begun has time");
-            hand.worker.turn(0);
-            let page = answered.recv().expect("it was asked");
-            answers.extend(page.flows.iter().map(answer_of));
-            cursor = page.next;
-        }
+    for Hand { worker, handle, .. } in hands {
+        rig::each_flow(worker, handle, 0, |flow| answers.push(answer_of(flow)));
     }
     answers
 }

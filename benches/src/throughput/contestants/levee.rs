@@ -27,6 +27,9 @@ pub enum Way {
     MacRewriting,
 }
 
+/// Flows that it has room for here.
+pub const ROOM: u32 = 65_536;
+
 impl Levee {
     /// As it is measured: always polling, like those beside it.
     #[must_use]
@@ -53,7 +56,7 @@ impl Levee {
                 Way::MacRewriting => String::new(),
             };
             format!(
-                "ports:\n{ports}workers: [{core}]\nidle: {idle}\nsocket: {}\nflows: {{capacity: 65536}}\n{snat}",
+                "ports:\n{ports}workers: [{core}]\nidle: {idle}\nsocket: {}\nflows: {{capacity: {ROOM}}}\n{snat}",
                 socket.display()
             )
         });

@@ -23,7 +23,7 @@ use levee_tests::levee::Dataplane;
 pub use bounce::Bounce;
 pub use bridge::Bridge;
 pub use ipvs::Ipvs;
-pub use levee::{Levee, Way};
+pub use levee::{Levee, ROOM, Way};
 pub use linux::Linux;
 pub use nftables::Nftables;
 pub use testpmd::Testpmd;

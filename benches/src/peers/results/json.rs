@@ -1,0 +1,84 @@
+//! As JSON: everything, for programs.
+
+use serde_json::{Value, json};
+
+use super::{QUANTILES, Results};
+use crate::peers::bars::{Limit, Verdict, bars};
+use crate::peers::{Changes, Spread, Times};
+
+impl Results {
+    /// All of it as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let maybe = |of: Option<Spread>| of.as_ref().map(Spread::json);
+        let bars: Vec<_> = bars(self)
+            .iter()
+            .map(|bar| {
+                let (at_least, at_most) = match bar.limit {
+                    Limit::AtLeast(limit) => (Some(limit), None),
+                    Limit::AtMost(limit) => (None, Some(limit)),
+                    Limit::Told => (None, None),
+                };
+                json!({
+                    "what": bar.what, "unit": bar.unit, "at_least": at_least, "at_most": at_most,
+                    "measured": bar.measured.as_ref().ok().map(Spread::json), "reason": bar.measured.as_ref().err(),
+                    "met": bar.verdict() == Verdict::Met,
+                })
+            })
+            .collect();
+        let rows: serde_json::Map<String, Value> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let rounds: Vec<_> = row
+                    .scores
+                    .iter()
+                    .map(|score| json!({ "mpps": score.arrived, "sent_mpps": score.sent, "core": score.core, "core_busy": score.busy }))
+                    .collect();
+                let mpps = maybe(Spread::of(row.scores.iter().map(|score| score.arrived)));
+                (row.key.clone(), json!({ "name": row.name, "mpps": mpps, "rounds": rounds }))
+            })
+            .collect();
+        let times: serde_json::Map<String, Value> = self
+            .times
+            .iter()
+            .filter_map(|rounds| {
+                let of = |quantile: fn(&Times) -> f64| maybe(Spread::of(rounds.iter().map(quantile)));
+                let quantiles: serde_json::Map<_, _> =
+                    QUANTILES.iter().map(|(name, quantile)| ((*name).to_owned(), json!(of(*quantile)))).collect();
+                Some((rounds.first()?.key.clone(), Value::Object(quantiles)))
+            })
+            .collect();
+        let changes = self.changes.as_ref().map(|changes| {
+            let at = |sorted: &[f64]| json!({ "count": sorted.len(), "p50": Changes::at(sorted, 0.5), "p99": Changes::at(sorted, 0.99), "most": Changes::at(sorted, 1.0) });
+            json!({
+                "services": changes.services.count, "alone_us": at(&changes.alone), "loaded_us": at(&changes.loaded),
+                "per_second": changes.rate, "kept": maybe(changes.kept), "kept_of_all": maybe(changes.kept_of_all),
+            })
+        });
+        let flood = self.flood.as_ref().map(|flood| {
+            json!({
+                "most_per_second": flood.most, "per_second": flood.rate,
+                "established": { "sent": flood.established.0, "lost": flood.established.1 },
+                "begun": { "sent": flood.begun.0, "arrived": flood.begun.1 },
+                "ring_full": flood.unseen, "dropped": flood.dropped.iter().map(|(reason, count)| (reason.clone(), json!(count))).collect::<serde_json::Map<_, _>>(),
+            })
+        });
+        json!({
+            "machine": self.machine.json(),
+            "plan": { "rounds": self.plan.rounds, "seconds": self.plan.window.as_secs_f64(), "services": self.services },
+            "bars": bars,
+            "throughput": rows,
+            "skipped": self.missing.iter().map(|(key, _, reason)| (key.clone(), json!(reason))).collect::<serde_json::Map<_, _>>(),
+            "latency_us": { "frames_per_second": self.tenth, "of": times },
+            "flood": flood,
+            "changes": changes,
+            "idle": self.idle.iter().map(|idle| json!({
+                "idle": idle.how, "services": idle.services.count, "core": idle.core, "resident_bytes": idle.resident,
+            })).collect::<Vec<_>>(),
+            "memory_per_service_bytes": self.memory_per_service(),
+            "memory_per_flow_bytes": self.per_flow,
+            "pipeline": self.pipeline.json(),
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! As Markdown: what stands in `figures.md`.
+
+use std::fmt::Write as _;
+
+use super::{QUANTILES, Results};
+use crate::growth::Size;
+use crate::peers::bars::{Bar, Limit, Verdict, bars};
+use crate::peers::plot::count;
+use crate::peers::{Changes, Machine, Pipeline, Spread};
+use crate::throughput::{Plan, Score};
+
+impl Results {
+    /// All of it as Markdown.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "# Figures\n\nMade by `{}`; not by hand.\n", self.machine.command);
+        let Machine { processor, cores, kernel, commit, .. } = &self.machine;
+        let Plan { rounds, window, source, forwarder } = &self.plan;
+        let _ = writeln!(
+            text,
+            "{processor}, {cores} cores, Linux {kernel}, veth; commit {commit}. {rounds} rounds of {} s, 64-byte TCP of 1,024 flows; \
+             generator on core {source}, who forwards on core {forwarder}. Medians; least and most of the rounds.\n",
+            window.as_secs_f64()
+        );
+        self.tell_bars(&mut text);
+        self.tell_throughput(&mut text);
+        self.tell_latency(&mut text);
+        self.tell_flood(&mut text);
+        self.tell_changes(&mut text);
+        self.tell_idle(&mut text);
+        self.tell_pipeline(&mut text);
+        text
+    }
+
+    fn tell_bars(&self, text: &mut String) {
+        text.push_str("## What is wanted\n\n| | measured | least–most | wanted | |\n|---|---:|---:|---:|---|\n");
+        for bar in bars(self) {
+            let (measured, range) = match &bar.measured {
+                Ok(spread) => (figure(spread.median, bar.unit), range(spread, bar.unit)),
+                Err(reason) => (reason.clone(), "–".into()),
+            };
+            let verdict = match bar.verdict() {
+                Verdict::Met => "met",
+                Verdict::Missed => "**missed**",
+                Verdict::Unknown => "not measured",
+            };
+            let _ = writeln!(text, "| {} | {measured} | {range} | {} | {verdict} |", bar.what, limit(&bar));
+        }
+    }
+
+    fn tell_throughput(&self, text: &mut String) {
+        text.push_str(
+            "\n## Throughput\n\n| | Mpps | least–most | ÷ bounce | least–most | lost of what was sent | its own time on its core | that core was busy |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|\n",
+        );
+        for row in &self.rows {
+            let of = |what: fn(&Score) -> f64| Spread::of(row.scores.iter().map(what));
+            let Some((arrived, lost, busy)) =
+                of(|score| score.arrived).zip(of(Score::lost)).zip(of(|score| score.busy)).map(|((a, b), c)| (a, b, c))
+            else {
+                continue;
+            };
+            let (ratio, ratios) = self
+                .ratio(&row.key, "bounce")
+                .map_or_else(|_| ("–".into(), "–".into()), |ratio| (figure(ratio.median, ""), range(&ratio, "")));
+            let own = Spread::of(row.scores.iter().filter_map(|score| score.core));
+            let own = own.map_or_else(|| "–".into(), |own| percent(own.median));
+            let _ = writeln!(
+                text,
+                "| {} | {:.3} | {:.3}–{:.3} | {ratio} | {ratios} | {} | {own} | {} |",
+                row.name,
+                arrived.median,
+                arrived.least,
+                arrived.most,
+                percent(lost.median),
+                percent(busy.median)
+            );
+        }
+        for (_, name, reason) in &self.missing {
+            let _ = writeln!(text, "| {name} | SKIPPED: {} | | | | | | |", first_line(reason));
+        }
+    }
+
+    fn tell_latency(&self, text: &mut String) {
+        if self.times.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\n## Latency at a tenth of the load\n\nMicroseconds, one way, {:.0} frames a second.\n\n\
+             | | p50 | p99 | p99.9 | lost of what was sent |\n|---|---:|---:|---:|---:|",
+            self.tenth
+        );
+        for rounds in &self.times {
+            let Some(first) = rounds.first() else { continue };
+            let cells = QUANTILES.map(|(_, quantile)| {
+                Spread::of(rounds.iter().map(quantile))
+                    .map_or_else(|| "–".into(), |spread| format!("{:.1}", spread.median))
+            });
+            let sent: u64 = rounds.iter().map(|times| times.frames.0).sum();
+            let arrived: u64 = rounds.iter().map(|times| times.frames.1).sum();
+            let lost = sent.saturating_sub(arrived);
+            let _ = writeln!(text, "| {} | {} | {lost} of {sent} |", first.name, cells.join(" | "));
+        }
+    }
+
+    fn tell_flood(&self, text: &mut String) {
+        let Some(flood) = &self.flood else { return };
+        let (sent, lost) = flood.established;
+        let _ = writeln!(
+            text,
+            "\n## Established flows beside beginning ones\n\n{:.0} frames a second, nineteen of twenty the first of a flow (at most {:.0} a \
+             second got through): of {sent} frames of established flows {lost} were lost; of {} SYNs {} arrived. {} \
+             frames found levee's rings full.",
+            flood.rate, flood.most, flood.begun.0, flood.begun.1, flood.unseen
+        );
+        if !flood.dropped.is_empty() {
+            let reasons: Vec<_> = flood.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            let _ = writeln!(text, "levee dropped: {}.", reasons.join(", "));
+        }
+    }
+
+    fn tell_changes(&self, text: &mut String) {
+        let Some(changes) = &self.changes else { return };
+        let _ = writeln!(
+            text,
+            "\n## One backend changed, {}\n\n| from request to answer, µs | changes | p50 | p99 | most |\n|---|---:|---:|---:|---:|",
+            changes.services
+        );
+        for (name, sorted) in
+            [("nothing else to do", &changes.alone), ("under full load, on the same two cores", &changes.loaded)]
+        {
+            let at = |part| Changes::at(sorted, part);
+            let _ = writeln!(text, "| {name} | {} | {:.0} | {:.0} | {:.0} |", sorted.len(), at(0.5), at(0.99), at(1.0));
+        }
+        if let Some((kept, all)) = changes.kept.zip(changes.kept_of_all) {
+            let _ = writeln!(
+                text,
+                "\nForwarding with {:.0} changes a second, as a part of what it is without: {} ({}) for the time that the worker had its \
+                 core, {} ({}) in all.",
+                changes.rate,
+                figure(kept.median, ""),
+                range(&kept, ""),
+                figure(all.median, ""),
+                range(&all, "")
+            );
+        }
+    }
+
+    fn tell_idle(&self, text: &mut String) {
+        if self.idle.is_empty() {
+            return;
+        }
+        text.push_str(
+            "\n## Nothing to do\n\n| `idle` | Services | of a core | resident, MiB |\n|---|---:|---:|---:|\n",
+        );
+        for idle in &self.idle {
+            let resident = idle.resident as f64 / f64::from(1 << 20);
+            let _ =
+                writeln!(text, "| `{}` | {} | {} | {resident:.0} |", idle.how, idle.services.count, percent(idle.core));
+        }
+    }
+
+    fn tell_pipeline(&self, text: &mut String) {
+        let Pipeline { established, beginning, growth, instructions } = &self.pipeline;
+        let ns = |ns: &Spread| format!("{:.1} | {:.1}–{:.1}", ns.median, ns.least, ns.most);
+        if !established.is_empty() || !beginning.is_empty() {
+            text.push_str(
+                "\n## Over memory, `nat`\n\n| 100 backends | ns a packet | 95 % of medians |\n|---|---:|---:|\n",
+            );
+            for point in established {
+                let _ = writeln!(
+                    text,
+                    "| {} established flows, at random | {} |",
+                    count(point.flows.into()),
+                    ns(&point.ns)
+                );
+            }
+            for (table, figure) in beginning {
+                let _ = writeln!(text, "| new flows only, {table} | {} |", ns(figure));
+            }
+        }
+        if let Some(instructions) = instructions {
+            let _ = writeln!(
+                text,
+                "\nInstructions of a packet of an established flow, counted by callgrind: {instructions}."
+            );
+        }
+        let Some(least) = growth.first() else { return };
+        text.push_str(
+            "\n## As everything grows, over memory, `nat`, both directions\n\n\
+             | Services | backends | established flows, at random | ns a packet | 95 % of medians | times |\n|---:|---:|---:|---:|---:|---:|\n",
+        );
+        for point in growth {
+            let Size { services, backends, flows } = point.size;
+            let [services, backends, flows] = [services, backends, flows].map(|number| count(number.into()));
+            let times = point.ns.median / least.ns.median;
+            let _ = writeln!(text, "| {services} | {backends} | {flows} | {} | {times:.2} |", ns(&point.ns));
+        }
+    }
+}
+
+pub(super) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.0} %", part * 100.0)
+}
+
+/// With its unit, and as many digits as it deserves.
+pub(super) fn figure(figure: f64, unit: &str) -> String {
+    match unit {
+        "" => format!("{figure:.2}"),
+        "KiB" | "B" | "ns" => format!("{figure:.1} {unit}"),
+        _ => format!("{figure:.0} {unit}"),
+    }
+}
+
+fn range(spread: &Spread, unit: &str) -> String {
+    match unit {
+        "" => format!("{:.2}–{:.2}", spread.least, spread.most),
+        _ if spread.least.total_cmp(&spread.most).is_eq() => "–".into(),
+        "ns" => format!("{:.1}–{:.1}", spread.least, spread.most),
+        _ => format!("{:.0}–{:.0}", spread.least, spread.most),
+    }
+}
+
+pub(super) fn limit(bar: &Bar) -> String {
+    match bar.limit {
+        Limit::AtLeast(least) => format!("≥ {}", figure(least, bar.unit)),
+        Limit::AtMost(most) => format!("≤ {}", figure(most, bar.unit)),
+        Limit::Told => "to be told".into(),
+    }
+}
