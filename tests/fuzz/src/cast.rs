@@ -7,6 +7,9 @@
 //!   .7  client                       SNAT 192.0.2.1:61000-61007,          .12 MAC unknown
 //!   .254 gateway                          198.51.100.9:61000-61003
 //! ```
+//!
+//! In a scene that is `wide` there are, besides: [`WHOLE`] and what is left of 198.51.100.1, served whole; [`RANGE`]; a range of TCP on
+//! 10.96.0.2 that other services have ports of; and [`QUIC`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,6 +18,7 @@ use levee_api::net::{Family, Mac, PortRange, Protocol, Role};
 use levee_api::program::{
     Affinity, Backend, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Via, Vip, WhenEmpty,
 };
+use levee_api::quic::{Config, Key};
 use levee_api::tunnel::{Encapsulation, Tunnel};
 use levee_dataplane::tables::Port;
 use levee_dataplane::tables::master::{Master, Setup};
@@ -44,6 +48,13 @@ pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// The other node, which wraps packets for this one.
 pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+/// A VIP that is served whole.
+pub const WHOLE: Ipv4Addr = Ipv4Addr::new(10, 96, 7, 7);
+/// A VIP of which a range of UDP ports is served.
+pub const RANGE: (Ipv4Addr, PortRange) = (Ipv4Addr::new(10, 96, 0, 1), PortRange { first: 40000, last: 61003 });
+/// Where a service is whose backends make connection IDs.
+pub const QUIC: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 2), 443);
 
 /// MACs that frames come from and go to, besides those of the ports.
 pub const MACS: [Mac; 8] = [
@@ -247,8 +258,13 @@ pub fn program(scene: &Scene) -> Program {
         ),
         service("default/log:syslog", Protocol::Udp, vec![any([198, 51, 100, 1], 82, Mode::Nat)], &[0, 1, 4], Some(1)),
     ];
-    let vips = [vip([10, 96, 0, 1], !scene.node), vip([10, 96, 0, 2], false), vip([198, 51, 100, 1], true)];
-    let twins = vips.clone().map(|vip| Vip { address: twin_of(vip.address), ..vip });
+    let mut vips = vec![vip([10, 96, 0, 1], !scene.node), vip([10, 96, 0, 2], false), vip([198, 51, 100, 1], true)];
+    let mut services = services.to_vec();
+    if scene.wide {
+        vips.push(vip(WHOLE.octets(), scene.node));
+        services.extend(wide(scene));
+    }
+    let twins = vips.iter().map(|vip| Vip { address: twin_of(vip.address), ..vip.clone() }).collect();
     // Those come behind all others, twins first; and what is unwrapped is for pods of this node.
     let unwrapped =
         [("zz/a:http", Protocol::Tcp, 80), ("zz/b:dns", Protocol::Udp, 53)].map(|(name, protocol, port)| {
@@ -273,6 +289,50 @@ pub fn program(scene: &Scene) -> Program {
         services,
     }
     .canonical()
+}
+
+/// Services whose clients choose the port, and the one of QUIC. (The names come behind those of the others.)
+fn wide(scene: &Scene) -> [Service; 5] {
+    let any = |address: Ipv4Addr, ports: PortRange, mode| Frontend {
+        last_port: (ports.first != 0).then_some(ports.last),
+        ..front(address.octets(), ports.first, Side::Any, mode, Pool::Cluster, WhenEmpty::Reject)
+    };
+    let whole = PortRange { first: 0, last: 0 };
+    let edge = |from, mode, pool, when_empty| front([198, 51, 100, 1], 0, from, mode, pool, when_empty);
+    let edges = vec![
+        edge(Side::Uplink, Mode::Dnat, Pool::Local, WhenEmpty::Drop),
+        edge(Side::Pods, Mode::Nat, Pool::Cluster, WhenEmpty::Reject),
+    ];
+    let beside = any(QUIC.0, PortRange { first: 82, last: 8080 }, Mode::Nat);
+    let quic = front(QUIC.0.octets(), QUIC.1, Side::Any, scene.mode, Pool::Cluster, WhenEmpty::Reject);
+    let mut services = [
+        service("media/all:any", Protocol::Any, vec![any(WHOLE, whole, scene.mode)], &[0, 1, 2, 4], None),
+        service("media/edge:any", Protocol::Any, edges, &[0, 1, 2], None),
+        service("media/relay:udp", Protocol::Udp, vec![any(RANGE.0, RANGE.1, scene.mode)], &[0, 1, 4, 5], Some(30)),
+        service("media/web:tcp", Protocol::Tcp, vec![beside], &[0, 1, 4], None),
+        service("media/quic:quic", Protocol::Udp, vec![quic], &[0, 1, 2, 4], None),
+    ];
+    for service in services.iter_mut().filter(|service| service.is_wide()) {
+        service.backends.iter_mut().for_each(|backend| backend.port = 0);
+    }
+    if let Some(quic) = services.last_mut() {
+        quic.quic = connections().to_vec();
+    }
+    services
+}
+
+/// How backends make connection IDs: in the clear, in one block of AES, and in four passes over two halves of unequal length.
+#[must_use]
+pub fn connections() -> [Config; 3] {
+    let config = |rotation, server_id_length, nonce_length, key: Option<[u8; 16]>, encodes_length| Config {
+        rotation,
+        server_id_length,
+        nonce_length,
+        key: key.map(Key::new),
+        encodes_length,
+        servers: Vec::new(),
+    };
+    [config(0, 4, 4, None, true), config(1, 4, 12, Some([7; 16]), false), config(2, 8, 5, Some([9; 16]), true)]
 }
 
 /// Packets are wrapped for the first, and what the other node has wrapped is unwrapped, of every kind.

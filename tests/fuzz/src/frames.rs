@@ -14,8 +14,10 @@ use levee_api::net::Mac;
 use levee_dataplane::headers::{Headers, Ip, Network, Transport, tcp_flags};
 use levee_dataplane::parse::parse;
 
-use crate::cast::{ADDRESSES, MACS, NODE, PEER, PORTS, twin};
+use crate::cast::{ADDRESSES, MACS, NODE, PEER, PORTS, QUIC, RANGE, WHOLE, twin};
+use crate::connection;
 use crate::script::Edition;
+use crate::sctp;
 
 const FLAGS: [u8; 8] = [
     tcp_flags::SYN,
@@ -57,6 +59,8 @@ struct Packet {
     offset: u16,
     more: bool,
     transport: Part,
+    /// What the payload begins with.
+    head: Vec<u8>,
     payload: usize,
 }
 
@@ -65,6 +69,7 @@ enum Part {
     Tcp { source: u16, destination: u16, flags: u8 },
     Udp { source: u16, destination: u16, sum: bool },
     Icmp { kind: u8, code: u8 },
+    Sctp { source: u16, destination: u16 },
     Other { protocol: u8, source: u16, destination: u16 },
 }
 
@@ -89,7 +94,7 @@ pub fn draw(source: &mut Unstructured<'_>, to: Mac, tongue: Tongue, edition: Edi
         6 => link(source, to)?.frame(*source.choose(&[0x86dd, 0x88cc, 0x8906, 0x0026])?, &[0; 46]),
         _ => {
             let link = link(source, to)?;
-            let packet = packet(source, edition)?;
+            let packet = packet(source, edition, six)?;
             let packet = if six { packet.six() } else { packet.bytes() };
             if edition >= Edition::Third && source.ratio(1, 4)? {
                 let outer = six != tongue.crossed;
@@ -237,6 +242,12 @@ pub fn answer(source: &mut Unstructured<'_>, sent: &[u8], edition: Edition) -> R
                 Transport::Udp(udp) => {
                     Part::Udp { source: udp.ports.destination, destination: udp.ports.source, sum: source.ratio(3, 4)? }
                 }
+                Transport::Sctp(ports) if edition >= Edition::Fourth => {
+                    Part::Sctp { source: ports.destination, destination: ports.source }
+                }
+                Transport::Other if edition >= Edition::Fourth => {
+                    Part::Other { protocol: ip.protocol, source: source.arbitrary()?, destination: 0 }
+                }
                 _ => Part::Icmp { kind: 0, code: 0 },
             };
             let packet = Packet {
@@ -247,6 +258,7 @@ pub fn answer(source: &mut Unstructured<'_>, sent: &[u8], edition: Edition) -> R
                 offset: 0,
                 more: source.ratio(1, 16)?,
                 transport,
+                head: Vec::new(),
                 payload: source.int_in_range(0..=40)?,
             };
             let six = |address: levee_dataplane::address::Address| address.bits().to_be_bytes();
@@ -306,7 +318,45 @@ fn arp(source: &mut Unstructured<'_>, sender: Mac) -> Result<[u8; 28]> {
     Ok(packet.to_bytes())
 }
 
-fn packet(source: &mut Unstructured<'_>, edition: Edition) -> Result<Packet> {
+/// Protocols that levee reads no ports of, and SCTP. (4 and 41 are what tunnels are, too.)
+const OTHERS: [u8; 10] = [50, 132, 47, 51, 4, 41, 132, 136, 33, 253];
+
+/// To a service whose clients choose the port, if they have any, or to the one of QUIC.
+fn chosen(source: &mut Unstructured<'_>, six: bool) -> Result<Packet> {
+    let from = address(source)?;
+    let (source_port, destination) = (port(source)?, port(source)?);
+    let whole = |source: &mut Unstructured<'_>| Ok(if source.arbitrary()? { WHOLE } else { ADDRESSES[5] });
+    let other = |protocol| match protocol {
+        132 => Part::Sctp { source: source_port, destination },
+        _ => Part::Other { protocol, source: source_port, destination },
+    };
+    let udp = |destination| Part::Udp { source: source_port, destination, sum: true };
+    let tcp = |flags| Part::Tcp { source: source_port, destination, flags };
+    let (to, transport, head) = match source.int_in_range(0..=7u8)? {
+        0 | 1 => (whole(source)?, other(*source.choose(&OTHERS)?), Vec::new()),
+        2 if source.arbitrary()? => (whole(source)?, udp(destination), Vec::new()),
+        2 => (whole(source)?, tcp(*source.choose(&FLAGS)?), Vec::new()),
+        3 | 4 => (RANGE.0, udp(destination), Vec::new()),
+        5 => (QUIC.0, tcp(*source.choose(&FLAGS)?), Vec::new()),
+        _ => (QUIC.0, udp(QUIC.1), connection::datagram(source, six)?),
+    };
+    Ok(Packet {
+        source: from,
+        destination: to.octets(),
+        ttl: ttl(source)?,
+        options: source.ratio(1, 32)?,
+        offset: 0,
+        more: source.ratio(1, 32)?,
+        transport,
+        head,
+        payload: if source.ratio(1, 16)? { 1440 } else { source.int_in_range(0..=40)? },
+    })
+}
+
+fn packet(source: &mut Unstructured<'_>, edition: Edition, six: bool) -> Result<Packet> {
+    if edition >= Edition::Fourth && source.arbitrary()? {
+        return chosen(source, six);
+    }
     let (from, to) = (address(source)?, address(source)?);
     let (source_port, destination) = (port(source)?, port(source)?);
     let transport = match source.int_in_range(0..=9u8)? {
@@ -332,6 +382,7 @@ fn packet(source: &mut Unstructured<'_>, edition: Edition) -> Result<Packet> {
         },
         more: fragmented && source.arbitrary()?,
         transport,
+        head: Vec::new(),
         payload: match source.int_in_range(0..=7u8)? {
             // Of UDP, with its header, as long as a fragment may be that is not the last.
             _ if fragmented && second && source.ratio(3, 4)? => 40,
@@ -404,6 +455,13 @@ fn tcp(source: u16, destination: u16, flags: u8) -> TcpHeader {
     header
 }
 
+/// A packet of SCTP (RFC 9260, 3.1), which is right but for its chunks.
+fn sctp(source: u16, destination: u16, chunks: &[u8]) -> Vec<u8> {
+    let mut packet = [&source.to_be_bytes()[..], &destination.to_be_bytes(), &[1, 2, 3, 4], &[0; 4], chunks].concat();
+    sctp::seal(&mut packet);
+    packet
+}
+
 /// What a wire, or somebody with bad intentions, does to a frame.
 fn damage(source: &mut Unstructured<'_>, frame: &mut Vec<u8>) -> Result<()> {
     for _ in 0..source.int_in_range(0..=3)? {
@@ -437,13 +495,18 @@ impl Link {
 }
 
 impl Packet {
+    fn payload(&self) -> Vec<u8> {
+        let rest = (0..self.payload).map(|index| (index * 7 + 3) as u8);
+        self.head.iter().copied().chain(rest).collect()
+    }
+
     /// The same packet between twins.
     fn six(&self) -> Vec<u8> {
         self.six_between(twin(self.source.into()).octets(), twin(self.destination.into()).octets())
     }
 
     fn six_between(&self, from: [u8; 16], to: [u8; 16]) -> Vec<u8> {
-        let payload: Vec<u8> = (0..self.payload).map(|index| (index * 7 + 3) as u8).collect();
+        let payload = self.payload();
         let (next, mut rest) = match self.transport {
             Part::Tcp { source, destination, flags } => {
                 let mut header = tcp(source, destination, flags);
@@ -471,6 +534,7 @@ impl Packet {
                 let header = Icmpv6Header::with_checksum(kind, from, to, &payload).expect("it is short");
                 (IpNumber::IPV6_ICMP, [header.to_bytes().as_slice(), &payload].concat())
             }
+            Part::Sctp { source, destination } => (IpNumber::SCTP, sctp(source, destination, &payload)),
             Part::Other { protocol, source, destination } => {
                 let ports = [source.to_be_bytes(), destination.to_be_bytes()].concat();
                 (IpNumber(protocol), [&ports[..], &payload].concat())
@@ -490,7 +554,7 @@ impl Packet {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let payload: Vec<u8> = (0..self.payload).map(|index| (index * 7 + 3) as u8).collect();
+        let payload = self.payload();
         let (protocol, segment) = match self.transport {
             Part::Tcp { source, destination, flags } => {
                 let mut header = tcp(source, destination, flags);
@@ -513,6 +577,7 @@ impl Packet {
                 message[2..4].copy_from_slice(&sum.to_be_bytes());
                 (IpNumber::ICMP, message)
             }
+            Part::Sctp { source, destination } => (IpNumber::SCTP, sctp(source, destination, &payload)),
             Part::Other { protocol, source, destination } => {
                 let ports = [source.to_be_bytes(), destination.to_be_bytes()].concat();
                 (IpNumber(protocol), [&ports[..], &payload].concat())

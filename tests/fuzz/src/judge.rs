@@ -13,9 +13,13 @@
 //!   decided before there was a flow, or while its backend was gone, may still be in a backlog.)
 //! - An ICMP error that was translated tells whoever sent what it quotes; one that tells somebody else leaves as it came.
 //! - What is unwrapped ends once, as what it carried; so it is counted, and so its checksums are judged.
-//! - Each flow is found by both of its tuples, and is the only one so found; its source port is its worker's.
+//! - Each flow is found by both of its tuples, and is the only one so found; its source port is its worker's, and of a protocol
+//!   without ports its source is an address of levee's alone.
+//! - A flow begins with a backend of the service that the program means ([`oracle`](crate::oracle)), in the pool; where clients choose the
+//!   port, at that port. No ICMP is a flow. A client whose first packet names a backend by its connection ID gets that one.
+//! - What has no ports is sent with every byte behind its IP header as it came; SCTP, but for its ports and checksum.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use etherparse::{
@@ -23,11 +27,15 @@ use etherparse::{
     SingleVlanHeaderSlice, TcpHeaderSlice, UdpHeaderSlice,
 };
 use levee_api::net::{Mac, Role};
-use levee_api::program::Mode;
-use levee_dataplane::flows::{Direction, Flows, Tuple};
-use levee_dataplane::tables::service::{BackendKey, FrontendKey};
+use levee_api::program::{Mode, Program, Service};
+use levee_dataplane::flows::{Direction, Flow, Flows, Tuple};
+use levee_dataplane::tables::service::FrontendKey;
 use levee_dataplane::tables::{Port, Tables};
 use levee_dataplane::verdict::{Endpoint, PortId};
+
+use crate::connection::named;
+use crate::oracle::{has_ports, serving};
+use crate::sctp;
 
 /// The counters that the judge compares, summed over workers.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +77,8 @@ pub struct Judge {
     injected: Vec<Vec<u8>>,
     /// Every port has a way to the kernel.
     passes: bool,
+    /// Each worker's flows when they were last looked at: client, frontend, backend and protocol.
+    flows: Vec<HashSet<(Endpoint, Endpoint, Endpoint, u8)>>,
 }
 
 impl Judge {
@@ -83,6 +93,7 @@ impl Judge {
             injected: Vec::new(),
             // (The host's own stack is no way to the kernel for what comes from it.)
             passes: tables.ports.iter().all(|port| port.passes || port.role == Role::Host),
+            flows: vec![HashSet::new(); tables.workers],
         }
     }
 
@@ -144,6 +155,16 @@ impl Judge {
             assert!(self.wrong > 0, "a wrong checksum that did not come so: {frame:02x?}");
             self.wrong -= 1;
         }
+        if let Some((protocol, body)) = untouchable(frame)
+            && !own
+            && (!matches!(protocol, 4 | 41) || tables.tunnels.is_empty())
+        {
+            let sent = Some((protocol, body));
+            let came = |frame: &[u8]| untouchable(frame) == sent;
+            let inside = |frame: &[u8]| carried(frame).flatten().is_some_and(|inner| came(&inner));
+            let came = self.inputs.iter().any(|input| came(&input.frame) || inside(&input.frame));
+            assert!(came, "protocol {protocol} was changed behind its IP header, out of {id:?}: {frame:02x?}");
+        }
         if let Some((told, about)) = complaint(frame)
             && told != about
         {
@@ -197,19 +218,90 @@ impl Judge {
     ///
     /// # Panics
     /// If one cannot be found, or two are found as one.
-    pub fn flows(&self, flows: &Flows, worker: usize, tables: &Tables) {
+    pub fn flows(&mut self, flows: &Flows, worker: usize, tables: &Tables, program: &Program) {
+        let mut now = HashSet::new();
         for (id, flow) in flows.page(0, usize::MAX).0 {
+            let key = (flow.client(), flow.frontend(), flow.backend(), flow.protocol());
+            if self.flows.get(worker).is_some_and(|before| !before.contains(&key)) {
+                self.begun(&flow, program);
+            }
+            now.insert(key);
             let forward = Tuple { source: flow.client(), destination: flow.frontend(), protocol: flow.protocol() };
             assert_eq!(flows.find(&forward), Some((id, Direction::Forward)), "{flow:?}");
             if flow.replies_pass() {
                 let reverse = Tuple { source: flow.backend(), destination: flow.source(), protocol: flow.protocol() };
                 assert_eq!(flows.find(&reverse), Some((id, Direction::Reverse)), "{flow:?}");
             }
-            if flow.mode() == Mode::Nat {
+            if flow.mode() == Mode::Nat && !has_ports(flow.protocol()) {
+                let Endpoint { address, port } = flow.source();
+                let mut ranges = tables.snat.iter().chain(tables.host_snat.iter());
+                assert!(port == 0 && ranges.any(|range| range.address == address), "{flow:?}");
+                assert_eq!(worker, 0, "its answers are looked for elsewhere: {flow:?}");
+            } else if flow.mode() == Mode::Nat {
                 let range = tables.snat_range(flow.source().address, flow.source().port).expect("a range");
                 assert_eq!(range.worker(flow.source().port, tables.workers), Some(worker), "{flow:?}");
             }
         }
+        if let Some(before) = self.flows.get_mut(worker) {
+            *before = now;
+        }
+    }
+
+    /// A flow has begun, in the turn before this look.
+    fn begun(&self, flow: &Flow, program: &Program) {
+        let (to, backend) = (flow.frontend(), flow.backend());
+        let served = serving(program, to.address.into(), to.port, flow.protocol(), flow.from);
+        let served = served.unwrap_or_else(|| panic!("a flow began where nobody serves: {flow:?}"));
+        let Some(chosen) = served.backend(backend.address.into(), backend.port, to.port) else {
+            panic!("a flow began with a backend that is not of `{}`: {flow:?}", served.service.name);
+        };
+        assert!(served.may_choose(chosen), "a flow began with a backend that its pool has not: {flow:?}, {chosen:?}");
+        if served.service.quic.is_empty() {
+            return;
+        }
+        // Whatever has begun it is still among what came; what has no tuple may be a fragment of it, and those are not read.
+        let forward = flow.forward();
+        let between = Some((IpAddr::from(forward.source.address), IpAddr::from(forward.destination.address)));
+        let may_be = |input: &&Input| input.tuple.is_none_or(|tuple| tuple == forward) && ends(&input.frame) == between;
+        let mut said = self.inputs.iter().filter(may_be).map(|input| names(served.service, &input.frame));
+        let Some(Some(first)) = said.next() else { return };
+        let named = served.service.backends.iter().find(|backend| backend.address == first);
+        if said.all(|other| other == Some(first)) && named.is_some_and(|named| served.may_choose(named)) {
+            assert_eq!(IpAddr::from(backend.address), first, "its connection ID names another backend: {flow:?}");
+        }
+    }
+}
+
+/// The backend that a datagram's connection ID names.
+fn names(service: &Service, frame: &[u8]) -> Option<IpAddr> {
+    let payload = match (ipv4(frame), ipv6(frame)) {
+        (Some(ip), _) if ip.whole && ip.header.protocol() == IpNumber::UDP => ip.payload,
+        (_, Some(ip)) if ip.whole && ip.next == 17 => ip.payload,
+        _ => return None,
+    };
+    named(service, payload.get(8..)?)
+}
+
+/// The addresses of an IP frame.
+fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match (ipv4(frame), ipv6(frame)) {
+        (Some(ip), _) => Some((ip.header.source_addr().into(), ip.header.destination_addr().into())),
+        (_, Some(ip)) => Some((ip.from.into(), ip.to.into())),
+        _ => None,
+    }
+}
+
+/// What nobody on the way may touch, of a whole packet in a protocol that levee knows no more of than ports: with the protocol's number.
+fn untouchable(frame: &[u8]) -> Option<(u8, Vec<u8>)> {
+    let (protocol, payload) = match (ipv4(frame), ipv6(frame)) {
+        (Some(ip), _) if ip.whole => (ip.header.protocol().0, ip.payload),
+        (_, Some(ip)) if ip.whole => (ip.next, ip.payload),
+        _ => return None,
+    };
+    match protocol {
+        1 | 6 | 17 | 58 => None,
+        132 => Some((protocol, [payload.get(4..8)?, payload.get(12..)?].concat())),
+        _ => Some((protocol, payload.to_vec())),
     }
 }
 
@@ -221,12 +313,13 @@ fn translated<'a>(tuple: &Tuple, tables: &Tables, mut flows: impl Iterator<Item 
         || [Role::Uplink, Role::Pods]
             .into_iter()
             .any(|from| tables.frontends.get(&FrontendKey { address, port, protocol: tuple.protocol, from }).is_some());
-    let backend = BackendKey { endpoint: tuple.source, protocol: tuple.protocol };
+    let source = tables.owner(tuple.source.address);
+    let backend = tables.may_reply(tuple.source, tuple.protocol, source);
     let translates = |flows: &Flows| {
         matches!(flows.find(tuple), Some((id, Direction::Reverse))
             if flows.get(id).is_some_and(|flow| flow.mode() != Mode::Dsr))
     };
-    !ours && tables.backends.get(&backend).is_some() && flows.any(translates)
+    !ours && backend && flows.any(translates)
 }
 
 /// What etherparse reads in front of a packet.
@@ -320,6 +413,7 @@ fn checksum_of_ipv6(ip: &Ipv6<'_>) -> Option<bool> {
             let computed = udp.to_header().calc_checksum_ipv6_raw(ip.from, ip.to, data).ok()?;
             Some(udp.checksum() == 0 || udp.checksum() == computed)
         }
+        132 => sctp::is_right(ip.payload),
         58 => {
             let length = (ip.payload.len() as u32).to_be_bytes();
             let mut sum = etherparse::checksum::Sum16BitWords::new().add_16bytes(ip.from).add_16bytes(ip.to);
@@ -448,7 +542,12 @@ fn tuple(frame: &[u8]) -> Option<Tuple> {
             let udp = UdpHeaderSlice::from_slice(payload).ok()?;
             (udp.source_port(), udp.destination_port())
         }
-        _ => return None,
+        IpNumber::SCTP => match *payload.get(..12)? {
+            [a, b, c, d, ..] => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+            _ => return None,
+        },
+        IpNumber::ICMP | IpNumber::IPV6_ICMP => return None,
+        _ => (0, 0),
     };
     Some(Tuple {
         source: Endpoint { address: from.into(), port: source },
@@ -487,6 +586,7 @@ fn checksums(frame: &[u8]) -> Option<bool> {
             let (header, data) = Icmpv4Header::from_slice(ip.payload).ok()?;
             Some(Icmpv4Header::with_checksum(header.icmp_type, data).checksum == header.checksum)
         }
+        IpNumber::SCTP => sctp::is_right(ip.payload),
         _ => Some(true),
     }
 }

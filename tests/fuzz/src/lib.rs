@@ -16,9 +16,12 @@
 //! was.
 
 pub mod cast;
+pub mod connection;
 pub mod frames;
 pub mod judge;
+pub mod oracle;
 pub mod script;
+pub mod sctp;
 pub mod stage;
 
 use arbitrary::Unstructured;

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use arbitrary::{Result, Unstructured};
 use levee_api::net::Mac;
-use levee_api::program::{Mode, Pool};
+use levee_api::program::{MidStream, Mode, Pool};
+use levee_api::quic::Config;
 use levee_api::tunnel::Encapsulation;
 use levee_dataplane::flows::Millis;
 use levee_dataplane::verdict::PortId;
 
-use crate::cast::{ADDRESSES, BACKENDS, INNER, INNER_MAC, MACS, UPLINK, UPLINK_MAC};
+use crate::cast::{self, ADDRESSES, BACKENDS, INNER, INNER_MAC, MACS, PORTS, UPLINK, UPLINK_MAC};
 use crate::frames;
 use crate::stage::Stage;
 
@@ -22,6 +23,8 @@ pub enum Edition {
     Second,
     /// Behind [`Edition::THIRD`]: tunnels begin and end here, and the host's own stack may have a port.
     Third,
+    /// Behind [`Edition::FOURTH`]: ranges of ports, whole addresses, and connection IDs of QUIC.
+    Fourth,
 }
 
 impl Edition {
@@ -29,15 +32,16 @@ impl Edition {
     pub const MARK: &[u8] = b"2\n";
     /// What one of the third begins with.
     pub const THIRD: &[u8] = b"3\n";
+    /// What one of the fourth begins with.
+    pub const FOURTH: &[u8] = b"4\n";
 
     /// The edition of some bytes, and what it reads.
     #[must_use]
     pub fn of(bytes: &[u8]) -> (Edition, &[u8]) {
-        match (bytes.strip_prefix(Edition::MARK), bytes.strip_prefix(Edition::THIRD)) {
-            (Some(rest), _) => (Edition::Second, rest),
-            (_, Some(rest)) => (Edition::Third, rest),
-            _ => (Edition::First, bytes),
-        }
+        let marks =
+            [(Edition::Second, Edition::MARK), (Edition::Third, Edition::THIRD), (Edition::Fourth, Edition::FOURTH)];
+        let marked = |(edition, mark)| Some((edition, bytes.strip_prefix(mark)?));
+        marks.into_iter().find_map(marked).unwrap_or((Edition::First, bytes))
     }
 }
 
@@ -72,6 +76,8 @@ pub struct Scene {
     pub crossed: bool,
     /// Whether the host's own stack has a port.
     pub host: bool,
+    /// Whether there are services of ranges of ports, of whole addresses, and of QUIC.
+    pub wide: bool,
 }
 
 /// Who has which queue.
@@ -130,6 +136,12 @@ pub enum Step {
     Route(bool),
     /// The kernel reports another MAC for a port.
     PortMac(PortId, Mac),
+    /// The ranges of a service end elsewhere: perhaps where another one has begun, which is refused.
+    Range(usize, u16),
+    /// A service's backends make connection IDs by these configurations.
+    Quic(usize, Vec<Config>),
+    /// What becomes of a service's segments that are of no flow.
+    MidStream(usize, Option<MidStream>),
     /// Somebody flushes flows of a protocol, or all.
     Flush(Option<u8>),
     /// Somebody sends a frame of levee's own.
@@ -153,6 +165,7 @@ impl Scene {
             tunnel,
             crossed: third && source.ratio(1, 4)?,
             host: third && source.arbitrary()?,
+            wide: edition >= Edition::Fourth && source.ratio(15, 16)?,
             node: source.arbitrary()?,
             workers,
             layout: *source.choose(&[Layout::Every, Layout::Apart, Layout::First])?,
@@ -172,8 +185,16 @@ impl Step {
     /// Draws what happens next.
     pub fn draw(source: &mut Unstructured<'_>, stage: &Stage, edition: Edition) -> Result<Self> {
         let port = |source: &mut Unstructured<'_>| Ok(if source.arbitrary()? { UPLINK } else { INNER });
+        let fourth = edition >= Edition::Fourth;
+        let service = |source: &mut Unstructured<'_>, most| {
+            if fourth {
+                source.choose(stage.places()).copied()
+            } else {
+                Ok(stage.service(source.int_in_range(0..=most)?))
+            }
+        };
         let services = if edition >= Edition::Third { 8 } else { 6 };
-        Ok(match source.int_in_range(0..=39u8)? {
+        Ok(match source.int_in_range(0..=if fourth { 43u8 } else { 39 })? {
             0..=13 => {
                 let queue = source.choose_index(stage.queues())?;
                 let frame = frames::draw(source, stage.mac(queue), stage.tongue(), edition)?;
@@ -200,16 +221,20 @@ impl Step {
                     Some(vec![Pool::Cluster, Pool::Local]),
                 ];
                 Step::Backend {
-                    service: stage.service(source.int_in_range(0..=services)?),
+                    service: service(source, services)?,
                     backend: source.choose_index(BACKENDS.len())?,
                     pools: source.choose(&pools)?.clone(),
                 }
             }
-            31 => Step::Service(stage.service(source.int_in_range(0..=services)?)),
+            31 => Step::Service(service(source, services)?),
             32 => {
                 let modes = if edition >= Edition::Third { &ALL_MODES[..] } else { &MODES[..] };
-                Step::Reach(stage.service(source.int_in_range(0..=6)?), *source.choose(modes)?)
+                Step::Reach(service(source, 6)?, *source.choose(modes)?)
             }
+            33 if fourth => match source.int_in_range(0..=3usize)? {
+                0 if source.arbitrary()? => Step::Pods,
+                vip => Step::Vip(if stage.six() { 4 } else { 0 } + vip),
+            },
             33 => match source.int_in_range(0..=3u8)? {
                 3 => Step::Pods,
                 vip => Step::Vip(if stage.six() { 3 } else { 0 } + usize::from(vip)),
@@ -223,7 +248,18 @@ impl Step {
                 _ => Step::Route(source.arbitrary()?),
             },
             37 => Step::PortMac(port(source)?, *source.choose(&[UPLINK_MAC, INNER_MAC, MACS[7]])?),
+            38 if fourth => Step::Flush(*source.choose(&[None, Some(6), Some(17), Some(50)])?),
             38 => Step::Flush(*source.choose(&[None, Some(6), Some(17)])?),
+            40 => Step::Range(service(source, 0)?, *source.choose(&PORTS)?),
+            41 => {
+                let all = cast::connections();
+                let first = source.int_in_range(0..=all.len())?;
+                Step::Quic(service(source, 0)?, all[first..].to_vec())
+            }
+            42 => {
+                let policies = [None, Some(MidStream::Reset), Some(MidStream::Hash), Some(MidStream::Drop)];
+                Step::MidStream(service(source, 0)?, *source.choose(&policies)?)
+            }
             _ => {
                 let to = port(source)?;
                 let mac = stage.port_mac(to);

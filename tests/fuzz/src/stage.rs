@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use af_xdp::{Frame, HugePages, Umem, UmemConfig};
 use crossbeam_channel::Receiver;
-use levee_api::net::Mac;
+use levee_api::net::{Family, Mac};
 use levee_api::program::{Delta, Program, Side};
 use levee_dataplane::counters::{Counter, Counters};
 use levee_dataplane::decide::Memory;
@@ -56,6 +56,10 @@ pub struct Stage {
     master: Master,
     /// What services and VIPs come back as.
     first: Program,
+    /// Where services of the family are that everybody speaks.
+    places: Vec<usize>,
+    /// What the director has.
+    program: Program,
     publisher: Publisher<Tables>,
     notices: Receiver<Notice>,
     now: Millis,
@@ -123,13 +127,16 @@ impl Stage {
                 key: MAGLEV_KEY,
             }));
         }
+        let first = master.program();
         let mut stage = Stage {
             judge: Judge::new(master.tables()),
             umem,
             shared,
             workers: stage_workers,
             queues,
-            first: master.program(),
+            places: places(&first, scene.six),
+            program: first.clone(),
+            first,
             master,
             publisher,
             notices,
@@ -169,6 +176,12 @@ impl Stage {
             (0..7, six) => index + if six { 7 } else { 0 },
             (_, six) => index + if six { 7 } else { 9 },
         }
+    }
+
+    /// The places of all services of the family that everybody speaks.
+    #[must_use]
+    pub fn places(&self) -> &[usize] {
+        &self.places
     }
 
     /// An address, or its twin.
@@ -256,6 +269,9 @@ impl Stage {
             Step::Backend { service, backend, pools } => {
                 if let Some(service) = program.services.get_mut(service) {
                     let mut template = cast::backend(service.family, backend, pools.as_deref().unwrap_or_default());
+                    if service.is_wide() {
+                        template.port = 0;
+                    }
                     if self.tunnel && service.frontends.iter().all(|frontend| frontend.from != Side::Tunnel) {
                         template.via = Some(cast::via(template.address, self.tongue.crossed));
                     }
@@ -276,6 +292,22 @@ impl Stage {
             Step::Reach(service, mode) => {
                 if let Some(service) = program.services.get_mut(service) {
                     service.frontends.iter_mut().for_each(|frontend| frontend.mode = mode);
+                }
+            }
+            Step::Range(service, last) => {
+                if let Some(service) = program.services.get_mut(service) {
+                    let ranges = service.frontends.iter_mut().filter(|frontend| frontend.last_port.is_some());
+                    ranges.for_each(|frontend| frontend.last_port = Some(last));
+                }
+            }
+            Step::Quic(service, configs) => {
+                if let Some(service) = program.services.get_mut(service) {
+                    service.quic = configs;
+                }
+            }
+            Step::MidStream(service, policy) => {
+                if let Some(service) = program.services.get_mut(service) {
+                    service.flows.mid_stream = policy;
                 }
             }
             Step::Vip(vip) => {
@@ -326,6 +358,7 @@ impl Stage {
                 assert_eq!(self.master.program(), old, "a program that was refused has left something behind");
             }
         }
+        self.program = self.master.program();
         self.publisher.publish(self.master.snapshot());
         let flows = self.workers.iter().map(|(worker, _)| &worker.memory().flows);
         self.judge.changed(self.master.tables(), flows);
@@ -372,7 +405,7 @@ impl Stage {
         let tables = self.master.tables();
         self.judge.changed(tables, self.workers.iter().map(|(worker, _)| &worker.memory().flows));
         for (index, (worker, _)) in self.workers.iter().enumerate() {
-            self.judge.flows(&worker.memory().flows, index, tables);
+            self.judge.flows(&worker.memory().flows, index, tables, &self.program);
         }
         worked
     }
@@ -449,4 +482,9 @@ impl Stage {
         assert_eq!(totals.waiting, 0, "nobody waits after the end");
         self.judge.quiet(&totals, self.pending());
     }
+}
+
+fn places(program: &Program, six: bool) -> Vec<usize> {
+    let family = if six { Family::Ipv6 } else { Family::Ipv4 };
+    (0..).zip(&program.services).filter(|(_, service)| service.family == family).map(|(place, _)| place).collect()
 }
