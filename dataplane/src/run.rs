@@ -151,6 +151,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         ports: booted.facts,
         events: events.clone(),
         started,
+        ways,
         timeouts: timeouts(config),
         programming: Mutex::default(),
     });

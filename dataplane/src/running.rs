@@ -4,6 +4,8 @@
 //! program, and the programming, go through the director's queue. Flows are asked of their workers, a page at a time, between two
 //! batches.
 
+mod tunnels;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -15,8 +17,8 @@ use levee_api::explain::{Explanation, Packet, Question};
 use levee_api::net::{Family, PortRange, Protocol, Role};
 use levee_api::program::{Applied, Delta, Pool, Program, ServiceKey, Side};
 use levee_api::report::{
-    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
-    WorkerStatus,
+    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status,
+    TunnelEntry, VipEntry, WorkerStatus,
 };
 use levee_api::term::{Term, TermStatus};
 use tokio::sync::oneshot;
@@ -37,6 +39,7 @@ use crate::tables::ranges::{Ranges, RangesKey, has_ports};
 use crate::tables::service::{Frontend, FrontendKey};
 use crate::tables::{Hop, Size, Tables, is_newer};
 use crate::verdict::{Endpoint, PortId};
+use crate::ways::Ways;
 use crate::worker::{Command, FlowsQuery, FlushQuery, Handle};
 
 /// How long a worker may take to answer: it does so between two batches, so that anything near this means that it hangs.
@@ -92,6 +95,8 @@ pub struct Running {
     pub events: Events,
     /// When the dataplane started.
     pub started: Instant,
+    /// What the ways to tunnels' far ends carry.
+    pub ways: Arc<Ways>,
     /// What flows age by.
     pub timeouts: Timeouts,
     /// What became of programs and deltas. Each change is one call, so a panic elsewhere leaves nothing half-done.
@@ -295,6 +300,11 @@ impl Subject for Running {
             flows: 0,
         };
         self.shares.draining().into_iter().map(drain).collect()
+    }
+
+    fn tunnels(&self) -> Vec<TunnelEntry> {
+        // The workers' clock, which began when the dataplane did.
+        tunnels::entries(&self.shares.tables(), &self.ways, self.started.elapsed().as_millis() as Millis)
     }
 
     fn neighbours(&self) -> Vec<Neighbour> {

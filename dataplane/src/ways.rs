@@ -87,9 +87,19 @@ impl Ways {
     /// The longest packet in bytes that the way to a far end carries, if a router has said so lately.
     #[must_use]
     pub fn mtu(&self, far_end: Address, now: Millis) -> Option<u16> {
+        self.known(far_end, now).map(|entry| entry.mtu).min()
+    }
+
+    /// The same, and for how many milliseconds more it is believed.
+    #[must_use]
+    pub fn learnt(&self, far_end: Address, now: Millis) -> Option<(u16, Millis)> {
+        let narrowest = self.known(far_end, now).min_by_key(|entry| entry.mtu)?;
+        Some((narrowest.mtu, LIFETIME.saturating_sub(narrowest.age(now))))
+    }
+
+    fn known(&self, far_end: Address, now: Millis) -> impl Iterator<Item = Entry> {
         let (tag, set) = self.place(far_end);
-        let known = set.iter().filter_map(Entry::read).filter(|entry| entry.counts(tag, now));
-        known.map(|entry| entry.mtu).min()
+        set.iter().filter_map(Entry::read).filter(move |entry| entry.counts(tag, now))
     }
 
     /// Believes that the way carries no more than so many bytes. Whether that is less than was known, or as much once more.
@@ -134,6 +144,9 @@ mod tests {
         assert_eq!(ways.mtu(end(1), 2000), Some(1400));
         assert!(ways.lower(end(1), 1300, 3000));
         assert_eq!(ways.mtu(end(1), 3000 + LIFETIME - 1), Some(1300));
+        assert_eq!(ways.learnt(end(1), 3000 + LIFETIME - 1), Some((1300, 1)));
+        assert_eq!(ways.learnt(end(1), 3000), Some((1300, LIFETIME)));
+        assert_eq!(ways.learnt(end(1), 3000 + LIFETIME), None);
         assert_eq!(ways.mtu(end(1), 3000 + LIFETIME), None);
         assert!(ways.lower(end(1), 1450, 3000 + LIFETIME), "the way is another one by now");
         assert_eq!(ways.mtu(end(1), 3000 + LIFETIME), Some(1450));

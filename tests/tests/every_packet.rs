@@ -242,6 +242,13 @@ impl Way {
         if self.mode == Mode::Tunnel && self.dataplane.counter("tunnel_mtu_learnt") == 0 {
             return Err(format!("nobody has told the balancer of the way: {}", self.counters()));
         }
+        if self.mode == Mode::Tunnel {
+            let tunnels = self.dataplane.get("/v1/tunnels");
+            let (told, left) = (&tunnels[0]["learnt"]["mtu"], tunnels[0]["learnt"]["left_seconds"].as_u64());
+            if *told != hop || tunnels[0]["mtu"] != 1500 || !left.is_some_and(|left| (500..=600).contains(&left)) {
+                return Err(format!("an operator would not see the way of {hop}: {tunnels}"));
+            }
+        }
         Ok(format!("400 kB each, hop of 1300 before the client, of {hop} before the backend"))
     }
 

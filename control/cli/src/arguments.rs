@@ -85,6 +85,9 @@ pub(crate) enum Command {
     /// Interfaces and their queues
     #[command(subcommand)]
     Port(Port),
+    /// Tunnels to backends' nodes
+    #[command(subcommand)]
+    Tunnel(Tunnel),
     /// Dropped frames by reason
     Drops {
         /// Reasons without a frame, too (JSON and YAML always have them)
@@ -217,6 +220,12 @@ pub(crate) enum Neigh {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Port {
     /// Interfaces, how they are driven, and what their queues have seen
+    List(Watch),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tunnel {
+    /// Far ends that packets are wrapped for: what the way to each should carry, and what a router has said that it does
     List(Watch),
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::explain::Carries;
 use crate::net::{Mac, PortRange, Protocol, Role};
 use crate::program::{Generation, Mode, ServiceKey};
+use crate::tunnel::Encapsulation;
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,6 +213,47 @@ pub struct Drain {
     pub left_seconds: Option<u64>,
     /// Flows that it has, those included that have ended and are remembered for some seconds.
     pub flows: u64,
+}
+
+/// The far end of a tunnel that backends are behind: `GET /v1/tunnels`. Lengths are of whole outer IP packets, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TunnelEntry {
+    /// Where wrapped packets are sent.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub far_end: IpAddr,
+    /// What is put in front of them.
+    pub kind: Encapsulation,
+    /// UDP port that they are sent to; absent with `ipip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Where they come from; absent if this host has no address of the far end's family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub source: Option<IpAddr>,
+    /// The interface that they leave by; absent without a route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Backends behind it, of all services.
+    pub backends: usize,
+    /// Of an outer packet, what is not the client's.
+    pub overhead: u16,
+    /// The longest packet by configuration: the tunnel's `mtu`, or the interface's if that is less, or the only one that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// The longest packet that a router on the way has let through, if one has said so lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learnt: Option<LearntMtu>,
+}
+
+/// What a router has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LearntMtu {
+    /// The MTU.
+    pub mtu: u16,
+    /// Seconds for which it is believed, unless it is said again.
+    pub left_seconds: u64,
 }
 
 /// One flow: a line of `GET /v1/flows` (NDJSON).

@@ -19,7 +19,7 @@ use levee_api::net::Protocol;
 use levee_api::program::{Applied, Delta, Program};
 use levee_api::report::{
     BackendEntry, Counters, Drain, Drop, Event, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Problem, Status,
-    VipEntry,
+    TunnelEntry, VipEntry,
 };
 use levee_api::term::{Term, TermStatus};
 use serde::de::DeserializeOwned;
@@ -61,6 +61,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(vips))
         .routes(routes!(backends))
         .routes(routes!(drains))
+        .routes(routes!(tunnels))
         .routes(routes!(flows, flush))
         .routes(routes!(neighbours))
         .routes(routes!(ports))
@@ -184,6 +185,12 @@ async fn drains(State(app): State<App>) -> Result<Json<Vec<Drain>>, Refused> {
         }
     }
     Ok(Json(drains))
+}
+
+/// Far ends that packets are wrapped for: what the way to each should carry, and what a router has said lately that it does.
+#[utoipa::path(get, path = "/v1/tunnels", responses((status = OK, body = [TunnelEntry])))]
+async fn tunnels(State(app): State<App>) -> Response {
+    elsewhere(move || Json(app.subject.tunnels()).into_response()).await
 }
 
 /// Neighbours that frames are sent to.

@@ -9,7 +9,8 @@ use levee_api::explain::{Explanation, Question};
 use levee_api::metrics::Histogram;
 use levee_api::program::{Applied, Delta, Generation, Program};
 use levee_api::report::{
-    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Status, VipEntry,
+    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Status, TunnelEntry,
+    VipEntry,
 };
 
 use levee_api::term::{Term, TermStatus};
@@ -37,6 +38,8 @@ pub trait Subject: Send + Sync + 'static {
     fn backends(&self) -> Vec<BackendEntry>;
     /// `GET /v1/drains`, without the flows: those are counted of [`Subject::flows`].
     fn drains(&self) -> Vec<Drain>;
+    /// `GET /v1/tunnels`.
+    fn tunnels(&self) -> Vec<TunnelEntry>;
     /// `GET /v1/neighbours`.
     fn neighbours(&self) -> Vec<Neighbour>;
     /// `GET /v1/ports`.

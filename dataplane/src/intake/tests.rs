@@ -114,6 +114,9 @@ impl Subject for Fake {
         };
         vec![drain(2), drain(99)]
     }
+    fn tunnels(&self) -> Vec<TunnelEntry> {
+        Vec::new()
+    }
     fn neighbours(&self) -> Vec<Neighbour> {
         let neighbour = |last, state: &str| Neighbour {
             address: [192, 0, 2, last].into(),
@@ -295,6 +298,7 @@ const ROUTES: &[(&str, &str, &str, u16)] = &[
     ("GET", "/v1/vips", "", 200),
     ("GET", "/v1/backends", "", 200),
     ("GET", "/v1/drains", "", 200),
+    ("GET", "/v1/tunnels", "", 200),
     ("GET", "/v1/flows", "", 200),
     ("DELETE", "/v1/flows", "", 200),
     ("GET", "/v1/neighbours", "", 200),

@@ -1,6 +1,6 @@
-//! `levee vip list`, `backend list`, `neigh list`, `port list`: what the dataplane has, as tables.
+//! `levee vip list`, `backend list`, `tunnel list`, `neigh list`, `port list`: what the dataplane has, as tables.
 
-use levee_api::report::{BackendEntry, Drain, Neighbour, Port, VipEntry};
+use levee_api::report::{BackendEntry, Drain, Neighbour, Port, TunnelEntry, VipEntry};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +22,10 @@ pub(super) fn backends(client: &Client, format: Format, service: Option<String>,
 
 pub(super) fn drains(client: &Client, format: Format, watch: Watch) -> Result<(), Failure> {
     show::<Drain>(client, format, watch, "/v1/drains", |_| true)
+}
+
+pub(super) fn tunnels(client: &Client, format: Format, watch: Watch) -> Result<(), Failure> {
+    show::<TunnelEntry>(client, format, watch, "/v1/tunnels", |_| true)
 }
 
 pub(super) fn neighbours(client: &Client, format: Format, watch: Watch) -> Result<(), Failure> {
@@ -89,6 +93,21 @@ impl Row for Drain {
         column("DRAINS FOR", |drain| duration(drain.draining_seconds)),
         column("LEFT", |drain| or_dash(drain.left_seconds.map(duration).as_ref())),
         wide("FAMILY", |drain| drain.service.family.to_string()),
+    ];
+}
+
+impl Row for TunnelEntry {
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("FAR END", |tunnel| tunnel.far_end.to_string()),
+        column("KIND", |tunnel| tunnel.kind.to_string()),
+        column("PORT", |tunnel| or_dash(tunnel.port.as_ref())),
+        column("INTERFACE", |tunnel| or_dash(tunnel.interface.as_ref())),
+        column("BACKENDS", |tunnel| tunnel.backends.to_string()),
+        column("MTU", |tunnel| or_dash(tunnel.mtu.as_ref())),
+        column("LEARNT", |tunnel| or_dash(tunnel.learnt.map(|learnt| learnt.mtu).as_ref())),
+        column("FOR", |tunnel| or_dash(tunnel.learnt.map(|learnt| duration(learnt.left_seconds)).as_ref())),
+        wide("SOURCE", |tunnel| or_dash(tunnel.source.as_ref())),
+        wide("OVERHEAD", |tunnel| tunnel.overhead.to_string()),
     ];
 }
 

@@ -15,7 +15,7 @@ mod owners;
 mod program;
 mod status;
 
-use crate::arguments::{Arguments, Backend, Command, Neigh, Port, Vip};
+use crate::arguments::{Arguments, Backend, Command, Neigh, Port, Tunnel, Vip};
 use crate::client::{Client, Daemon};
 use crate::failure::Failure;
 
@@ -35,6 +35,7 @@ pub(crate) fn run(Arguments { common, command }: Arguments) -> Result<(), Failur
         Command::Backend(Backend::Draining(watch)) => list::drains(&dataplane()?, format, watch),
         Command::Neigh(Neigh::List(watch)) => list::neighbours(&dataplane()?, format, watch),
         Command::Port(Port::List(watch)) => list::ports(&dataplane()?, format, watch),
+        Command::Tunnel(Tunnel::List(watch)) => list::tunnels(&dataplane()?, format, watch),
         Command::Flow(command) => flow::run(&dataplane()?, format, command),
         Command::Drops { all, watch } => counters::drops(&dataplane()?, format, all, watch),
         Command::Counters(watch) => counters::counters(&dataplane()?, format, watch),

@@ -96,6 +96,13 @@ fn lists_are_tables_with_more_columns_for_wide_screens() {
          default/web:http  tcp       10.244.1.10:8080  2      3s          57s\n"
     );
     assert_eq!(
+        dataplane.prints(&["tunnel", "list"]),
+        "FAR END     KIND   PORT  INTERFACE  BACKENDS  MTU   LEARNT  FOR\n\
+         172.16.0.1  vxlan  4789  eth0       2         1500  1400    5m 1s\n\
+         172.16.0.2  vxlan  4789  -          2         -     -       -\n"
+    );
+    assert!(dataplane.prints(&["tunnel", "list", "-o", "wide"]).contains("FOR    SOURCE      OVERHEAD\n"));
+    assert_eq!(
         dataplane.prints(&["neigh", "list"]),
         "ADDRESS     MAC                PORT  STATE\n\
          172.16.0.1  02:00:00:00:00:01  eth0  reachable\n\

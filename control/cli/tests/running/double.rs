@@ -6,10 +6,11 @@ use levee_api::explain::{Explanation, Fate, Packet, Question};
 use levee_api::net::{Mac, Protocol, Role};
 use levee_api::program::{Applied, Delta, Mode, Pool, Program, ServiceKey, Side};
 use levee_api::report::{
-    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status, VipEntry,
-    WorkerStatus,
+    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, LearntMtu, Neighbour, Port, Queue, Status,
+    TunnelEntry, VipEntry, WorkerStatus,
 };
 use levee_api::term::{Term, TermStatus};
+use levee_api::tunnel::Encapsulation;
 use levee_dataplane::events::{Events, Kind};
 use levee_dataplane::intake::{FlowCursor, FlowPage, Measures, Pending, Refusal, Subject};
 
@@ -139,6 +140,21 @@ impl Subject for Double {
             left_seconds: Some(57),
             flows: 0,
         }]
+    }
+
+    fn tunnels(&self) -> Vec<TunnelEntry> {
+        let entry = |last, learnt: Option<LearntMtu>| TunnelEntry {
+            far_end: [172, 16, 0, last].into(),
+            kind: Encapsulation::Vxlan,
+            port: Some(4789),
+            source: Some([172, 16, 0, 9].into()),
+            interface: learnt.map(|_| "eth0".to_owned()),
+            backends: 2,
+            overhead: 50,
+            mtu: learnt.map(|_| 1500),
+            learnt,
+        };
+        vec![entry(1, Some(LearntMtu { mtu: 1400, left_seconds: 301 })), entry(2, None)]
     }
 
     fn neighbours(&self) -> Vec<Neighbour> {

@@ -11,10 +11,11 @@ fn ask(socket: &Path, arguments: &[&str]) -> Output {
 }
 
 /// Every command that needs the dataplane.
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &["vip", "list"],
     &["backend", "list"],
     &["backend", "draining"],
+    &["tunnel", "list"],
     &["flow", "list"],
     &["flow", "watch"],
     &["flow", "flush", "--all"],
