@@ -188,15 +188,30 @@ impl Config {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let mut config = load_without_keys(path)?;
+    quic::keys(&mut config)?;
+    Ok(config)
+}
+
+/// The same for whoever reads it again when it changes: with the files that keys are in, if it could be read that far.
+pub(crate) fn load_to_follow(path: &Path) -> (Result<Config, Vec<Diagnostic>>, Option<Vec<PathBuf>>) {
+    match load_without_keys(path) {
+        Ok(mut config) => {
+            let files = config.key_files.values().cloned().collect();
+            (quic::keys(&mut config).map(|()| config), Some(files))
+        }
+        Err(mistakes) => (Err(mistakes), None),
+    }
+}
+
+fn load_without_keys(path: &Path) -> Result<Config, Vec<Diagnostic>> {
     let bytes = files::read_bytes(path).map_err(|error| vec![files::unreadable(path, &error)])?;
     // A pod is told by its manifest, since a host's name need not be its Node's. Else the kernel's own word; a host without a name is
     // told of it where it matters.
     let host = std::env::var(NODE_VARIABLE)
         .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
         .unwrap_or_default();
-    let mut config = read(&path.display().to_string(), &bytes, host.trim())?;
-    quic::keys(&mut config)?;
-    Ok(config)
+    read(&path.display().to_string(), &bytes, host.trim())
 }
 
 /// Reads and judges a configuration, without its key files. `file` names it in diagnostics; `host` is the host's name.

@@ -515,6 +515,58 @@ fn the_configuration_is_followed_too() {
 }
 
 #[test]
+fn key_files_are_followed_as_the_configuration_is() {
+    const KEYS: [&str; 3] =
+        ["8f95f09245765f80256934e50c66207f", "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"];
+    let place = Place::new();
+    let dataplane = place.dataplane(1);
+    place.write(
+        "cluster.d/quic.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {namespace: default, name: h3, annotations: {levee.dev/quic-lb: blue}}\n\
+         spec: {type: ClusterIP, clusterIP: 10.96.0.99, clusterIPs: [10.96.0.99], ipFamilies: [IPv4], \
+         ports: [{name: h3, port: 443, protocol: UDP}]}\n",
+    );
+    // As a Secret is mounted: what is turned over is a link beside the file.
+    let mount = |version: &str, content: &str| {
+        fs::create_dir(place.path(version)).unwrap();
+        fs::write(place.path(&format!("{version}/blue.key")), content).unwrap();
+        std::os::unix::fs::symlink(version, place.path("..new")).unwrap();
+        fs::rename(place.path("..new"), place.path("..data")).unwrap();
+    };
+    mount("..1", KEYS[0]);
+    std::os::unix::fs::symlink("..data/blue.key", place.path("blue.key")).unwrap();
+    let config = fs::read_to_string(place.path("control.yaml")).unwrap();
+    let quic = format!(
+        "quic_lb: [{{name: blue, rotation: 0, server_id_length: 4, nonce_length: 6, key_file: {}}}]\n",
+        place.path("blue.key").display()
+    );
+    place.write("control.yaml", &format!("{config}{quic}"));
+    let control = place.control();
+    let key = || {
+        let program = dataplane.program();
+        let mut configs = program.services.iter().flat_map(|service| &service.quic);
+        configs.next().and_then(|config| config.key.as_ref()?.octets().copied())
+    };
+    let is = |text: &str| Some(u128::from_str_radix(text, 16).unwrap().to_be_bytes());
+    eventually("the first key", || key() == is(KEYS[0]));
+    mount("..2", KEYS[1]);
+    eventually("the second key", || key() == is(KEYS[1]));
+    mount("..3", "nothing\n");
+    let mistakes = || {
+        let mistakes = control.status().unwrap().mistakes;
+        mistakes.iter().map(ToString::to_string).collect::<String>()
+    };
+    eventually("the mistake", || mistakes().contains("blue.key:1:1: not a key: expected 32 hexadecimal digits"));
+    // Objects are followed meanwhile, and the last good key is in force.
+    place.write("cluster.d/cluster.yaml", &without_node_3());
+    eventually("the change", || dataplane.backends() == ALL[..2]);
+    assert_eq!(key(), is(KEYS[1]));
+    mount("..4", KEYS[2]);
+    eventually("the third key", || key() == is(KEYS[2]));
+    eventually("healthy", || control.status().unwrap().health.healthy);
+}
+
+#[test]
 fn either_side_may_be_restarted() {
     let place = Place::new();
     // Control first: it waits for the dataplane.

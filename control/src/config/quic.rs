@@ -1,7 +1,7 @@
 //! `quic_lb`: how servers make connection IDs that name them, by names that Services' annotations refer to.
 //!
-//! Keys are in files of their own, so that the configuration can be shown to anybody and a Secret can be mounted. They are read when the
-//! configuration is; a new key wants a new `rotation` beside the old one, for as long as connections of the old one live.
+//! Keys are in files of their own, so that the configuration can be shown to anybody and a Secret can be mounted. They are followed as
+//! the configuration is; a new key wants a new `rotation` beside the old one, for as long as connections of the old one live.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -13,7 +13,10 @@ use serde::Deserialize;
 
 use super::Config;
 use crate::model::{Origin, Placed, is_object_name};
-use crate::watch::files;
+use crate::watch::files::{self, Fingerprint};
+
+/// Of a key.
+const DIGITS: usize = 32;
 
 /// One entry, as it is written.
 #[derive(Debug, Deserialize)]
@@ -83,12 +86,28 @@ pub(super) fn keys(config: &mut Config) -> Result<(), Vec<Diagnostic>> {
 }
 
 fn key(file: &Path) -> Result<Key, Diagnostic> {
+    let name = file.display().to_string();
+    if !Fingerprint::is_regular(file) {
+        // To read a FIFO or a terminal could take for ever.
+        return Err(Diagnostic::new(name, "this is no file").help("expected one with 32 hexadecimal digits"));
+    }
     let bytes = files::read_bytes(file).map_err(|error| files::unreadable(file, &error))?;
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     text.trim().parse().map_err(|what: String| {
-        Diagnostic::new(file.display().to_string(), what)
+        let (line, column) = place(&text);
+        Diagnostic::new(name, what)
+            .at(line, column)
             .help("make one with `openssl rand -hex 16`, and give it to the servers too")
     })
+}
+
+/// Line and column of the first character that cannot stand there in a key, or that is missing.
+fn place(text: &str) -> (usize, usize) {
+    let key = text.trim_start();
+    let good = key.chars().take(DIGITS).take_while(char::is_ascii_hexdigit).count();
+    let before = text.get(..text.len() - key.len() + good).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 #[cfg(test)]
@@ -143,6 +162,20 @@ mod tests {
         std::fs::write(&key, "8f95f09245765f80256934e50c66207\n").expect("written");
         assert!(told("a digit is missing").contains("32 hexadecimal digits"));
         assert!(!told("a digit is missing").contains("8f95"));
+        for (text, expected) in [
+            ("8f95f09245765f80256934e50c66207\n", "blue.key:1:32: not a key: expected 32"),
+            ("\n  8f95f0g245765f80256934e50c66207f", "blue.key:2:9: not a key"),
+            ("8f95f09245765f80256934e50c66207f0", "blue.key:1:33: not a key"),
+            ("", "blue.key:1:1: not a key"),
+            ("\u{0}\u{fffd}", "blue.key:1:1: not a key"),
+        ] {
+            std::fs::write(&key, text).expect("written");
+            assert!(told(text).contains(expected), "{}", told(text));
+        }
+        std::fs::remove_file(&key).expect("it was written");
+        std::fs::create_dir(&key).expect("there is nothing else of this name");
+        told("a directory");
+        std::fs::remove_dir(&key).expect("it is empty");
         std::fs::write(&key, "8f95f09245765f80256934e50c66207f\n").expect("written");
         let config = load(&file).expect("good");
         let blue = config.view.quic["blue"].key.as_ref().and_then(|key| key.octets()).expect("it is known");

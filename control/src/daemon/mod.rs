@@ -151,7 +151,7 @@ pub async fn run(
         .name("watch-config".to_owned())
         .spawn(move || {
             let say = |config| configs.blocking_send(config).map_err(|_| Closed);
-            follow(&followed, || configs.is_closed(), config::load, say);
+            follow(&followed, || configs.is_closed(), config::load_to_follow, say);
         })
         .map_err(|source| Error::Source { name: path.display().to_string(), source })?;
 
@@ -371,7 +371,7 @@ impl Turn {
         }
     }
 
-    /// The configuration's file has changed, or was read for the first time.
+    /// The configuration's file has changed, or one of its keys', or was read for the first time.
     fn reconfigure(&mut self, config: Result<Config, Vec<Diagnostic>>, now: Instant) {
         match config {
             Ok(config) => {

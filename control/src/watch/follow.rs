@@ -1,4 +1,4 @@
-//! A file or directory, followed: read at first, and again whenever it has changed.
+//! A file or directory, followed: read at first, and again whenever it has changed, or one of the files that it names.
 //!
 //! ```text
 //!  inotify says something ─┐
@@ -65,34 +65,45 @@ impl Source for FileSource {
     }
 
     fn start(self: Box<Self>, outlet: Outlet) -> io::Result<()> {
-        std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || follow(&self.path, || outlet.is_closed(), list, |events| outlet.say(events)))?;
+        std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
+            let read = |path: &Path| (list(path), None);
+            follow(&self.path, || outlet.is_closed(), read, |events| outlet.say(events));
+        })?;
         Ok(())
     }
 }
 
-/// Reads a path at first and whenever it has changed, and says what it read, until nobody listens any more.
+/// Reads a path at first and whenever it has changed, and says what it read, until nobody listens any more. With what it reads, `read`
+/// tells which other files belong to it; `None` if that cannot be told now, and then it is those that did before.
 pub(crate) fn follow<T>(
     path: &Path,
     is_closed: impl Fn() -> bool,
-    read: impl Fn(&Path) -> T,
+    read: impl Fn(&Path) -> (T, Option<Vec<PathBuf>>),
     say: impl Fn(T) -> Result<(), Closed>,
 ) {
     let alarm = Alarm::new();
-    let mut seen: Option<Fingerprint> = None;
+    let mut seen: Option<Vec<Fingerprint>> = None;
+    let mut paths = vec![path.to_owned()];
     while !is_closed() {
         // Before looking, so that no change falls between.
-        alarm.watch(path);
-        let mut now = Fingerprint::of(path);
+        for path in &paths {
+            alarm.watch(path);
+        }
+        let mut now = look(&paths);
         if seen.as_ref() != Some(&now) {
             if seen.is_some() {
-                now = settled(path, now, &alarm);
+                now = settled(&paths, now, &alarm);
             }
-            let content = read(path);
+            let (content, others) = read(path);
             // Read while it was changing: what was read may be half of the old and half of the new.
-            if Fingerprint::of(path) != now {
+            if look(&paths) != now {
                 std::thread::sleep(QUIET);
+                continue;
+            }
+            let all = others.map(|others| std::iter::once(path.to_owned()).chain(others).collect());
+            if let Some(all) = all.filter(|all| *all != paths) {
+                // They were not looked at before they were read.
+                paths = all;
                 continue;
             }
             if say(content).is_err() {
@@ -104,13 +115,17 @@ pub(crate) fn follow<T>(
     }
 }
 
+fn look(paths: &[PathBuf]) -> Vec<Fingerprint> {
+    paths.iter().map(|path| Fingerprint::of(path)).collect()
+}
+
 /// Waits until nothing has changed for a while.
-fn settled(path: &Path, mut now: Fingerprint, alarm: &Alarm) -> Fingerprint {
+fn settled(paths: &[PathBuf], mut now: Vec<Fingerprint>, alarm: &Alarm) -> Vec<Fingerprint> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         std::thread::sleep(QUIET);
         alarm.drain();
-        let later = Fingerprint::of(path);
+        let later = look(paths);
         if later == now {
             break;
         }
