@@ -32,7 +32,7 @@ use crate::tables::ranges::has_ports;
 use crate::tables::service::{Backend, Frontend, Service};
 use crate::tables::snat::WITHOUT_PORTS;
 use crate::tables::{Hop, NeighbourKey, Tables, is_newer};
-use crate::verdict::{Endpoint, PortId, Reply, Rewrite, Verdict};
+use crate::verdict::{Endpoint, NextHop, PortId, Reply, Rewrite, Verdict};
 use crate::ways::Ways;
 
 /// What a worker decides with: its own, and bounded.
@@ -343,12 +343,15 @@ fn still_there(flow: &mut Flow, service: &Service) -> bool {
 
 /// The next hop of one direction of a flow: what the flow remembers, or what the tables say and the flow remembers from
 /// now on. An error is why there is none.
-fn cached_hop(cached: &mut Option<(PortId, Mac)>, to: Address, scene: &Scene<'_>) -> Result<(PortId, Mac), Lost> {
+fn cached_hop(cached: &mut Option<NextHop>, to: Address, scene: &Scene<'_>) -> Result<(PortId, Mac), Lost> {
     if let Some(hop) = *cached {
-        return Ok(hop);
+        return Ok((hop.port(), hop.mac()));
     }
     match scene.tables.hop(to) {
-        Hop::To(port, mac) => Ok(*cached.insert((port, mac))),
+        Hop::To(port, mac) => {
+            *cached = Some(NextHop::new(port, mac));
+            Ok((port, mac))
+        }
         Hop::Unresolved(key) => Err(Lost::Unresolved(key)),
         Hop::Kernel => Err(Lost::Nowhere(Reason::HostNetwork)),
         Hop::NoRoute => Err(Lost::Nowhere(Reason::NoRoute)),

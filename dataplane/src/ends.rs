@@ -27,7 +27,7 @@ pub struct Tuple {
 /// What a packet is compared with first, as it stands on the wire: the last four octets of its addresses, source before
 /// destination, and its ports. Of an IPv4 packet without options it is what stands at 12 in its header, and the four octets
 /// behind: no byte of it is turned round on its way through the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct Ends {
     addresses: [[u8; 4]; 2],
@@ -79,6 +79,14 @@ impl Ends {
     #[must_use]
     pub fn words(self) -> [u32; 3] {
         bytemuck::must_cast::<Ends, [[u8; 4]; 3]>(self).map(u32::from_ne_bytes)
+    }
+
+    /// Both addresses, and the ports, in the machine's byte order.
+    #[inline(always)]
+    #[must_use]
+    pub fn halves(self) -> (u64, u32) {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.bytes();
+        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes(rest))
     }
 
     /// Both addresses' words.

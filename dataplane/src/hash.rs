@@ -41,15 +41,14 @@ impl Key {
         fold(fold(high ^ a, low ^ b) ^ a, word ^ b ^ ODD)
     }
 
-    /// Hash of three words and an octet: the ends of an IPv4 packet and its protocol. For tables of one machine: it depends on the
+    /// Hash of twelve octets and one: the ends of an IPv4 packet and its protocol. For tables of one machine: it depends on the
     /// order of its bytes.
     #[inline(always)]
     #[must_use]
-    pub const fn ends(self, [a, b, c]: [u32; 3], protocol: u8) -> u64 {
+    pub const fn ends(self, (addresses, ports): (u64, u32), protocol: u8) -> u64 {
         let [one, other] = self.0;
-        let left = (a as u64) << 32 | b as u64;
-        let right = (c as u64) << 8 | protocol as u64;
-        fold(fold(left ^ one, right ^ other) ^ ODD, one)
+        let right = (ports as u64) << 8 | protocol as u64;
+        fold(fold(addresses ^ one, right ^ other) ^ ODD, one)
     }
 
     /// Hash of a five-tuple: source and destination with their ports, and the protocol.

@@ -364,7 +364,7 @@ impl Transport {
 }
 
 /// A plain packet, as [`glance`](crate::parse::glance()) sees it: all that there is to know of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Glance {
     /// Its ports, and the last four octets of its addresses.
     pub ends: Ends,

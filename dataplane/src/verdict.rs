@@ -2,12 +2,15 @@
 //!
 //! A verdict carries values only: whatever `rewrite` needs stands in it, so that rewriting never looks into a table.
 
+mod next_hop;
+
 use levee_api::net::Mac;
 use levee_api::tunnel::Encapsulation;
 
 use crate::ends::Ends;
 use crate::reason::Reason;
 
+pub use self::next_hop::NextHop;
 pub use crate::ends::Endpoint;
 
 /// Index of a port in the dataplane's configuration, from 0.
@@ -52,14 +55,10 @@ pub struct Rewrite {
 /// Where a packet of a flow goes that begins and ends nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Course {
-    /// The port that it leaves by.
-    pub port: PortId,
     /// The next hop.
-    pub mac: Mac,
+    pub hop: NextHop,
     /// Its ends from now on.
     pub ends: Ends,
-    /// The first 96 bits of its new addresses. Of IPv4 they are what [`Address`](crate::address::Address) says, and nobody asks.
-    pub heads: [[u32; 3]; 2],
 }
 
 /// What is put in front of a packet that is wrapped.

@@ -61,8 +61,8 @@ impl FramePool {
     /// Takes up to `max` frames into `into`, and says how many. Allocates only if `into` has no room for them.
     pub fn take_many(&mut self, into: &mut Vec<Frame>, max: usize) -> usize {
         let count = max.min(self.free.len());
-        let umem = &self.umem;
-        into.extend(self.free.drain(self.free.len() - count..).rev().map(|chunk| umem.mint_empty(chunk)));
+        let mint = self.umem.minter();
+        into.extend(self.free.drain(self.free.len() - count..).rev().map(mint));
         count
     }
 
@@ -84,8 +84,9 @@ impl FramePool {
         let before = from.len();
         let mut foreign = 0;
         // In place: `from` keeps its capacity, and foreign frames (there never are any) sink to its beginning.
+        let mine = self.umem.id();
         for index in 0..before {
-            if from.get(index).is_some_and(|frame| frame.umem() != self.umem.id()) {
+            if from.get(index).is_some_and(|frame| frame.umem() != mine) {
                 from.swap(foreign, index);
                 foreign += 1;
             }

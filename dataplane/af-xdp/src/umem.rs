@@ -374,8 +374,8 @@ impl Umem {
     /// Address of a byte of a frame's chunk, `offset <= size`, the frame being of this UMEM.
     #[inline]
     fn pointer(&self, frame: &Frame, offset: usize) -> *mut u8 {
-        let address = ((frame.chunk() as usize) << self.config.frame_size.shift()) + offset;
-        // SAFETY: frames are minted with a chunk below `frames`, the mapping holds `frames << shift` bytes, and
+        let address = frame.chunk() as usize * frame.size() + offset;
+        // SAFETY: frames are minted with a chunk below `frames` and the chunks' size, the mapping holds `frames * size` bytes, and
         // `offset` is at most the chunk's size, so the result is inside the mapping or one past its end.
         unsafe { self.memory.as_mut_ptr().add(address) }
     }
@@ -397,7 +397,14 @@ impl Umem {
     /// The empty frame of a chunk that the calling pool or ring holds.
     #[inline]
     pub(crate) fn mint_empty(&self, chunk: u32) -> Frame {
-        Frame::mint(self.id, chunk, self.data_start() as u16, 0, self.frame_size() as u16)
+        self.minter()(chunk)
+    }
+
+    /// What makes empty frames of many chunks, each held by the calling pool or ring.
+    #[inline]
+    pub(crate) fn minter(&self) -> impl Fn(u32) -> Frame + use<> {
+        let (id, start, size) = (self.id, self.data_start() as u16, self.frame_size() as u16);
+        move |chunk| Frame::mint(id, chunk, start, 0, size)
     }
 
     /// Chunk and offset of a kernel's address, if it is inside.

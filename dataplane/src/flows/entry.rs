@@ -39,18 +39,20 @@ pub(super) struct Entry {
     pub(super) forward_hop: HopId,
     pub(super) reverse_hop: HopId,
     pub(super) via: u16,
-    pub(super) protocol: u8,
-    /// State (3 bits), mode (2), the client's side (2), whether it has an extension (1).
-    flags: u8,
+    /// Protocol number; then flags: state (3 bits), mode (2), the client's side (2), whether it has an extension (1).
+    kind: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Entry>() == 48);
 
 const STATE: u8 = 0b111;
-const ESTABLISHED: u8 = 2;
-const UDP: u8 = 7;
+/// The two states in which packets that begin and end nothing change nothing have these bits, and no other has both.
+const STEADY: u8 = 0b110;
+const ESTABLISHED: u8 = STEADY;
+const UDP: u8 = STEADY | 1;
 const MODE_SHIFT: u8 = 3;
 const FROM_SHIFT: u8 = 5;
+const SIDE: u8 = 0b11 << FROM_SHIFT;
 const EXTENDED: u8 = 1 << 7;
 
 /// The first 96 bits of the four addresses of a flow: client, frontend, backend, source.
@@ -64,8 +66,7 @@ impl Entry {
         let mut entry = Entry {
             forward: Ends::of(flow.client(), flow.frontend()),
             reverse: Ends::of(flow.backend, flow.source),
-            protocol: flow.tuple.protocol,
-            flags: if Extension::new(flow) == Extension::V4 { 0 } else { EXTENDED },
+            kind: [flow.tuple.protocol, if Extension::new(flow) == Extension::V4 { 0 } else { EXTENDED }],
             ..Entry::zeroed()
         };
         entry.update(flow);
@@ -81,19 +82,33 @@ impl Entry {
     pub(super) fn update(&mut self, flow: &Flow) {
         (self.last, self.stamp) = (flow.last, flow.stamp);
         (self.service_slot, self.via) = (flow.service_slot, flow.via);
-        self.flags = self.flags & EXTENDED | state_bits(flow.state) | mode_bits(flow.mode) | from_bits(flow.from);
+        let [protocol, flags] = self.kind;
+        let flags = flags & EXTENDED | state_bits(flow.state) | mode_bits(flow.mode) | from_bits(flow.from);
+        self.kind = [protocol, flags];
+    }
+
+    #[inline(always)]
+    pub(super) fn protocol(&self) -> u8 {
+        let [protocol, _] = self.kind;
+        protocol
+    }
+
+    #[inline(always)]
+    fn flags(&self) -> u8 {
+        let [_, flags] = self.kind;
+        flags
     }
 
     #[inline(always)]
     pub(super) fn state(&self) -> State {
-        match self.flags & STATE {
+        match self.flags() & STATE {
             0 => State::Free,
             1 => State::Syn,
+            2 => State::ClosedByClient,
+            3 => State::ClosedByBackend,
+            4 => State::Closed,
+            5 => State::Dead,
             ESTABLISHED => State::Established,
-            3 => State::ClosedByClient,
-            4 => State::ClosedByBackend,
-            5 => State::Closed,
-            6 => State::Dead,
             _ => State::Udp,
         }
     }
@@ -101,13 +116,21 @@ impl Entry {
     /// Whether packets that begin and end nothing change nothing but its time: it is established, or UDP.
     #[inline(always)]
     pub(super) fn is_steady(&self) -> bool {
-        let state = self.flags & STATE;
-        state == ESTABLISHED || state == UDP
+        self.flags() & STEADY == STEADY
+    }
+
+    /// Whether it is a steady flow of IPv4 and this protocol, and, if packets of this direction say so, one whose client is on
+    /// this side: all in one comparison.
+    #[inline(always)]
+    pub(super) fn is_steady_v4(&self, protocol: u8, from: Option<Role>) -> bool {
+        let (of, side) = from.map_or((0, 0), |from| (SIDE, from_bits(from)));
+        let word = u16::from_le_bytes;
+        word(self.kind) & word([u8::MAX, EXTENDED | STEADY | of]) == word([protocol, STEADY | side])
     }
 
     #[inline(always)]
     pub(super) fn is_extended(&self) -> bool {
-        self.flags & EXTENDED != 0
+        self.flags() & EXTENDED != 0
     }
 
     /// Which direction's packets have these ends, as far as it is told here.
@@ -125,12 +148,12 @@ impl Entry {
     /// Whether replies come by here: `nat` or `dnat`.
     #[inline(always)]
     pub(super) fn replies_pass(&self) -> bool {
-        self.flags & 1 << (MODE_SHIFT + 1) == 0
+        self.flags() & 1 << (MODE_SHIFT + 1) == 0
     }
 
     #[inline(always)]
     pub(super) fn mode(&self) -> Mode {
-        match self.flags >> MODE_SHIFT & 0b11 {
+        match self.flags() >> MODE_SHIFT & 0b11 {
             0 => Mode::Nat,
             1 => Mode::Dnat,
             2 => Mode::Dsr,
@@ -140,7 +163,7 @@ impl Entry {
 
     #[inline(always)]
     pub(super) fn from(&self) -> Role {
-        match self.flags >> FROM_SHIFT & 0b11 {
+        match self.flags() >> FROM_SHIFT & 0b11 {
             0 => Role::Uplink,
             1 => Role::Pods,
             2 => Role::Host,
@@ -159,7 +182,7 @@ impl Entry {
     /// The flow; its next hops are the table's to fill in.
     pub(super) fn flow(&self, extension: Option<&Extension>) -> Flow {
         let [client, frontend, backend, source] = self.endpoints(extension);
-        let tuple = Tuple { source: client, destination: frontend, protocol: self.protocol };
+        let tuple = Tuple { source: client, destination: frontend, protocol: self.protocol() };
         Flow {
             from: self.from(),
             service_slot: self.service_slot,
@@ -173,8 +196,6 @@ impl Entry {
 impl Extension {
     /// That of a flow that needs none.
     pub(super) const V4: Extension = Extension([Address::UNSPECIFIED_V4.head(); 4]);
-    /// Of two of its addresses.
-    pub(super) const V4_PAIR: [[u32; 3]; 2] = [Address::UNSPECIFIED_V4.head(); 2];
 
     pub(super) fn new(flow: &Flow) -> Self {
         Extension([flow.tuple.source, flow.tuple.destination, flow.backend, flow.source].map(|end| end.address.head()))
@@ -211,11 +232,11 @@ fn state_bits(state: State) -> u8 {
     match state {
         State::Free => 0,
         State::Syn => 1,
+        State::ClosedByClient => 2,
+        State::ClosedByBackend => 3,
+        State::Closed => 4,
+        State::Dead => 5,
         State::Established => ESTABLISHED,
-        State::ClosedByClient => 3,
-        State::ClosedByBackend => 4,
-        State::Closed => 5,
-        State::Dead => 6,
         State::Udp => UDP,
     }
 }
@@ -230,6 +251,7 @@ fn mode_bits(mode: Mode) -> u8 {
     bits << MODE_SHIFT
 }
 
+#[inline(always)]
 fn from_bits(from: Role) -> u8 {
     let bits = match from {
         Role::Uplink => 0,

@@ -1,13 +1,13 @@
 //! A flow, as everybody but its table sees it: a value, copied out of the table and stored back.
 
-use levee_api::net::{Mac, Role};
+use levee_api::net::Role;
 use levee_api::program::Mode;
 
 use super::Millis;
 use super::state::State;
 use crate::address::Address;
 use crate::ends::Tuple;
-use crate::verdict::{Endpoint, PortId};
+use crate::verdict::{Endpoint, NextHop};
 
 /// Which way a packet of a flow goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +37,9 @@ pub struct Flow {
     /// Which of its service's tunnels leads to its backend; 0 if none does.
     pub via: u16,
     /// Towards the backend.
-    pub forward_hop: Option<(PortId, Mac)>,
+    pub forward_hop: Option<NextHop>,
     /// Towards the client.
-    pub reverse_hop: Option<(PortId, Mac)>,
+    pub reverse_hop: Option<NextHop>,
 }
 
 impl Flow {

@@ -8,10 +8,8 @@
 //! the flows that hold it; one that nobody holds gives its place to the next that wants it. There is room for 32,768, in
 //! sets of 8. A next hop that finds no room is not remembered: its flows ask the tables again with each packet.
 
-use levee_api::net::Mac;
-
 use crate::hash::MAGLEV_KEY;
-use crate::verdict::PortId;
+use crate::verdict::NextHop;
 
 const SETS: usize = 4096;
 const WAYS: usize = 8;
@@ -24,8 +22,7 @@ const _: () = assert!(SETS * WAYS < HopId::MAX as usize);
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(16))]
 struct Hop {
-    mac: [u8; 6],
-    port: u8,
+    to: NextHop,
     /// Flows that hold it, each direction for itself.
     held: u32,
 }
@@ -40,21 +37,19 @@ impl Hops {
     }
 
     #[inline(always)]
-    pub(super) fn get(&self, id: HopId) -> Option<(PortId, Mac)> {
-        let hop = self.hops.get(usize::from(id).wrapping_sub(1))?;
-        Some((PortId(hop.port), Mac(hop.mac)))
+    pub(super) fn get(&self, id: HopId) -> Option<NextHop> {
+        Some(self.hops.get(usize::from(id).wrapping_sub(1))?.to)
     }
 
     /// Holds a next hop once more, and names it; 0 if there is no room.
-    pub(super) fn hold(&mut self, port: PortId, mac: Mac) -> HopId {
-        let [a, b, c, d, e, f] = mac.0;
-        let hash = MAGLEV_KEY.word(u64::from_be_bytes([0, port.0, a, b, c, d, e, f]));
+    pub(super) fn hold(&mut self, to: NextHop) -> HopId {
+        let hash = MAGLEV_KEY.word(bytemuck::must_cast(to));
         let first = hash as usize % SETS * WAYS;
         let Some(set) = self.hops.get_mut(first..first + WAYS) else { return 0 };
-        let known = set.iter().position(|hop| hop.held > 0 && hop.mac == mac.0 && hop.port == port.0);
+        let known = set.iter().position(|hop| hop.held > 0 && hop.to == to);
         let Some(way) = known.or_else(|| set.iter().position(|hop| hop.held == 0)) else { return 0 };
         let Some(hop) = set.get_mut(way) else { return 0 };
-        *hop = Hop { mac: mac.0, port: port.0, held: hop.held.saturating_add(1) };
+        *hop = Hop { to, held: hop.held.saturating_add(1) };
         (first + way + 1) as HopId
     }
 
@@ -76,12 +71,15 @@ impl Hops {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
-    use super::*;
+    use levee_api::net::Mac;
     use proptest::prelude::*;
 
-    fn mac(number: u32) -> Mac {
+    use super::*;
+    use crate::verdict::PortId;
+
+    fn hop(port: u8, number: u32) -> NextHop {
         let [a, b, c, d] = number.to_be_bytes();
-        Mac([2, 0, a, b, c, d])
+        NextHop::new(PortId(port), Mac([2, 0, a, b, c, d]))
     }
 
     proptest! {
@@ -91,14 +89,14 @@ mod tests {
             let mut held: Vec<(u32, HopId)> = Vec::new();
             for (number, hold) in steps {
                 if hold {
-                    let id = hops.hold(PortId(1), mac(number));
+                    let id = hops.hold(hop(1, number));
                     prop_assert_ne!(id, 0);
                     held.push((number, id));
                 } else if let Some(at) = held.iter().position(|(other, _)| *other == number) {
                     hops.release(held.swap_remove(at).1);
                 }
                 for (number, id) in &held {
-                    prop_assert_eq!(hops.get(*id), Some((PortId(1), mac(*number))));
+                    prop_assert_eq!(hops.get(*id), Some(hop(1, *number)));
                 }
             }
             prop_assert_eq!(hops.held().1, held.len() as u64);
@@ -109,11 +107,11 @@ mod tests {
     fn a_cluster_has_room_and_a_flood_of_macs_finds_an_end() {
         let mut hops = Hops::new();
         for number in 0..5_000 {
-            assert_ne!(hops.hold(PortId(0), mac(number)), 0, "{number}");
+            assert_ne!(hops.hold(hop(0, number)), 0, "{number}");
         }
         let mut refused = 0;
         for number in 5_000..100_000 {
-            refused += u32::from(hops.hold(PortId(0), mac(number)) == 0);
+            refused += u32::from(hops.hold(hop(0, number)) == 0);
         }
         assert!(refused > 60_000, "{refused}");
         assert!(hops.held().0 <= SETS * WAYS);

@@ -29,8 +29,7 @@ mod timeouts;
 
 use std::io;
 
-use levee_api::net::{Mac, Role};
-use levee_api::program::Mode;
+use levee_api::net::Role;
 
 pub use self::flow::{Direction, Flow};
 pub use self::timeouts::Timeouts;
@@ -44,7 +43,7 @@ use crate::ends::Ends;
 use crate::hash::Key;
 use crate::mem::pages::Pages;
 use crate::mem::prefetch;
-use crate::verdict::{Course, PortId};
+use crate::verdict::{Course, NextHop};
 
 /// Milliseconds since the dataplane started. Wraps after 49 days; all comparisons are of differences.
 pub type Millis = u32;
@@ -52,6 +51,11 @@ pub type Millis = u32;
 /// Names an entry while it is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowId(u32);
+
+impl FlowId {
+    /// No entry's.
+    pub const NONE: FlowId = FlowId(u32::MAX);
+}
 
 /// When and from where a packet came that may be of a flow.
 #[derive(Debug, Clone, Copy)]
@@ -84,8 +88,8 @@ pub struct Flows {
 
 /// How long the hand takes to come round, in milliseconds: what flows may live beyond their time.
 const LAP: Millis = 10_000;
-/// How many entries it looks at in a turn: one or two cache lines for each packet of a small batch;
-const LEAST_LOOKS: usize = 16;
+/// How many entries it looks at in a turn, so that small tables, of which less than one is due in a millisecond, are gone round too;
+const LEAST_LOOKS: usize = 1;
 /// and at most, after a pause: some 48 KiB read in order, a few microseconds.
 const MOST_LOOKS: usize = 1024;
 /// How many flows are forgotten in one turn: each costs three cache lines that are anywhere.
@@ -168,7 +172,7 @@ impl Flows {
     #[inline(always)]
     #[must_use]
     pub fn hash_v4(&self, ends: Ends, protocol: u8) -> u64 {
-        self.key.ends(ends.words(), protocol)
+        self.key.ends(ends.halves(), protocol)
     }
 
     /// Asks for the bucket that [`candidate`](Self::candidate) will read for a hash.
@@ -177,17 +181,19 @@ impl Flows {
         self.index.prefetch(hash);
     }
 
-    /// The flow that a packet with this hash is most likely of, asked for. If there is none in the first place to look, the second is
-    /// asked for instead, where [`find`](Self::find) will look.
+    /// The flow that a packet with this hash is most likely of, asked for; [`FlowId::NONE`] if there is none in the first place to look.
+    /// The second is asked for instead, where [`find`](Self::find) will look.
     #[inline(always)]
     #[must_use]
-    pub fn candidate(&self, hash: u64) -> Option<FlowId> {
-        let entry = self.index.candidate(hash)?;
-        let place = self.entries.get(entry as usize)?;
+    pub fn candidate(&self, hash: u64) -> FlowId {
+        let Some((entry, place)) = self.index.candidate(hash).and_then(|id| Some((id, self.entries.get(id as usize)?)))
+        else {
+            return FlowId::NONE;
+        };
         prefetch::read(place);
         // Every second one ends in the next cache line.
-        prefetch::read(&place.protocol);
-        Some(FlowId(entry))
+        prefetch::read(&place.via);
+        FlowId(entry)
     }
 
     /// Where an IPv4 packet goes that is of a flow, and begins and ends nothing; the flow has then had it. `None`: something has to be
@@ -196,35 +202,49 @@ impl Flows {
     #[inline(always)]
     pub fn follow_v4(
         &mut self,
-        candidate: Option<FlowId>,
+        FlowId(candidate): FlowId,
         (ends, protocol): (Ends, u8),
         coming: Coming,
         holds: impl Fn(u32, u32) -> bool,
     ) -> Option<Course> {
-        let FlowId(id) = candidate?;
-        let entry = self.entries.get_mut(id as usize)?;
-        if entry.protocol != protocol || entry.is_extended() {
+        let entry = self.entries.get_mut(candidate as usize)?;
+        let (steady, ends, hop) = if entry.forward == ends {
+            // What is wrapped is the long way's, whatever is done to the packet besides.
+            let steady = entry.is_steady_v4(protocol, Some(coming.from)) && entry.via == 0;
+            let onward = if entry.replies_pass() { entry.reverse.turned_round() } else { ends };
+            (steady, onward, entry.forward_hop)
+        } else if entry.reverse == ends && entry.replies_pass() {
+            (entry.is_steady_v4(protocol, None), entry.forward.turned_round(), entry.reverse_hop)
+        } else {
+            return None;
+        };
+        if !steady || !renew(entry, coming, holds) {
             return None;
         }
-        let direction = entry.direction(ends)?;
-        let hop = go_on(entry, direction, coming, holds)?;
-        let (port, mac) = self.hops.get(hop)?;
+        let hop = self.hops.get(hop)?;
         entry.last = coming.now;
-        let ends = match direction {
-            Direction::Forward if !entry.replies_pass() => ends,
-            Direction::Forward => entry.reverse.turned_round(),
-            Direction::Reverse => entry.forward.turned_round(),
-        };
-        Some(Course { port, mac, ends, heads: Extension::V4_PAIR })
+        Some(Course { hop, ends })
     }
 
-    /// The same of any packet.
+    /// The same of any packet; and the first 96 bits of its new addresses.
     #[inline(never)]
-    pub fn follow(&mut self, tuple: &Tuple, coming: Coming, holds: impl Fn(u32, u32) -> bool) -> Option<Course> {
+    pub fn follow(
+        &mut self,
+        tuple: &Tuple,
+        coming: Coming,
+        holds: impl Fn(u32, u32) -> bool,
+    ) -> Option<(Course, [[u32; 3]; 2])> {
         let (FlowId(id), direction) = self.find(tuple)?;
         let entry = self.entries.get_mut(id as usize)?;
-        let hop = go_on(entry, direction, coming, holds)?;
-        let (port, mac) = self.hops.get(hop)?;
+        let hop = match direction {
+            Direction::Forward if entry.from() != coming.from || entry.via != 0 => return None,
+            Direction::Forward => entry.forward_hop,
+            Direction::Reverse => entry.reverse_hop,
+        };
+        if !entry.is_steady() || !renew(entry, coming, holds) {
+            return None;
+        }
+        let hop = self.hops.get(hop)?;
         entry.last = coming.now;
         let entry = self.entries.get(id as usize)?;
         let extension = self.extension(entry).unwrap_or(&Extension::V4);
@@ -236,7 +256,7 @@ impl Flows {
             Direction::Forward => (entry.reverse.turned_round(), extension.reverse_turned_round()),
             Direction::Reverse => (entry.forward.turned_round(), extension.forward_turned_round()),
         };
-        Some(Course { port, mac, ends, heads })
+        Some((Course { hop, ends }, heads))
     }
 
     #[inline]
@@ -251,7 +271,7 @@ impl Flows {
     #[inline]
     fn direction(&self, FlowId(id): FlowId, tuple: &Tuple) -> Option<Direction> {
         // A free entry is all zeros, as no tuple is: nothing comes from 0.0.0.0.
-        let entry = self.entries.get(id as usize).filter(|entry| entry.protocol == tuple.protocol)?;
+        let entry = self.entries.get(id as usize).filter(|entry| entry.protocol() == tuple.protocol)?;
         let ends = Ends::of(tuple.source, tuple.destination);
         let direction = entry.direction(ends)?;
         let (source, destination) = (tuple.source.address, tuple.destination.address);
@@ -479,34 +499,25 @@ impl Flows {
     }
 }
 
-/// The next hop of a packet that changes nothing but its flow's time. None if it may change more, or what the flow remembers may
-/// not hold any more.
+/// Whether what a flow remembers holds; it is then as of now.
 #[inline(always)]
-fn go_on(entry: &mut Entry, direction: Direction, coming: Coming, holds: impl Fn(u32, u32) -> bool) -> Option<HopId> {
-    if !entry.is_steady() {
-        return None;
-    }
+fn renew(entry: &mut Entry, coming: Coming, holds: impl Fn(u32, u32) -> bool) -> bool {
     if entry.stamp != coming.stamp {
         if !holds(entry.stamp, entry.service_slot) {
-            return None;
+            return false;
         }
         entry.stamp = coming.stamp;
     }
-    match direction {
-        // What is wrapped is the long way's, whatever is done to the packet besides.
-        Direction::Forward if entry.from() != coming.from || entry.via != 0 || entry.mode() == Mode::Tunnel => None,
-        Direction::Forward => Some(entry.forward_hop),
-        Direction::Reverse => Some(entry.reverse_hop),
-    }
+    true
 }
 
 /// Holds another next hop instead of one, if it is another.
-fn rehold(hops: &mut Hops, held: HopId, wanted: Option<(PortId, Mac)>) -> HopId {
+fn rehold(hops: &mut Hops, held: HopId, wanted: Option<NextHop>) -> HopId {
     if hops.get(held) == wanted {
         return held;
     }
     hops.release(held);
-    wanted.map_or(0, |(port, mac)| hops.hold(port, mac))
+    wanted.map_or(0, |to| hops.hold(to))
 }
 
 #[cfg(test)]

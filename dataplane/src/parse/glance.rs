@@ -19,8 +19,9 @@ use crate::ends::{Endpoint, Ends, Tuple};
 use crate::headers::{Glance, tcp_flags};
 use crate::wire::checksum::{self, Sum};
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
-use crate::wire::ipv4::{DONT_FRAGMENT, Ipv4Header, LEN as LEN_V4, VERSION_IHL};
+use crate::wire::ipv4::{DONT_FRAGMENT, LEN as LEN_V4, VERSION_IHL};
 use crate::wire::ipv6::{Ipv6Header, LEN as LEN_V6};
+use crate::wire::plain::{Octets, PlainHeader, mac_word};
 use crate::wire::tcp::{self, TcpHeader};
 use crate::wire::udp::{self, UdpHeader};
 
@@ -36,39 +37,39 @@ pub fn between(glance: &Glance, frame: &[u8]) -> Tuple {
     Tuple { source, destination, protocol: glance.protocol }
 }
 
-const PLAIN_V4: usize = Glance::REACH;
-
 /// What is to be known of a frame that came to `station`, if it is plain.
-#[inline(always)]
+#[inline]
 #[must_use]
 pub fn glance(frame: &[u8], station: Mac) -> Option<Glance> {
-    let head: &[u8; PLAIN_V4] = frame.first_chunk()?;
-    let link = EthernetHeader::new_checked(head)?;
-    if link.destination() != station.0 || !Mac(link.source()).is_station() {
-        return None;
-    }
-    match link.ethertype() {
-        ethertype::IPV4 => ipv4(head, frame.len()),
-        ethertype::IPV6 => ipv6(frame.get(ethernet::LEN..)?),
-        _ => None,
-    }
+    let (head, length) = (frame.first_chunk()?, frame.len());
+    glance_v4(head, length, station).or_else(|| glance_v6(frame, station))
 }
 
+/// The same of IPv4, from the head of a frame of `length` bytes.
 #[inline(always)]
-fn ipv4(head: &[u8; PLAIN_V4], frame: usize) -> Option<Glance> {
+#[must_use]
+pub fn glance_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Option<Glance> {
     const L4: usize = ethernet::LEN + LEN_V4;
-    let header = Ipv4Header::new_checked(head.get(ethernet::LEN..)?)?;
-    let length = header.total_length();
-    if header.version_ihl() != VERSION_IHL
-        || header.flags_offset() != DONT_FRAGMENT
-        || header.ttl() <= 1
-        || usize::from(length) + ethernet::LEN > frame
-        || !checksum::is_right(header.bytes())
+    let plain = PlainHeader::new_checked(head)?;
+    let (Octets(link), Octets(origin)) = (plain.link(), plain.origin());
+    let Octets(opening) = plain.opening();
+    if (link ^ mac_word(station.0)) << 16 != 0
+        || origin >> 48 != u64::from(ethertype::IPV4.swap_bytes())
+        || origin & 1 != 0
+        || origin << 16 == 0
+        || opening as u8 != VERSION_IHL
+        || opening >> 48 != u64::from(DONT_FRAGMENT.swap_bytes())
+        || plain.ttl() <= 1
     {
         return None;
     }
-    let payload = length.checked_sub(LEN_V4 as u16)?;
-    let protocol = header.protocol();
+    let (Octets(middle), Octets(destination)) = (plain.middle(), plain.destination());
+    let total = plain.total_length();
+    if usize::from(total) + ethernet::LEN > length || !checksum::are_right([opening, middle], destination) {
+        return None;
+    }
+    let payload = total.checked_sub(LEN_V4 as u16)?;
+    let protocol = plain.protocol();
     let ends = Ends::read(head.get(L4 - 8..)?.first_chunk()?);
     // Where the machine's bytes are the other way round, so is the field that it is compared with.
     let pseudo = |length: u16| checksum::folded_native(ends.addresses(), protocol, length);
@@ -92,13 +93,20 @@ fn ipv4(head: &[u8; PLAIN_V4], frame: usize) -> Option<Glance> {
         }
         _ => return None,
     }
-    Some(Glance { ends, length, protocol, v4: true })
+    Some(Glance { ends, length: total, protocol, v4: true })
 }
 
 const BEGINS_OR_ENDS: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
 
+/// The same of IPv6.
 #[inline(never)]
-fn ipv6(packet: &[u8]) -> Option<Glance> {
+#[must_use]
+pub fn glance_v6(frame: &[u8], station: Mac) -> Option<Glance> {
+    let link = EthernetHeader::new_checked(frame)?;
+    if link.ethertype() != ethertype::IPV6 || link.destination() != station.0 || !Mac(link.source()).is_station() {
+        return None;
+    }
+    let packet = frame.get(ethernet::LEN..).filter(|_| frame.len() >= Glance::REACH)?;
     let header = Ipv6Header::new_checked(packet)?;
     let (source, destination) = (header.source(), header.destination());
     let ends = (Address::v6(source), Address::v6(destination));
@@ -188,7 +196,7 @@ mod tests {
         };
         let direct = ip.l4 - headers.l3 == if ip.source.is_v4() { 20 } else { 40 };
         let link =
-            headers.destination == STATION && headers.vlans.count == 0 && usize::from(headers.length) >= PLAIN_V4;
+            headers.destination == STATION && headers.vlans.count == 0 && usize::from(headers.length) >= Glance::REACH;
         transport && direct && link && ip.fragment == Fragment::Whole && ip.ttl > 1
     }
 

@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | [`fn@forward`] | MACs, addresses, ports, TTL, and every checksum over them (RFC 1624), in place |
-//! | [`fn@redirect`] | the same for a plain packet of a flow |
+//! | [`fn@redirect`] | the same for a plain packet of a flow, from the port that an [`Origin`] is |
 //! | [`fn@clamp`] | a smaller maximum segment size in a SYN |
 //! | [`fn@identify`] | another identification for what may be fragmented, where addresses are shared |
 //! | [`fn@error`] | the same in an ICMP error, and the other way round in the packet that it quotes |
@@ -27,6 +27,7 @@ mod contract;
 mod error;
 mod forward;
 mod identify;
+mod origin;
 mod own_header;
 mod packet_buf;
 mod redirect;
@@ -40,8 +41,9 @@ pub use contract::{Groups, contract};
 pub use error::error;
 pub use forward::forward;
 pub use identify::identify;
+pub use origin::Origin;
 pub use packet_buf::PacketBuf;
-pub use redirect::redirect;
+pub use redirect::{redirect, redirect_v6};
 pub use reply::reply;
 pub use unwrap::unwrap;
 pub use wrap::wrap;

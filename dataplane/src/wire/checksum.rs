@@ -68,6 +68,14 @@ pub fn is_right(bytes: &[u8]) -> bool {
     fold(native(bytes)) == 0xffff
 }
 
+/// The same of an IPv4 header without options, from words of it as they stand in memory.
+#[inline(always)]
+#[must_use]
+pub const fn are_right([first, second]: [u64; 2], third: u32) -> bool {
+    let (sum, carry) = first.overflowing_add(second);
+    fold((sum >> 32) + (sum & 0xffff_ffff) + carry as u64 + third as u64) == 0xffff
+}
+
 /// The folded sum of the pseudo header of TCP and UDP over IPv4, of addresses as they stand on the wire: itself in the order in which
 /// a partial checksum stands there (RFC 1071, 2 (B)).
 #[inline(always)]
@@ -105,6 +113,14 @@ impl Update {
     #[must_use]
     pub const fn u128(self, old: u128, new: u128) -> Self {
         Update(self.0 + words(!old) + words(new))
+    }
+
+    /// An IPv4 packet's TTL becomes one less, which is all that changes of its 16 bits: whatever they are, `~m + m'` is the same.
+    /// For words in the machine's byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn decremented_ttl(self) -> Self {
+        Update(self.0 + u16::from_ne_bytes([0xfe, 0xff]) as u64)
     }
 
     /// The checksum after the change: `~(~HC + ~m + m')`.

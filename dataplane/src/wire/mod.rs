@@ -24,6 +24,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
+pub mod plain;
 pub mod sctp;
 pub mod tcp;
 pub mod udp;

@@ -10,156 +10,295 @@
 //! Each step runs over the whole batch before the next needs the memory that it asked for, so that many misses are under way
 //! at once instead of one after the other. A packet that leaves the short way has lost nothing by having been on it: nothing is
 //! written before its flow has been found and holds. What comes out is what the long way would have made
-//! (`worker::tests::established` plays the same traffic to both).
+//! (`worker::tests::established` plays the same traffic to both), in the order in which it came in.
 
 use af_xdp::Frame;
 
 use super::recent::Between;
 use super::special::Kind;
-use super::{BACKLOG, Bench, Egress, Lane, look_again};
+use super::{BACKLOG, BATCH, Bench, Egress, Lane};
 use crate::classify::{Class, classify};
 use crate::counters::Counter;
 use crate::decide::{Decision, Scene, decide, established, likely};
-use crate::flows::FlowId;
+use crate::flows::{Coming, FlowId};
 use crate::headers::{Glance, Headers, Network};
-use crate::parse::{between, glance, parse};
+use crate::parse::{between, glance_v4, glance_v6, parse};
 use crate::port::Port;
 use crate::reason::Reason;
-use crate::rewrite::{self, Groups};
+use crate::rewrite::{self, Origin};
 use crate::tables::Tables;
-use crate::verdict::{Course, PortId, Rewrite, Verdict};
+use crate::verdict::{Course, NextHop, PortId, Rewrite, Verdict};
 use levee_api::net::{Mac, Role};
 
-/// What took the short way, of a batch: added to the counters once.
-#[derive(Default)]
-pub(super) struct Tally {
-    /// Frames that went to a port of this worker's.
-    sent: u64,
-    /// Bytes of all.
-    bytes: u64,
-}
-
-/// What is known of a batch before any of it is decided.
-#[derive(Default)]
+/// What is known of a batch, a place for each frame.
 pub(super) struct Looks {
-    /// One for each frame.
-    pub(super) seen: Vec<Seen>,
+    seen: Box<[Seen; BATCH]>,
     /// The headers of those that are not plain, in their order.
-    pub(super) parsed: Vec<Result<Headers, Reason>>,
+    parsed: Vec<Result<Headers, Reason>>,
+    out: Out,
 }
 
 /// One frame.
 #[derive(Clone, Copy)]
-pub(super) struct Seen {
-    /// `None` if it is not plain.
-    pub(super) glance: Option<Glance>,
-    /// The flow that it is most likely of.
-    candidate: Option<FlowId>,
+struct Seen {
+    /// Not of a frame that is not plain.
+    glance: Glance,
     hash: u64,
+    /// The flow that it is most likely of.
+    candidate: FlowId,
+    kind: Look,
 }
 
-impl Looks {
-    pub(super) fn with_capacity(batch: usize) -> Self {
-        Looks { seen: Vec::with_capacity(batch), parsed: Vec::with_capacity(batch) }
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    V4,
+    V6,
+    /// Not plain.
+    Odd,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Rewritten; leaves by this port.
+    Goes(PortId),
+    /// Rewritten, and must not leave.
+    Ends(Reason),
+    /// Untouched: the long way's.
+    Stays,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        let nothing = Seen { glance: Glance::default(), hash: 0, candidate: FlowId::NONE, kind: Look::Odd };
+        Looks {
+            seen: Box::new([nothing; BATCH]),
+            parsed: Vec::with_capacity(BATCH),
+            out: Out { port: PortId::TUNNEL, origin: None },
+        }
     }
 }
 
 /// The station that plain frames of a port are sent to, and the side that they come from.
-pub(super) fn station(tables: &Tables, ingress: PortId) -> Option<(Mac, Role)> {
+fn station(tables: &Tables, ingress: PortId) -> Option<(Mac, Role)> {
     let port = tables.port(ingress).filter(|port| matches!(port.role, Role::Uplink | Role::Pods))?;
     Some((port.mac, port.role))
 }
 
 impl Bench {
-    /// Looks at a batch, and asks for the memory that deciding will need.
+    /// The frames of a batch, at most [`BATCH`], each to its end. `bytes` is what they have together.
     #[inline]
-    pub(super) fn look(&self, batch: &[Frame], station: Option<Mac>, looks: &mut Looks) {
-        let flows = &self.memory.flows;
-        looks.seen.clear();
-        looks.parsed.clear();
-        for frame in batch {
-            let bytes = self.umem.bytes(frame);
-            let glance = station.and_then(|station| glance(bytes, station));
-            let hash = match &glance {
-                Some(glance) if glance.v4 => flows.hash_v4(glance.ends, glance.protocol),
-                Some(glance) => flows.hash(&between(glance, bytes)),
-                None => {
-                    looks.parsed.push(parse(bytes));
-                    match looks.parsed.last() {
-                        Some(Ok(Headers { network: Network::Ip(ip), .. })) => {
-                            ip.tuple().map_or(0, |tuple| flows.hash(&tuple))
-                        }
-                        _ => 0,
-                    }
-                }
-            };
-            flows.prefetch(hash);
-            self.recent.prefetch(hash);
-            looks.seen.push(Seen { glance, candidate: None, hash });
+    pub(super) fn forward<P: Port>(
+        &mut self,
+        (batch, bytes): (&mut Vec<Frame>, u64),
+        looks: &mut Looks,
+        scene: &Scene<'_>,
+        lanes: &mut [Lane<P>],
+    ) {
+        let Looks { seen, parsed, out } = looks;
+        let (Some((station, from)), Some(seen)) = (station(scene.tables, scene.ingress), seen.get_mut(..batch.len()))
+        else {
+            for frame in batch.drain(..) {
+                self.process(frame, scene.ingress, scene.tables, scene.now, lanes);
+            }
+            return;
+        };
+        self.look(batch, station, seen, parsed);
+        let coming = Coming { from, stamp: scene.tables.stamp(), now: scene.now };
+        let (mut first, mut lost) = self.follow_first(batch, (seen, out), coming, scene.tables);
+        if first == 0 && lost.is_none() {
+            (first, lost) = self.readdress_first(batch, (seen, out), scene);
         }
-        for seen in &mut looks.seen {
-            seen.candidate = flows.candidate(seen.hash);
+        let by = out.port;
+        if first == batch.len() && self.send_all(by, (batch, bytes), lanes) {
+            return;
+        }
+        let mut parsed = parsed.iter();
+        for (index, (mut frame, seen)) in batch.drain(..).zip(seen).enumerate() {
+            let step = match lost {
+                _ if index < first => Step::Goes(by),
+                Some(reason) if index == first => {
+                    lost = None;
+                    Step::Ends(reason)
+                }
+                _ => self.step(&mut frame, seen, coming, scene, out),
+            };
+            match step {
+                Step::Goes(port) => {
+                    self.counters.add(Counter::ForwardedBytes, frame.len() as u64);
+                    let lane = match self.egress.get(usize::from(port.0)) {
+                        Some(Egress::Lane(lane)) => lanes.get(*lane),
+                        _ => None,
+                    };
+                    let room = lane.is_some_and(|lane| lane.backlog.len() < BACKLOG);
+                    self.counters.add(Counter::Established, u64::from(room));
+                    self.send(port, frame, Counter::Forwarded, lanes);
+                }
+                Step::Ends(reason) => self.drop(frame, reason),
+                Step::Stays if seen.kind != Look::Odd => self.long(frame, seen, scene, lanes),
+                // Headers are read where they were written: a copy right behind the writing would wait for it.
+                Step::Stays => match parsed.next() {
+                    Some(Ok(headers)) => {
+                        self.conclude(frame, headers, scene.ingress, scene.tables, scene.now, lanes);
+                    }
+                    Some(Err(reason)) => self.drop(frame, *reason),
+                    None => self.process(frame, scene.ingress, scene.tables, scene.now, lanes),
+                },
+            }
         }
     }
 
-    /// Sends a plain packet on its way whose way is known. Gives the frame back if it is not.
-    #[inline(always)]
-    pub(super) fn short<P: Port>(
-        &mut self,
-        mut frame: Frame,
-        (seen, glance): (&Seen, &Glance),
-        from: Role,
-        scene: &Scene<'_>,
-        lanes: &mut [Lane<P>],
-        tally: &mut Tally,
-    ) -> Result<(), Frame> {
-        let tables = scene.tables;
-        if glance.length > tables.narrowest {
-            return Err(frame);
-        }
-        let likely = if glance.v4 {
-            likely(seen.candidate, (glance.ends, glance.protocol), from, scene, &mut self.memory)
-        } else {
-            None
-        };
-        let bytes = self.umem.bytes_mut(&mut frame);
-        let (port, done) = if let Some(course) = likely {
-            (course.port, redirect(glance, &course, tables, bytes))
-        } else if let Some(hop) = self.recent.get(seen.hash, key(glance, scene.ingress), tables.stamp()) {
-            (hop.0, readdress(hop, tables, bytes))
-        } else if let Some(course) = established(&between(glance, bytes), from, scene, &mut self.memory) {
-            (course.port, redirect(glance, &course, tables, bytes))
-        } else {
-            return Err(frame);
-        };
-        let length = bytes.len() as u64;
-        if let Err(reason) = done {
-            self.drop(frame, reason);
-            return Ok(());
-        }
-        tally.bytes += length;
-        match self.egress.get(usize::from(port.0)) {
-            Some(Egress::Lane(lane)) if lanes.get(*lane).is_some_and(|lane| lane.backlog.len() < BACKLOG) => {
-                if let Some(lane) = lanes.get_mut(*lane) {
-                    lane.backlog.push(frame);
-                    tally.sent += 1;
-                }
+    /// Looks at a batch, and asks for the memory that deciding will need.
+    #[inline(never)]
+    fn look(&self, batch: &[Frame], station: Mac, seen: &mut [Seen], parsed: &mut Vec<Result<Headers, Reason>>) {
+        let flows = &self.memory.flows;
+        parsed.clear();
+        for (frame, seen) in batch.iter().zip(&mut *seen) {
+            let bytes = self.umem.bytes(frame);
+            if let Some(glance) = bytes.first_chunk().and_then(|head| glance_v4(head, bytes.len(), station)) {
+                (seen.glance, seen.kind) = (glance, Look::V4);
+                seen.hash = flows.hash_v4(glance.ends, glance.protocol);
+            } else {
+                self.look_longer(bytes, station, seen, parsed);
             }
-            _ => self.send(port, frame, Counter::Forwarded, lanes),
+            flows.prefetch(seen.hash);
         }
-        Ok(())
+        for seen in seen {
+            seen.candidate = flows.candidate(seen.hash);
+            if seen.candidate == FlowId::NONE {
+                self.recent.prefetch(seen.hash);
+            }
+        }
+    }
+
+    /// The same at a frame that is of IPv6, or not plain.
+    #[inline(never)]
+    fn look_longer(&self, bytes: &[u8], station: Mac, seen: &mut Seen, parsed: &mut Vec<Result<Headers, Reason>>) {
+        let flows = &self.memory.flows;
+        if let Some(glance) = glance_v6(bytes, station) {
+            (seen.glance, seen.kind) = (glance, Look::V6);
+            seen.hash = flows.hash(&between(&glance, bytes));
+            return;
+        }
+        parsed.push(parse(bytes));
+        seen.kind = Look::Odd;
+        seen.hash = match parsed.last() {
+            Some(Ok(Headers { network: Network::Ip(ip), .. })) => ip.tuple().map_or(0, |tuple| flows.hash(&tuple)),
+            _ => 0,
+        };
+    }
+
+    /// Rewrites the first packets of a batch, as long as they are plain ones of IPv4 whose flows are going on and leave by one port,
+    /// and says how many they are; and why the next one must not leave, if it is found out too late to leave it as it was.
+    ///
+    /// In most batches these are all: hence a circle as small as it can be. The others go one after the other, each to its end
+    /// before the next begins: a segment may end the flow that another one behind it would still have followed.
+    #[inline(never)]
+    fn follow_first(
+        &mut self,
+        batch: &mut [Frame],
+        (seen, out): (&[Seen], &mut Out),
+        coming: Coming,
+        tables: &Tables,
+    ) -> (usize, Option<Reason>) {
+        let mut done = 0;
+        for (frame, seen) in batch.iter_mut().zip(seen) {
+            let glance = &seen.glance;
+            if seen.kind != Look::V4 || glance.length > tables.narrowest {
+                break;
+            }
+            let packet = (glance.ends, glance.protocol);
+            let Some(course) = likely(seen.candidate, packet, coming, tables, &mut self.memory) else { break };
+            let Some(origin) = out.first(done, course.hop, tables) else { break };
+            let bytes = self.umem.bytes_mut(frame);
+            let left = rewrite::redirect(glance, &course, origin, bytes).and_then(|()| origin.look_again(bytes));
+            if let Err(reason) = left {
+                return (done, Some(reason));
+            }
+            done += 1;
+        }
+        (done, None)
+    }
+
+    /// The same of packets that only get other MACs, as others did before.
+    #[inline(never)]
+    fn readdress_first(
+        &mut self,
+        batch: &mut [Frame],
+        (seen, out): (&[Seen], &mut Out),
+        scene: &Scene<'_>,
+    ) -> (usize, Option<Reason>) {
+        let (tables, stamp) = (scene.tables, scene.tables.stamp());
+        let mut done = 0;
+        for (frame, seen) in batch.iter_mut().zip(seen) {
+            let glance = &seen.glance;
+            // One that may be a flow's is looked at closely.
+            if seen.kind != Look::V4 || glance.length > tables.narrowest || seen.candidate != FlowId::NONE {
+                break;
+            }
+            let Some(hop) = self.recent.get(seen.hash, key(glance, scene.ingress), stamp) else { break };
+            let Some(origin) = out.first(done, hop, tables) else { break };
+            let bytes = self.umem.bytes_mut(frame);
+            let left = origin.readdress(bytes, hop).and_then(|()| origin.look_again(bytes));
+            if let Err(reason) = left {
+                return (done, Some(reason));
+            }
+            done += 1;
+        }
+        (done, None)
+    }
+
+    /// Rewrites a plain packet whose way is known.
+    #[inline(never)]
+    fn step(&mut self, frame: &mut Frame, seen: &Seen, coming: Coming, scene: &Scene<'_>, out: &mut Out) -> Step {
+        let (tables, glance) = (scene.tables, &seen.glance);
+        if seen.kind == Look::Odd || glance.length > tables.narrowest {
+            return Step::Stays;
+        }
+        let bytes = self.umem.bytes_mut(frame);
+        let redirect =
+            |course: Course| move |origin: &Origin, bytes: &mut [u8]| rewrite::redirect(glance, &course, origin, bytes);
+        if seen.kind == Look::V4
+            && let Some(course) =
+                likely(seen.candidate, (glance.ends, glance.protocol), coming, tables, &mut self.memory)
+        {
+            return out.take(course.hop, tables, bytes, redirect(course));
+        }
+        if let Some(hop) = self.recent.get(seen.hash, key(glance, scene.ingress), coming.stamp) {
+            return out.take(hop, tables, bytes, |origin, bytes| origin.readdress(bytes, hop));
+        }
+        match established(&between(glance, bytes), coming, tables, &mut self.memory) {
+            Some((course, _)) if glance.v4 => out.take(course.hop, tables, bytes, redirect(course)),
+            Some((course, heads)) => out.take(course.hop, tables, bytes, |origin, bytes| {
+                rewrite::redirect_v6(glance, (&course, heads), origin, bytes)
+            }),
+            None => Step::Stays,
+        }
+    }
+
+    /// Puts all frames of a batch on their way out of a port of this worker's. False if there is no such port, or not the room.
+    #[inline]
+    fn send_all<P: Port>(
+        &mut self,
+        port: PortId,
+        (batch, bytes): (&mut Vec<Frame>, u64),
+        lanes: &mut [Lane<P>],
+    ) -> bool {
+        let Some(Egress::Lane(lane)) = self.egress.get(usize::from(port.0)) else { return false };
+        let Some(lane) = lanes.get_mut(*lane).filter(|lane| lane.backlog.len() + batch.len() <= BACKLOG) else {
+            return false;
+        };
+        self.counters.add(Counter::Established, batch.len() as u64);
+        self.counters.add(Counter::Forwarded, batch.len() as u64);
+        self.counters.add(Counter::ForwardedBytes, bytes);
+        lane.backlog.append(batch);
+        true
     }
 
     /// The long way of a plain packet. Where it ends with other MACs and nothing else, the next ones like it need not go it.
     #[inline(never)]
-    pub(super) fn long<P: Port>(
-        &mut self,
-        frame: Frame,
-        (seen, glance): (&Seen, &Glance),
-        scene: &Scene<'_>,
-        lanes: &mut [Lane<P>],
-    ) {
-        let tables = scene.tables;
+    fn long<P: Port>(&mut self, frame: Frame, seen: &Seen, scene: &Scene<'_>, lanes: &mut [Lane<P>]) {
+        let (tables, glance) = (scene.tables, &seen.glance);
         let headers = match parse(self.umem.bytes(&frame)) {
             Ok(headers) => headers,
             Err(reason) => return self.drop(frame, reason),
@@ -172,33 +311,57 @@ impl Bench {
         if let Decision::Ends(Verdict::Forward(port, rewrite)) = decision
             && let Rewrite { source: None, destination: None, decrement_ttl: false, destination_mac, .. } = rewrite
         {
-            self.recent.note(seen.hash, key(glance, scene.ingress), tables.stamp(), (port, destination_mac));
+            let hop = NextHop::new(port, destination_mac);
+            self.recent.note(seen.hash, key(glance, scene.ingress), tables.stamp(), hop);
         }
         self.follow(decision, frame, &headers, Kind::Ordinary, scene, lanes);
     }
+}
 
-    /// What a batch comes to.
-    pub(super) fn note(&self, tally: &Tally) {
-        self.counters.add(Counter::Established, tally.sent);
-        self.counters.add(Counter::Forwarded, tally.sent);
-        self.counters.add(Counter::ForwardedBytes, tally.bytes);
+/// The port that the packet before left by: nearly always the next one's too.
+#[derive(Clone, Copy)]
+struct Out {
+    port: PortId,
+    /// None of a port that is not there.
+    origin: Option<Origin>,
+}
+
+impl Out {
+    fn by(port: PortId, tables: &Tables) -> Self {
+        Out { port, origin: tables.port(port).map(|port| Origin::new(port.mac, port.role)) }
+    }
+
+    /// The origin of the packets of a batch that leave first, if this one leaves by the same port as the `done` before it.
+    #[inline(always)]
+    fn first(&mut self, done: usize, hop: NextHop, tables: &Tables) -> Option<&Origin> {
+        if done == 0 {
+            *self = Out::by(hop.port(), tables);
+        } else if hop.port() != self.port {
+            return None;
+        }
+        self.origin.as_ref()
+    }
+
+    /// Lets a packet leave towards a next hop, once it is rewritten.
+    #[inline(always)]
+    fn take(
+        &mut self,
+        hop: NextHop,
+        tables: &Tables,
+        frame: &mut [u8],
+        rewrite: impl FnOnce(&Origin, &mut [u8]) -> Result<(), Reason>,
+    ) -> Step {
+        if self.port != hop.port() {
+            *self = Out::by(hop.port(), tables);
+        }
+        let Some(origin) = &self.origin else { return Step::Ends(Reason::NoRoute) };
+        match rewrite(origin, frame).and_then(|()| origin.look_again(frame)) {
+            Ok(()) => Step::Goes(self.port),
+            Err(reason) => Step::Ends(reason),
+        }
     }
 }
 
 fn key(glance: &Glance, ingress: PortId) -> Between {
     Between::new(glance.ends, glance.protocol, ingress)
-}
-
-#[inline(always)]
-fn redirect(glance: &Glance, course: &Course, tables: &Tables, frame: &mut [u8]) -> Result<(), Reason> {
-    let out = tables.port(course.port).ok_or(Reason::NoRoute)?;
-    rewrite::redirect(glance, course, out.mac, frame)?;
-    look_again(frame, course.port, tables, Groups::Refused)
-}
-
-#[inline(always)]
-fn readdress((port, mac): (PortId, Mac), tables: &Tables, frame: &mut [u8]) -> Result<(), Reason> {
-    let out = tables.port(port).ok_or(Reason::NoRoute)?;
-    rewrite::address(frame, mac, out.mac)?;
-    look_again(frame, port, tables, Groups::Refused)
 }

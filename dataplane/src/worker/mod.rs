@@ -44,7 +44,7 @@ use af_xdp::{Frame, FramePool, Umem};
 use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
 
-use self::established::{Looks, Tally};
+use self::established::Looks;
 pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse};
 pub use self::idle::Idle;
 use self::recent::Recent;
@@ -204,7 +204,7 @@ impl<P: Port> Worker<P> {
             tables: parts.tables,
             lanes: lanes.map(|(id, port)| Lane { id, port, backlog: Vec::with_capacity(BACKLOG) }).collect(),
             batch: Vec::with_capacity(BATCH),
-            looks: Looks::with_capacity(BATCH),
+            looks: Looks::default(),
             ripe: Vec::with_capacity(BATCH),
             taken: Vec::with_capacity(BATCH),
             handed: Vec::with_capacity(BATCH),
@@ -307,9 +307,9 @@ impl<P: Port> Worker<P> {
         // Frames of our flows from other workers, a port's at a time; then frames from the wire.
         let mut queues = 0..lanes.len();
         loop {
-            let ingress = if let Some(&(ingress, _)) = handed.first() {
+            let (ingress, bytes) = if let Some(&(ingress, _)) = handed.first() {
                 batch.extend(handed.extract_if(.., |(from, _)| *from == ingress).map(|(_, frame)| frame));
-                ingress
+                (ingress, bytes(batch))
             } else {
                 let Some(lane) = queues.next().and_then(|index| lanes.get_mut(index)) else { break };
                 lane.port.reclaim(&mut bench.pool);
@@ -317,30 +317,13 @@ impl<P: Port> Worker<P> {
                     continue;
                 }
                 worked = true;
-                bench.count_received(batch);
-                lane.id
+                let bytes = bytes(batch);
+                bench.counters.add(Counter::Rx, batch.len() as u64);
+                bench.counters.add(Counter::RxBytes, bytes);
+                (lane.id, bytes)
             };
-            let station = established::station(tables, ingress);
-            bench.look(batch, station.map(|(mac, _)| mac), looks);
             let scene = Scene { tables, ingress, worker: bench.worker, now };
-            let mut parsed = looks.parsed.iter();
-            let mut tally = Tally::default();
-            for (frame, seen) in batch.drain(..).zip(&looks.seen) {
-                match (&seen.glance, station) {
-                    (Some(glance), Some((_, from))) => {
-                        if let Err(frame) = bench.short(frame, (seen, glance), from, &scene, lanes, &mut tally) {
-                            bench.long(frame, (seen, glance), &scene, lanes);
-                        }
-                    }
-                    // Headers are read where they were written: a copy right behind the writing would wait for it.
-                    _ => match parsed.next() {
-                        Some(Ok(headers)) => bench.conclude(frame, headers, ingress, tables, now, lanes),
-                        Some(Err(reason)) => bench.drop(frame, *reason),
-                        None => bench.process(frame, ingress, tables, now, lanes),
-                    },
-                }
-            }
-            bench.note(&tally);
+            bench.forward((batch, bytes), looks, &scene, lanes);
         }
 
         // Before this worker sends what is its own: the others can begin meanwhile.
@@ -468,12 +451,6 @@ fn in_term(class: Class, headers: &Headers, tables: &Tables, ingress: PortId, no
 impl Bench {
     fn inbox(&self) -> Option<&ArrayQueue<Message>> {
         self.shared.inboxes.get(self.worker).map(Arc::as_ref)
-    }
-
-    #[inline]
-    fn count_received(&self, batch: &[Frame]) {
-        self.counters.add(Counter::Rx, batch.len() as u64);
-        self.counters.add(Counter::RxBytes, batch.iter().map(|frame| frame.len() as u64).sum());
     }
 
     /// From bytes to the end, for a frame outside of a batch.
@@ -663,6 +640,11 @@ impl Bench {
             self.share();
         }
     }
+}
+
+/// What the frames of a batch have together.
+fn bytes(batch: &[Frame]) -> u64 {
+    batch.iter().map(|frame| frame.len() as u64).sum()
 }
 
 /// Whom a packet is for once it is rewritten.

@@ -7,11 +7,10 @@
 //! is remembered of elsewhere.
 
 use bytemuck::{Pod, Zeroable};
-use levee_api::net::Mac;
 
 use crate::ends::Ends;
 use crate::mem::prefetch;
-use crate::verdict::PortId;
+use crate::verdict::{NextHop, PortId};
 
 /// Cache lines, of two places each: 256 KiB, which the second-level cache of a core holds.
 const LINES: usize = 4096;
@@ -20,11 +19,11 @@ const LINES: usize = 4096;
 #[repr(C, align(32))]
 struct Place {
     between: Between,
-    mac: [u8; 6],
-    port: u8,
-    unused: [u8; 7],
+    unused: [u8; 2],
     /// Of the tables; 0 is never.
     stamp: u32,
+    unused_too: [u8; 4],
+    hop: NextHop,
 }
 
 /// Which packets: of these ends and this protocol, from this port.
@@ -74,18 +73,18 @@ impl Recent {
 
     /// Where they go, by tables of this stamp.
     #[inline(always)]
-    pub(super) fn get(&self, hash: u64, between: Between, stamp: u32) -> Option<(PortId, Mac)> {
+    pub(super) fn get(&self, hash: u64, between: Between, stamp: u32) -> Option<NextHop> {
         let line = self.lines.get(Self::line(hash))?;
         let place = if line.newer.between == between { &line.newer } else { &line.older };
-        (place.stamp == stamp && place.between == between).then_some((PortId(place.port), Mac(place.mac)))
+        (place.stamp == stamp && place.between == between).then_some(place.hop)
     }
 
-    pub(super) fn note(&mut self, hash: u64, between: Between, stamp: u32, (port, mac): (PortId, Mac)) {
+    pub(super) fn note(&mut self, hash: u64, between: Between, stamp: u32, hop: NextHop) {
         let Some(line) = self.lines.get_mut(Self::line(hash)) else { return };
         if line.newer.between != between {
             line.older = line.newer;
         }
-        line.newer = Place { between, mac: mac.0, port: port.0, unused: [0; 7], stamp };
+        line.newer = Place { between, unused: [0; 2], stamp, unused_too: [0; 4], hop };
     }
 }
 
@@ -93,6 +92,7 @@ impl Recent {
 mod tests {
     use std::collections::HashMap;
 
+    use levee_api::net::Mac;
     use proptest::prelude::*;
 
     use super::*;
@@ -104,6 +104,10 @@ mod tests {
         Between::new(Ends::of(end(u32::from(number)), end(7)), 6, PortId(0))
     }
 
+    fn hop(port: u8) -> NextHop {
+        NextHop::new(PortId(port), Mac::ZERO)
+    }
+
     proptest! {
         /// All of them meet in one line.
         #[test]
@@ -111,12 +115,12 @@ mod tests {
             let mut recent = Recent::default();
             let mut noted = HashMap::new();
             for (number, stamp, port) in steps {
-                recent.note(5, between(number), stamp, (PortId(port), Mac::ZERO));
+                recent.note(5, between(number), stamp, hop(port));
                 noted.insert(number, (stamp, port));
-                prop_assert_eq!(recent.get(5, between(number), stamp), Some((PortId(port), Mac::ZERO)));
+                prop_assert_eq!(recent.get(5, between(number), stamp), Some(hop(port)));
                 for (number, (stamp, port)) in &noted {
                     let found = recent.get(5, between(*number), *stamp);
-                    prop_assert!(found.is_none_or(|found| found == (PortId(*port), Mac::ZERO)));
+                    prop_assert!(found.is_none_or(|found| found == hop(*port)));
                     prop_assert_eq!(recent.get(5, between(*number), stamp + 1), None);
                 }
             }

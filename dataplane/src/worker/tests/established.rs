@@ -28,14 +28,24 @@ impl Twins {
 
     /// What comes out, after comparing.
     fn play(&mut self, port: PortId, frame: &[u8]) -> Vec<(PortId, Vec<u8>)> {
-        let sent = self.short.arrive(port, frame);
+        self.play_all(port, &[frame.to_vec()])
+    }
+
+    /// The same of some frames that come in one batch.
+    fn play_all(&mut self, port: PortId, frames: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
+        for frame in frames {
+            assert!(self.short.workers[0].port_mut(usize::from(port.0)).unwrap().deliver(frame));
+        }
+        let sent = self.short.settle();
         let now = self.long.now;
         let lab = &mut self.long;
         let Worker { tables, lanes, bench, .. } = &mut lab.workers[0];
-        let mut held = bench.pool.take().expect("a frame");
-        lab.umem.write(&mut held, frame).unwrap();
-        bench.counters.add(Counter::Rx, 1);
-        bench.process(held, port, tables.current(), now, lanes);
+        for frame in frames {
+            let mut held = bench.pool.take().expect("a frame");
+            lab.umem.write(&mut held, frame).unwrap();
+            bench.counters.add(Counter::Rx, 1);
+            bench.process(held, port, tables.current(), now, lanes);
+        }
         assert_eq!(sent, self.long.settle(), "{:?} {:?}", self.short.drops(), self.long.drops());
         assert_eq!(self.short.drops(), self.long.drops());
         sent
@@ -73,6 +83,8 @@ enum Step {
         flags: &'static str,
         ttl: u8,
     },
+    /// Packets from the fabric in one batch.
+    Batch(Vec<Step>),
     Backends(u8),
     Gateway(u8),
     NoVip,
@@ -80,12 +92,18 @@ enum Step {
     Pause(Millis),
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let flags = || prop_oneof![3 => Just("A"), 2 => Just("S"), 2 => Just("PA"), 1 => Just("F"), 1 => Just("FA"), 1 => Just("R")];
-    let ttl = || prop_oneof![6 => Just(64u8), 1 => Just(1), 1 => Just(2)];
+fn flags() -> impl Strategy<Value = &'static str> {
+    prop_oneof![3 => Just("A"), 2 => Just("S"), 2 => Just("PA"), 1 => Just("F"), 1 => Just("FA"), 1 => Just("R")]
+}
+
+fn ttl() -> impl Strategy<Value = u8> {
+    prop_oneof![6 => Just(64u8), 1 => Just(1), 1 => Just(2)]
+}
+
+fn packet() -> impl Strategy<Value = Step> {
     // Few flows, so that most packets are not their first.
     let rarely = || proptest::bool::weighted(0.3);
-    let packet = (0..2u8, rarely(), any::<bool>(), rarely(), flags(), ttl(), 0..16u8).prop_map(
+    (0..2u8, rarely(), any::<bool>(), rarely(), flags(), ttl(), 0..16u8).prop_map(
         |(client, v6, udp, pods, flags, ttl, odd)| Step::Packet {
             client,
             v6,
@@ -96,9 +114,15 @@ fn step() -> impl Strategy<Value = Step> {
             may_fragment: odd == 0,
             stray: odd == 1,
         },
-    );
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let from_fabric = packet()
+        .prop_filter_map("from pods", |packet| matches!(packet, Step::Packet { from: UPLINK, .. }).then_some(packet));
     prop_oneof![
-        20 => packet,
+        20 => packet(),
+        8 => proptest::collection::vec(from_fabric, 2..20).prop_map(Step::Batch),
         4 => (any::<bool>(), 0..3u8, flags()).prop_map(|(out, port, flags)| Step::Plain { out, port, flags }),
         8 => (flags(), ttl()).prop_map(|(flags, ttl)| Step::Answer { flags, ttl }),
         1 => (0..8u8).prop_map(Step::Backends),
@@ -229,6 +253,9 @@ fn story(way: impl Into<Way>, steps: &[Step]) -> u64 {
                 if let [(port, frame)] = &sent[..] {
                     last = vec![(*port, frame.clone())];
                 }
+            }
+            Step::Batch(packets) => {
+                twins.play_all(UPLINK, &packets.iter().map(frame).collect::<Vec<_>>());
             }
             Step::Plain { out, port, flags } => {
                 let ports = (4000 + u16::from(*port), 80);
