@@ -23,6 +23,7 @@ pub mod idle;
 pub mod limits;
 pub mod memory;
 pub mod peers;
+pub mod program;
 pub mod rig;
 pub mod services;
 pub mod throughput;

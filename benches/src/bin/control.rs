@@ -1,8 +1,10 @@
-//! What a change of the cluster costs: `control [--services N[,N…]] [--changes N] [--json FILE]`. Called by `scripts/bench control`.
+//! What a change of the cluster costs. Called by `scripts/bench control`; `--help` says with what.
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use levee_benches::control::{Burst, Cluster, Cold, ENDPOINTS, Parts, Stage, quantile};
+use levee_benches::program::{Output, number};
 use levee_tests::Lab;
 use serde_json::{Value, json};
 
@@ -12,41 +14,25 @@ const ONE_CHANGE: (usize, f64, f64) = (5_000, 10.0, 1.0);
 /// All of 25,000 Services: seconds at most, after the lists have arrived.
 const EVERYTHING: (usize, f64) = (25_000, 2.0);
 
+/// What a change of the cluster costs: one slice of an API server's, and everything from nothing
+#[derive(Parser)]
+#[command(disable_version_flag = true)]
 struct Options {
+    /// Numbers of Services, each of ten endpoints
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [ONE_CHANGE.0, EVERYTHING.0], value_parser = number(1..=60_000))]
     services: Vec<usize>,
+    /// Slices changed, one after the other
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = number(1..=60_000))]
     changes: usize,
-    json: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> ExitCode {
-    match options() {
-        Ok(options) => run(&options),
-        Err(problem) => {
-            eprintln!("control: {problem}\nusage: control [--services N[,N…]] [--changes N] [--json FILE]");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn options() -> Result<Options, String> {
-    let mut options = Options { services: vec![ONE_CHANGE.0, EVERYTHING.0], changes: 200, json: None };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
-        let number = |text: &str| match text.parse::<usize>() {
-            Ok(number) if (1..=60_000).contains(&number) => Ok(number),
-            _ => Err(format!("expected a number from 1 to 60000, got `{text}`")),
-        };
-        match argument.as_str() {
-            "--services" => options.services = value()?.split(',').map(number).collect::<Result<_, _>>()?,
-            "--changes" => options.changes = number(&value()?)?,
-            "--json" => options.json = Some(value()?),
-            other => return Err(format!("unexpected `{other}`")),
-        }
-    }
+    let mut options = Options::parse();
     // The cluster only grows.
     options.services.sort_unstable();
-    Ok(options)
+    run(&options)
 }
 
 fn run(options: &Options) -> ExitCode {
@@ -66,17 +52,7 @@ fn run(options: &Options) -> ExitCode {
         missed.extend(row.missed());
         rows.push(row.json());
     }
-    if let Some(file) = &options.json {
-        let document = json!({ "control": rows, "missed": missed });
-        if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {
-            eprintln!("{file}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    for miss in &missed {
-        eprintln!("{miss}");
-    }
-    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    options.output.end(&json!({ "control": rows, "missed": missed }), &missed)
 }
 
 /// What was measured with so many Services.

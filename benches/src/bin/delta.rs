@@ -1,12 +1,13 @@
-//! What a change costs in the dataplane: `delta [--services N[,N…]] [--changes N] [--worker asleep|polling|forwarding] [--json FILE]`.
-//! Called by `scripts/bench delta`.
+//! What a change costs in the dataplane. Called by `scripts/bench delta`; `--help` says with what.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::{Parser, ValueEnum};
 use levee_benches::control::{ENDPOINTS, quantile};
 use levee_benches::delta::Programmer;
 use levee_benches::memory::resident;
+use levee_benches::program::{Output, number};
 use levee_benches::throughput::contestants::{Contestant as _, Levee, Way};
 use levee_benches::throughput::send;
 use levee_benches::throughput::topology::Topology;
@@ -30,10 +31,8 @@ const WINDOWS: usize = 5;
 /// The generator's core, and the worker's.
 const CORES: (usize, usize) = (0, 1);
 
-const USAGE: &str = "usage: delta [--services N[,N…]] [--changes N] [--worker asleep|polling|forwarding] [--json FILE]";
-
 /// What the worker does while changes are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Worker {
     /// Nothing to do, `idle: sleep`.
     Asleep,
@@ -44,8 +43,6 @@ enum Worker {
 }
 
 impl Worker {
-    const ALL: [Worker; 3] = [Worker::Asleep, Worker::Polling, Worker::Forwarding];
-
     fn name(self) -> &'static str {
         match self {
             Worker::Asleep => "asleep",
@@ -55,52 +52,28 @@ impl Worker {
     }
 }
 
+/// What one backend changed, and one Service, cost over the dataplane's own socket
+#[derive(Parser)]
+#[command(disable_version_flag = true)]
 struct Options {
+    /// Numbers of Services, each of ten backends
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 5_000, ONE_CHANGE.0, 100_000], value_parser = number(1..=200_000))]
     services: Vec<usize>,
+    /// Changes of each kind
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = number(1..=200_000))]
     changes: usize,
+    /// What the worker does meanwhile; all of it if not said
+    #[arg(long = "worker", value_enum, default_values_t = Worker::value_variants().iter().copied())]
     workers: Vec<Worker>,
-    json: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> ExitCode {
-    match options() {
-        Ok(options) => run(&options),
-        Err(problem) => {
-            eprintln!("delta: {problem}\n{USAGE}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn options() -> Result<Options, String> {
-    let mut options = Options {
-        services: vec![1, 5_000, ONE_CHANGE.0, 100_000],
-        changes: 300,
-        workers: Worker::ALL.into(),
-        json: None,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
-        let number = |text: &str| match text.parse::<usize>() {
-            Ok(number) if (1..=200_000).contains(&number) => Ok(number),
-            _ => Err(format!("expected a number from 1 to 200000, got `{text}`")),
-        };
-        match argument.as_str() {
-            "--services" => options.services = value()?.split(',').map(number).collect::<Result<_, _>>()?,
-            "--changes" => options.changes = number(&value()?)?,
-            "--worker" => {
-                let name = value()?;
-                let worker = Worker::ALL.into_iter().find(|worker| worker.name() == name);
-                options.workers = vec![worker.ok_or(format!("no such state of a worker: `{name}`"))?];
-            }
-            "--json" => options.json = Some(value()?),
-            other => return Err(format!("unexpected `{other}`")),
-        }
-    }
+    let mut options = Options::parse();
     // A program only grows.
     options.services.sort_unstable();
-    Ok(options)
+    run(&options)
 }
 
 fn run(options: &Options) -> ExitCode {
@@ -130,17 +103,7 @@ fn run(options: &Options) -> ExitCode {
         }
     }
     let missed: Vec<String> = rows.iter().flat_map(Row::missed).collect();
-    if let Some(file) = &options.json {
-        let document = json!({ "delta": rows.iter().map(Row::json).collect::<Vec<_>>(), "missed": missed });
-        if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {
-            eprintln!("{file}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    for miss in &missed {
-        eprintln!("{miss}");
-    }
-    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    options.output.end(&json!({ "delta": rows.iter().map(Row::json).collect::<Vec<_>>(), "missed": missed }), &missed)
 }
 
 fn start(topology: &Topology, worker: Worker) -> Dataplane {

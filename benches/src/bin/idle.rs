@@ -1,49 +1,39 @@
-//! CPU while nothing comes, and round trips, of each way to wait: `idle [--rounds N] [--pings N] [--json FILE]`. Called by
-//! `scripts/bench`.
+//! CPU while nothing comes, and round trips, of each way to wait. Called by `scripts/bench`; `--help` says with what.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Parser;
 use levee_benches::idle::{Mode, PAUSE, Plan, Row, Seen, quantile};
+use levee_benches::program::{Output, has_cores, number};
 use levee_benches::throughput::spread;
 use serde_json::json;
 
+/// CPU while nothing comes, and round trips, of each way to wait
+#[derive(Parser)]
+#[command(disable_version_flag = true)]
+struct Options {
+    /// Times that each way gets its turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = number(1..=1_000))]
+    rounds: usize,
+    /// Pings of each kind in a round
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = number(1..=100_000))]
+    pings: usize,
+    #[command(flatten)]
+    output: Output,
+}
+
 fn main() -> ExitCode {
-    match options() {
-        Ok((rounds, plan, file)) => run(rounds, &plan, file.as_deref()),
-        Err(problem) => {
-            eprintln!("idle: {problem}\nusage: idle [--rounds N] [--pings N] [--json FILE]");
-            ExitCode::from(2)
-        }
+    let Options { rounds, pings, output } = Options::parse();
+    let plan = Plan { pings, quiet: Duration::from_secs(2), source: 0, worker: 1 };
+    if has_cores("idle", 2, "one for the worker and one for who pings") {
+        run(rounds, &plan, &output)
+    } else {
+        ExitCode::SUCCESS
     }
 }
 
-fn options() -> Result<(usize, Plan, Option<String>), String> {
-    let mut plan = Plan { pings: 500, quiet: Duration::from_secs(2), source: 0, worker: 1 };
-    let (mut rounds, mut file) = (3, None);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
-        let number = |text: String| match text.parse::<usize>() {
-            Ok(number) if (1..=100_000).contains(&number) => Ok(number),
-            _ => Err(format!("expected a number from 1 to 100000, got `{text}`")),
-        };
-        match argument.as_str() {
-            "--rounds" => rounds = number(value()?)?,
-            "--pings" => plan.pings = number(value()?)?,
-            "--json" => file = Some(value()?),
-            other => return Err(format!("unexpected `{other}`")),
-        }
-    }
-    Ok((rounds, plan, file))
-}
-
-fn run(rounds: usize, plan: &Plan, file: Option<&str>) -> ExitCode {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if cores < 2 {
-        println!("SKIPPED: idle wants two cores, one for the worker and one for who pings; here is {cores}");
-        return ExitCode::SUCCESS;
-    }
+fn run(rounds: usize, plan: &Plan, output: &Output) -> ExitCode {
     let Some(row) = Row::build() else { return ExitCode::SUCCESS };
     let rounds: Vec<Vec<Seen>> = (0..rounds).map(|_| Mode::ALL.map(|mode| row.measure(mode, plan)).into()).collect();
     println!(
@@ -86,12 +76,5 @@ fn run(rounds: usize, plan: &Plan, file: Option<&str>) -> ExitCode {
         );
     }
     println!("Medians over the rounds, of each round's own. A ping goes through the worker twice.");
-    if let Some(file) = file {
-        let document = json!({ "idle": figures });
-        if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {
-            eprintln!("{file}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    output.end(&json!({ "idle": figures }), &[])
 }

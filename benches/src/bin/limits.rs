@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use levee_benches::limits::connections::{Levee as Device, config};
 use levee_benches::limits::throughput;
+use levee_benches::program::{Output, has_cores};
 use levee_benches::services::Services;
 use levee_benches::throughput::contestants::{Bounce, Contestant, Levee, Linux, On, Way};
 use levee_benches::throughput::topology::Topology;
@@ -27,9 +28,8 @@ struct Options {
     /// How often a failed trial is tried again before it counts; RFC 2544 says never.
     #[arg(long, global = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10))]
     chances: u32,
-    /// Also write the figures to this file.
-    #[arg(long, global = true, value_name = "FILE")]
-    json: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Subcommand)]
@@ -56,9 +56,7 @@ enum What {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if cores < 2 {
-        println!("SKIPPED: limits wants two cores, one for the generator and one for who forwards; here is {cores}");
+    if !has_cores("limits", 2, "one for the generator and one for who forwards") {
         return ExitCode::SUCCESS;
     }
     let plan = Plan { rounds: 1, window: Duration::from_secs(options.seconds), source: 0, forwarder: 1 };
@@ -86,10 +84,7 @@ fn main() -> ExitCode {
             None => return ExitCode::SUCCESS,
         },
     };
-    let written = done.map_err(|error| error.to_string()).and_then(|figures| match &options.json {
-        Some(file) => std::fs::write(file, format!("{figures:#}\n")).map_err(|error| format!("{file}: {error}")),
-        None => Ok(()),
-    });
+    let written = done.map_err(|error| error.to_string()).and_then(|figures| options.output.write(&figures));
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,12 +1,13 @@
 //! levee beside its peers, in one run. Called by `scripts/bench peers`; [`levee_benches::peers`] says what is measured.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use levee_benches::peers::{Machine, Pipeline, Results, Row, Times, change, flood, idle, per_flow, time};
+use levee_benches::program::{Output, has_cores, write};
 use levee_benches::services::{MOST, Services};
 use levee_benches::throughput::contestants::{
     Bounce, Bridge, Contestant, Ipvs, Levee, Linux, Nftables, On, Testpmd, Way, inline,
@@ -32,9 +33,8 @@ struct Options {
     /// Numbers of Services, each of ten endpoints
     #[arg(long, value_delimiter = ',', default_value = "1,5000,25000", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
     services: Vec<u32>,
-    /// Everything that was measured, as JSON
-    #[arg(long)]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     /// The directory for figures.md and the plots
     #[arg(long)]
     figures: Option<PathBuf>,
@@ -56,15 +56,13 @@ fn main() -> ExitCode {
     let mut options = Options::parse();
     options.services.sort_unstable();
     options.services.dedup();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if cores < 2 {
-        println!("SKIPPED: peers wants two cores, one for the generator and one for who forwards; here is {cores}");
+    if !has_cores("peers", 2, "one for the generator and one for who forwards") {
         return ExitCode::SUCCESS;
     }
     let Some(results) = run(&options) else { return ExitCode::SUCCESS };
     let text = results.markdown();
     println!("\n{text}");
-    if let Err(problem) = write(&options, &results, &text) {
+    if let Err(problem) = keep(&options, &results, &text) {
         eprintln!("peers: {problem}");
         return ExitCode::FAILURE;
     }
@@ -183,11 +181,8 @@ fn pipeline(options: &Options) -> Pipeline {
     pipeline
 }
 
-fn write(options: &Options, results: &Results, text: &str) -> Result<(), String> {
-    let write = |file: &Path, text: &str| fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()));
-    if let Some(file) = &options.json {
-        write(file, &format!("{:#}\n", results.json()))?;
-    }
+fn keep(options: &Options, results: &Results, text: &str) -> Result<(), String> {
+    options.output.write(&results.json())?;
     if let Some(directory) = &options.figures {
         fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         write(&directory.join("figures.md"), text)?;

@@ -1,9 +1,11 @@
-//! End-to-end throughput: `throughput [--rounds N] [--seconds N] [--json FILE]`. Called by `scripts/bench`.
+//! End-to-end throughput. Called by `scripts/bench`; `--help` says with what.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::{Parser, value_parser};
+use levee_benches::program::{Output, has_cores, number};
 use levee_benches::services::Services;
 use levee_benches::throughput::contestants::{Bounce, Contestant, Levee, Linux, On, Way};
 use levee_benches::throughput::{Entry, Field, Plan, Score, measure, spread};
@@ -12,44 +14,31 @@ use serde_json::json;
 /// What levee must reach of the bare bounce.
 const FLOOR: f64 = 0.9;
 
+/// levee end to end over veth, beside a bare bounce and Linux
+#[derive(Parser)]
+#[command(disable_version_flag = true)]
+struct Options {
+    /// Times that each contestant gets its turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = number(1..=1_000))]
+    rounds: usize,
+    /// Seconds that each is measured
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u64).range(1..=1_000))]
+    seconds: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
 fn main() -> ExitCode {
-    match options() {
-        Ok((plan, json)) => run(&plan, json.as_deref()),
-        Err(problem) => {
-            eprintln!("throughput: {problem}\nusage: throughput [--rounds N] [--seconds N] [--json FILE]");
-            ExitCode::from(2)
-        }
+    let Options { rounds, seconds, output } = Options::parse();
+    let plan = Plan { rounds, window: Duration::from_secs(seconds), source: 0, forwarder: 1 };
+    if has_cores("throughput", 2, "one for the generator and one for who forwards") {
+        run(&plan, &output)
+    } else {
+        ExitCode::SUCCESS
     }
 }
 
-fn options() -> Result<(Plan, Option<String>), String> {
-    let mut plan = Plan { rounds: 5, window: Duration::from_secs(2), source: 0, forwarder: 1 };
-    let mut file = None;
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
-        let number = |text: String| match text.parse::<u32>() {
-            Ok(number) if (1..=1000).contains(&number) => Ok(number),
-            _ => Err(format!("expected a number from 1 to 1000, got `{text}`")),
-        };
-        match argument.as_str() {
-            "--rounds" => plan.rounds = number(value()?)? as usize,
-            "--seconds" => plan.window = Duration::from_secs(number(value()?)?.into()),
-            "--json" => file = Some(value()?),
-            other => return Err(format!("unexpected `{other}`")),
-        }
-    }
-    Ok((plan, file))
-}
-
-fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if cores < 2 {
-        println!(
-            "SKIPPED: throughput wants two cores, one for the generator and one for who forwards; here is {cores}"
-        );
-        return ExitCode::SUCCESS;
-    }
+fn run(plan: &Plan, output: &Output) -> ExitCode {
     let contestants: Vec<Box<dyn Contestant>> = vec![
         Box::new(Bounce),
         Box::new(Levee::new(Way::MacRewriting)),
@@ -79,7 +68,7 @@ fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
         plan.forwarder
     );
     println!("{:36} {:>8} {:>15} {:>10} {:>13} {:>9}", "", "Mpps", "least–most", "÷ bounce", "least–most", "its core");
-    let (mut figures, mut reached) = (serde_json::Map::new(), true);
+    let (mut figures, mut missed) = (serde_json::Map::new(), Vec::new());
     for Entry { contestant, .. } in &field.entries {
         let of = &scores[&contestant.key()];
         let (median, least, most) = spread(of.iter().map(|score| score.arrived));
@@ -99,19 +88,12 @@ fn run(plan: &Plan, file: Option<&str>) -> ExitCode {
             }),
         );
         if contestant.key().starts_with("levee") && ratio < FLOOR {
-            reached = false;
-            eprintln!("{name} is below the floor: {ratio:.2} of the bare bounce, where {FLOOR} is the least");
+            missed
+                .push(format!("{name} is below the floor: {ratio:.2} of the bare bounce, where {FLOOR} is the least"));
         }
     }
     println!(
         "÷ bounce: in the same round, for the time that each had its core. Its core: the least part of it in any round."
     );
-    if let Some(file) = file {
-        let document = json!({ "floor": FLOOR, "reached": reached, "throughput": figures });
-        if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {
-            eprintln!("{file}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    if reached { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    output.end(&json!({ "floor": FLOOR, "reached": missed.is_empty(), "throughput": figures }), &missed)
 }

@@ -1,11 +1,14 @@
-//! What a second worker adds: `workers [--rounds N] [--seconds N] [--cores A,B,…] [--json FILE]`. Called by `scripts/bench`.
+//! What a second worker adds. Called by `scripts/bench`; `--help` says with what.
 //!
 //! Wants nothing but memory and cores that are quiet; no root.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, value_parser};
 use levee_api::program::Mode;
+use levee_benches::program::{Output, has_cores, number};
 use levee_benches::throughput::spread;
 use levee_benches::workers::crew::Traffic;
 use levee_benches::workers::{Score, Together, measure};
@@ -22,58 +25,37 @@ const SCENES: [(&str, Traffic, bool); 4] = [
     ("dnat, answers anywhere", Traffic { mode: Mode::Dnat, flows: 1000, answers: true }, false),
 ];
 
+/// What a second worker adds, over memory
+#[derive(Parser)]
+#[command(disable_version_flag = true)]
 struct Options {
+    /// Times that each scene gets its turn
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = number(1..=1_000))]
     rounds: usize,
-    window: Duration,
+    /// Seconds that each is measured
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u64).range(1..=1_000))]
+    seconds: u64,
+    /// A core for each worker, two at least
+    #[arg(long, value_name = "CORE", value_delimiter = ',', default_values_t = [0, 1])]
     cores: Vec<usize>,
-    file: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> ExitCode {
-    match options() {
-        Ok(options) => run(&options),
-        Err(problem) => {
-            eprintln!("workers: {problem}\nusage: workers [--rounds N] [--seconds N] [--cores A,B[,…]] [--json FILE]");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn options() -> Result<Options, String> {
-    let mut options = Options { rounds: 7, window: Duration::from_secs(1), cores: vec![0, 1], file: None };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
-        let number = |text: &str| match text.parse::<usize>() {
-            Ok(number) if number <= 1000 => Ok(number),
-            _ => Err(format!("expected a number up to 1000, got `{text}`")),
-        };
-        match argument.as_str() {
-            "--rounds" => options.rounds = number(&value()?)?.max(1),
-            "--seconds" => options.window = Duration::from_secs(number(&value()?)?.max(1) as u64),
-            "--cores" => options.cores = value()?.split(',').map(number).collect::<Result<_, _>>()?,
-            "--json" => options.file = Some(value()?),
-            other => return Err(format!("unexpected `{other}`")),
-        }
-    }
+    let options = Options::parse();
     if options.cores.len() < 2 {
-        return Err("two cores at least, one for each worker".into());
+        Options::command().error(ErrorKind::TooFewValues, "--cores wants two at least, one for each worker").exit();
     }
-    Ok(options)
+    if has_cores("workers", options.cores.len(), "one for each worker") { run(&options) } else { ExitCode::SUCCESS }
 }
 
 fn run(options: &Options) -> ExitCode {
-    let here = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if here < options.cores.len() {
-        println!("SKIPPED: {} workers want a core each; here is {here}", options.cores.len());
-        return ExitCode::SUCCESS;
-    }
+    let window = Duration::from_secs(options.seconds);
     let workers = options.cores.len();
     println!(
         "\n{} rounds of {} s, 64-byte TCP, 100 backends, over memory; workers on cores {:?}",
-        options.rounds,
-        options.window.as_secs(),
-        options.cores
+        options.rounds, options.seconds, options.cores
     );
     println!(
         "{:24} {:>9} {:>9} {:>7} {:>12} {:>8} {:>8} {:>7} {:>6}",
@@ -87,16 +69,16 @@ fn run(options: &Options) -> ExitCode {
         "lost",
         "core"
     );
-    let (mut figures, mut reached) = (Vec::new(), true);
+    let (mut figures, mut missed) = (Vec::new(), Vec::new());
     for (name, traffic, bar) in SCENES {
         let scenes: Vec<[Score; 3]> = (0..options.rounds)
             .map(|round| {
                 // Alone on each of the cores in turn: they need not be alike.
                 let alone = &options.cores[round % workers..][..1];
                 [
-                    measure(traffic, alone, Together::Sharing, options.window),
-                    measure(traffic, &options.cores, Together::Sharing, options.window),
-                    measure(traffic, &options.cores, Together::Apart, options.window),
+                    measure(traffic, alone, Together::Sharing, window),
+                    measure(traffic, &options.cores, Together::Sharing, window),
+                    measure(traffic, &options.cores, Together::Apart, window),
                 ]
             })
             .collect();
@@ -122,8 +104,9 @@ fn run(options: &Options) -> ExitCode {
         }));
         let floor = FLOOR / 2.0 * workers as f64;
         if bar && ratio < floor {
-            reached = false;
-            eprintln!("{name}: {workers} workers do {ratio:.2} times the work of one, where {floor} is the least");
+            missed.push(format!(
+                "{name}: {workers} workers do {ratio:.2} times the work of one, where {floor} is the least"
+            ));
         }
     }
     println!(
@@ -132,13 +115,6 @@ fn run(options: &Options) -> ExitCode {
          Handed: of all frames received, those given to the worker that owns their flow. Lost: dropped in full inboxes.\n\
          Core: the least part of its core that a worker had in any round."
     );
-    if let Some(file) = &options.file {
-        let document =
-            json!({ "workers": { "floor": FLOOR, "reached": reached, "cores": options.cores, "scenes": figures } });
-        if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {
-            eprintln!("{file}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    if reached { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let figures = json!({ "floor": FLOOR, "reached": missed.is_empty(), "cores": options.cores, "scenes": figures });
+    options.output.end(&json!({ "workers": figures }), &missed)
 }

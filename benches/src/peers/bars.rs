@@ -1,6 +1,7 @@
 //! What levee is to reach, beside others in the same run, and whether it does.
 
 use super::plot::count;
+use super::times::QUANTILES;
 use super::{Results, Spread};
 use crate::growth::Size;
 use crate::throughput::contestants::{ROOM, inline};
@@ -134,7 +135,7 @@ fn beside_others(results: &Results) -> Vec<Bar> {
             .map(|flood| Spread::one(flood.established.1 as f64))
             .ok_or_else(|| "not measured".into()),
     });
-    for (name, quantile) in super::results::QUANTILES {
+    for (name, quantile) in QUANTILES {
         bars.push(Bar {
             what: format!(
                 "latency at a tenth of the load, {name}: {} ÷ {}",

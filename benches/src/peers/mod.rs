@@ -11,7 +11,7 @@
 //!
 //! | noun | what it is |
 //! |---|---|
-//! | [`Results`] | everything that was measured; how it is told |
+//! | [`Results`] | everything that was measured; `told` says it as Markdown, JSON and pictures |
 //! | [`bars`] | what levee is to reach, and whether it does |
 //! | [`Times`] | how long frames are under way at a tenth of the load |
 //! | [`Flood`] | what becomes of established flows while others begin as fast as can be |
@@ -32,6 +32,7 @@ mod pipeline;
 pub mod plot;
 mod results;
 mod times;
+mod told;
 
 pub use bars::{Bar, Verdict};
 pub use changes::{Changes, change};

@@ -10,6 +10,13 @@ use crate::throughput::{Entry, OPENING, Plan};
 /// One stamped frame in so many.
 const STAMPED: u16 = 8;
 
+/// A quantile's name, and where [`Times`] has it.
+type Quantile = (&'static str, fn(&Times) -> f64);
+
+/// Those that are told.
+pub(super) const QUANTILES: [Quantile; 3] =
+    [("p50", |times| times.p50), ("p99", |times| times.p99), ("p99.9", |times| times.p999)];
+
 /// What was measured of one contestant.
 #[derive(Debug, Clone)]
 pub struct Times {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use levee_loom::{explore, must_find};
 use loom::thread;
 
 /// One copy of the source.
@@ -111,14 +112,6 @@ macro_rules! nap {
     };
 }
 
-/// Every interleaving with up to three pre-emptions: more than that finds nothing new in two readers (Musuvathi and
-/// Qadeer, PLDI 2007), and takes hours.
-fn explore(story: impl Fn() + Sync + Send + 'static) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(story);
-}
-
 copy!(as_it_is);
 
 #[test]
@@ -137,10 +130,7 @@ macro_rules! must_be_found {
 
         #[test]
         fn $mistake() {
-            let found = std::panic::catch_unwind(|| explore($story!($mistake)));
-            let found = found.expect_err("the mistake was not found: the model has become blind");
-            let said = found.downcast_ref::<&str>().copied().or(found.downcast_ref::<String>().map(String::as_str));
-            assert!(said.is_some_and(|said| said.contains($says)), "{said:?}");
+            must_find($says, $story!($mistake));
         }
     )+};
 }

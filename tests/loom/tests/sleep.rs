@@ -7,6 +7,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use levee_loom::{explore, must_find};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
@@ -84,12 +85,6 @@ macro_rules! story {
     };
 }
 
-fn explore(story: impl Fn() + Sync + Send + 'static) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(story);
-}
-
 copy!(as_it_is);
 
 #[test]
@@ -103,10 +98,7 @@ macro_rules! must_be_found {
 
         #[test]
         fn $mistake() {
-            let found = std::panic::catch_unwind(|| explore(story!($mistake)));
-            let found = found.expect_err("the mistake was not found: the model has become blind");
-            let words = found.downcast_ref::<String>().map(String::as_str).or(found.downcast_ref::<&str>().copied());
-            assert!(words.is_some_and(|words| words.contains($how)), "{words:?}");
+            must_find($how, story!($mistake));
         }
     )+};
 }

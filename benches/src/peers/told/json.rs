@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{QUANTILES, Results};
 use crate::peers::bars::{Limit, Verdict, bars};
-use crate::peers::{Changes, Spread, Times};
+use crate::peers::times::QUANTILES;
+use crate::peers::{Changes, Results, Spread, Times};
 
 impl Results {
     /// All of it as JSON.

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{QUANTILES, Results};
+use super::{figure, first_line, limit, percent, range};
 use crate::growth::Size;
-use crate::peers::bars::{Bar, Limit, Verdict, bars};
+use crate::peers::bars::{Verdict, bars};
 use crate::peers::plot::count;
-use crate::peers::{Changes, Machine, Pipeline, Spread};
+use crate::peers::times::QUANTILES;
+use crate::peers::{Changes, Machine, Pipeline, Results, Spread};
 use crate::throughput::{Plan, Score};
 
 impl Results {
@@ -198,39 +199,5 @@ impl Results {
             let times = point.ns.median / least.ns.median;
             let _ = writeln!(text, "| {services} | {backends} | {flows} | {} | {times:.2} |", ns(&point.ns));
         }
-    }
-}
-
-pub(super) fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
-}
-
-fn percent(part: f64) -> String {
-    format!("{:.0} %", part * 100.0)
-}
-
-/// With its unit, and as many digits as it deserves.
-pub(super) fn figure(figure: f64, unit: &str) -> String {
-    match unit {
-        "" => format!("{figure:.2}"),
-        "KiB" | "B" | "ns" => format!("{figure:.1} {unit}"),
-        _ => format!("{figure:.0} {unit}"),
-    }
-}
-
-fn range(spread: &Spread, unit: &str) -> String {
-    match unit {
-        "" => format!("{:.2}–{:.2}", spread.least, spread.most),
-        _ if spread.least.total_cmp(&spread.most).is_eq() => "–".into(),
-        "ns" => format!("{:.1}–{:.1}", spread.least, spread.most),
-        _ => format!("{:.0}–{:.0}", spread.least, spread.most),
-    }
-}
-
-pub(super) fn limit(bar: &Bar) -> String {
-    match bar.limit {
-        Limit::AtLeast(least) => format!("≥ {}", figure(least, bar.unit)),
-        Limit::AtMost(most) => format!("≤ {}", figure(most, bar.unit)),
-        Limit::Told => "to be told".into(),
     }
 }
