@@ -127,8 +127,9 @@ impl Growth {
         let Growth { rig, size, answers, .. } = self;
         let (mut from_client, mut from_backend) = (from_clients(false), from_backends());
         let mut back = false;
-        let followed = |rig: &Rig| rig.handle.counters.get(Counter::Established);
-        let before = followed(rig);
+        let counted =
+            |rig: &Rig| [Counter::Forwarded, Counter::Established].map(|counter| rig.handle.counters.get(counter));
+        let before = counted(rig);
         let taken = rig.time(UPLINK, packets, |port| {
             let Some(flow) = flows.next() else { return };
             back = !back;
@@ -138,7 +139,11 @@ impl Growth {
             };
             deliver(port, frame);
         });
-        assert_eq!(followed(rig) - before, packets, "{size}: {:?}", rig.drops());
+        let after = counted(rig);
+        let [forwarded, followed] = [after[0] - before[0], after[1] - before[1]];
+        assert_eq!(forwarded, packets, "{size}: {:?}", rig.drops());
+        // One checksum in 65,536 may be an unfinished one (`wire::checksum`), which the long way looks into.
+        assert!(followed >= packets - packets.div_ceil(1_000), "{size}: {followed} of {packets}");
         taken
     }
 
