@@ -461,11 +461,29 @@ impl Flows {
 
     /// Up to `limit` flows from entry `cursor` on, for reports; the next cursor, or `None` at the end.
     pub fn page(&self, cursor: u32, limit: usize) -> (impl Iterator<Item = (FlowId, Flow)>, Option<u32>) {
+        let (range, next) = self.range(cursor, limit);
+        (range.filter_map(|id| Some((FlowId(id), self.get(FlowId(id))?))), next)
+    }
+
+    /// Forgets those of them that are `wanted`; how many, and the next cursor, or `None` at the end.
+    pub fn flush(&mut self, cursor: u32, limit: usize, wanted: impl Fn(&Flow) -> bool) -> (u64, Option<u32>) {
+        let (range, next) = self.range(cursor, limit);
+        let mut flushed = 0;
+        for id in range.map(FlowId) {
+            if self.get(id).is_some_and(|flow| wanted(&flow)) {
+                self.remove(id);
+                flushed += 1;
+            }
+        }
+        (flushed, next)
+    }
+
+    /// `limit` entries from `cursor` on, and the next cursor.
+    fn range(&self, cursor: u32, limit: usize) -> (std::ops::Range<u32>, Option<u32>) {
         let count = self.entries.len() as u32;
         let first = cursor.min(count);
         let end = first.saturating_add(u32::try_from(limit).unwrap_or(u32::MAX)).min(count);
-        let flows = (first..end).filter_map(|id| Some((FlowId(id), self.get(FlowId(id))?)));
-        (flows, (end < count).then_some(end))
+        (first..end, (end < count).then_some(end))
     }
 
     fn turn(&mut self) -> FlowId {

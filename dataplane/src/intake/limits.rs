@@ -42,5 +42,6 @@ pub const WRITE_TIME: Duration = Duration::from_secs(10);
 /// seconds in the worst case.
 pub const PROGRAM_TIME: Duration = Duration::from_secs(30);
 
-/// Entries of a worker's flow table that are looked at between two of its batches: copying so many takes some 30 µs.
-pub const FLOW_PAGE: usize = 1024;
+/// Entries of a worker's flow table that are looked at between two of its batches: copying so many takes some 10 µs, forgetting them
+/// some 40.
+pub const FLOW_PAGE: usize = 256;

@@ -337,7 +337,8 @@ impl<P: Port> Worker<P> {
         bench.settle(now);
         let generation = tables.generation;
         self.report(generation);
-        while let Some(command) = self.commands.pop() {
+        // One at a time: frames wait meanwhile.
+        if let Some(command) = self.commands.pop() {
             worked = true;
             self.obey(command, now);
         }
@@ -361,12 +362,7 @@ impl<P: Port> Worker<P> {
                 let _ = query.answer.try_send(FlowsAnswer { flows: query.flows, next, now });
             }
             Command::Flush(query) => {
-                let (page, next) = flows.page(query.cursor, query.looks);
-                let doomed: Vec<_> = page.filter(|(_, flow)| (query.which)(flow)).map(|(id, _)| id).collect();
-                for id in &doomed {
-                    flows.remove(*id);
-                }
-                let flushed = doomed.len() as u64;
+                let (flushed, next) = flows.flush(query.cursor, query.looks, &query.which);
                 let _ = query.answer.try_send(FlushAnswer { flushed, next, which: query.which });
             }
             Command::Inject(port, bytes) => {
