@@ -10,6 +10,9 @@ use crate::model::{Balanced, Kind, ObjectName, Refusal};
 /// Who says it.
 const COMPONENT: &str = "levee-control";
 
+/// Longest message of a condition or an event: events may have 1,024 bytes.
+const LONGEST: usize = 900;
+
 /// Something to tell about an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Event {
@@ -61,13 +64,22 @@ impl About {
     }
 }
 
+/// Names and addresses of a Service's own fill a message, and others' names may; none of them may make it too long to be taken.
+pub(super) fn cut(mut message: String) -> String {
+    if message.len() > LONGEST {
+        message.truncate(message.floor_char_boundary(LONGEST));
+        message.push('…');
+    }
+    message
+}
+
 /// Objects of the cluster that are refused, each with its reason: whoever made one may not see levee's own status.
 pub fn refusals(balanced: &Balanced) -> impl Iterator<Item = Event> {
     balanced.refusals.iter().map(|Refusal { key, uid, why }| Event {
         about: About::of(key.kind, key.namespace.as_deref(), &key.name, uid.as_deref()),
         weight: Weight::Warning,
         reason: "Refused",
-        message: super::plan::cut(why.clone()),
+        message: cut(why.clone()),
     })
 }
 

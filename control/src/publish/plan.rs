@@ -16,7 +16,7 @@ use crate::model::external::{
 };
 use crate::model::{AddressPool, Balanced, Identity, Kind, LoadBalancer, ObjectName, Placed, Pool};
 
-use super::event::{About, Event, Weight};
+use super::event::{About, Event, Weight, cut};
 
 /// Conditions of a Service; each carries `observedGeneration` where Services have a generation.
 ///
@@ -28,9 +28,6 @@ pub const ANNOUNCED: &str = "levee.dev/Announced";
 pub const PROGRAMMED: &str = "levee.dev/Programmed";
 /// Condition of an AddressPool: its `spec` is in force.
 pub const ACCEPTED: &str = "Accepted";
-
-/// Longest message of a condition or an event: events may have 1,024 bytes.
-const LONGEST: usize = 900;
 
 /// Who announces what, as the leader knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -457,13 +454,4 @@ fn condition_json(condition: &Condition) -> Value {
         value.insert("observedGeneration".to_owned(), json!(generation));
     }
     value
-}
-
-/// Names and addresses of a Service's own fill a message, and others' names may; none of them may make it too long to be taken.
-pub(super) fn cut(mut message: String) -> String {
-    if message.len() > LONGEST {
-        message.truncate(message.floor_char_boundary(LONGEST));
-        message.push('…');
-    }
-    message
 }

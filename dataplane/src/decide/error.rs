@@ -21,6 +21,7 @@
 use levee_api::net::Role;
 use levee_api::program::Mode;
 
+use super::fits::mtu_floor;
 use super::{
     Decision, Memory, Rewritten, Scene, dropped, forward_plain, owner, renew, send, to_backend, to_client, whose, wrap,
 };
@@ -34,12 +35,6 @@ use crate::tables::ranges::has_ports;
 use crate::tables::service::{Frontend, FrontendKey};
 use crate::tables::snat::WITHOUT_PORTS;
 use crate::verdict::{Endpoint, Verdict};
-
-/// Smallest MTU that is believed: what Linux believes (`net.ipv4.route.min_pmtu`). IPv4 allows 68, and an attacker who can
-/// forge errors would ask for that.
-pub(super) const MTU_FLOOR_V4: u32 = 552;
-/// No link that IPv6 runs over has less (RFC 8200, 5), and a smaller one is to be ignored (RFC 8201, 4).
-pub(super) const MTU_FLOOR_V6: u32 = 1280;
 
 /// How far the search for the worker that has the flow has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,9 +173,8 @@ fn frontend<'a>(answer: &Tuple, scene: &Scene<'a>) -> Option<&'a Frontend> {
 }
 
 fn believable(quote: &Quote, ip: &Ip) -> Result<(), Reason> {
-    let floor = if ip.source.is_v4() { MTU_FLOOR_V4 } else { MTU_FLOOR_V6 };
     match quote.mtu {
-        Some(mtu) if mtu < floor => Err(Reason::IcmpMtu),
+        Some(mtu) if mtu < mtu_floor(ip.source.is_v4()) => Err(Reason::IcmpMtu),
         _ if ip.ttl <= 1 => Err(Reason::TtlExceeded),
         _ => Ok(()),
     }

@@ -8,6 +8,17 @@ use super::{Decision, Memory, Scene, limited};
 use crate::headers::{Headers, Network};
 use crate::verdict::{Reply, Verdict};
 
+/// Smallest MTU that is believed: what Linux believes (`net.ipv4.route.min_pmtu`). IPv4 allows 68, and an attacker who can
+/// forge errors would ask for that.
+pub(super) const MTU_FLOOR_V4: u32 = 552;
+/// No link that IPv6 runs over has less (RFC 8200, 5), and a smaller one is to be ignored (RFC 8201, 4).
+const MTU_FLOOR_V6: u32 = 1280;
+
+/// Smallest MTU that is believed of a family.
+pub(super) const fn mtu_floor(v4: bool) -> u32 {
+    if v4 { MTU_FLOOR_V4 } else { MTU_FLOOR_V6 }
+}
+
 /// Leaves what fits as it was decided.
 #[inline(always)]
 pub(super) fn fits(decision: Decision, headers: &Headers, scene: &Scene<'_>, memory: &mut Memory) -> Decision {

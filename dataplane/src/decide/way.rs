@@ -8,7 +8,8 @@
 //! the tunnel's kind, out of the ports that flows are spread over, and longer than what is said to fit. The other news, that
 //! nobody is there or nobody listens, changes nothing here: what is sent where is the program's affair, and it is counted.
 
-use super::error::{MTU_FLOOR_V4, MTU_FLOOR_V6, key};
+use super::error::key;
+use super::fits::mtu_floor;
 use super::wrap::DYNAMIC_PORTS;
 use super::{Decision, Memory, Scene, dropped};
 use crate::headers::{Headers, Network, Quote};
@@ -47,7 +48,7 @@ pub fn decide_about_tunnel(
         return Some(dropped(Reason::TunnelErrorStranger));
     }
     let Some(mtu) = quote.mtu else { return Some(dropped(Reason::TunnelError)) };
-    if mtu < if v4 { MTU_FLOOR_V4 } else { MTU_FLOOR_V6 } {
+    if mtu < mtu_floor(v4) {
         return Some(dropped(Reason::IcmpMtu));
     }
     if mtu >= quote.length {

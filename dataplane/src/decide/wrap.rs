@@ -1,6 +1,6 @@
 //! Packets that reach their backend through a tunnel.
 
-use super::error::{MTU_FLOOR_V4, MTU_FLOOR_V6};
+use super::fits::{MTU_FLOOR_V4, mtu_floor};
 use super::{Decision, Memory, Scene, dropped, limited};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::{Fragment, Headers, Ip};
@@ -66,7 +66,7 @@ pub fn fits_in_tunnel(
     if length <= room {
         return decision;
     }
-    let least = if ip.source.is_v4() { MTU_FLOOR_V4 } else { MTU_FLOOR_V6 } as u16;
+    let least = mtu_floor(ip.source.is_v4()) as u16;
     if length <= least || ip.is_error() || ip.fragment == Fragment::Later {
         return dropped(Reason::TunnelNarrow);
     }
