@@ -3,7 +3,7 @@
 //! | thread | does | rights |
 //! |---|---|---|
 //! | main | control socket, metrics, signals | none |
-//! | `worker-N`, one a core | frames | none |
+//! | `worker-N`, one a core | frames | none; CAP_SYS_NICE until it has its place on the core |
 //! | `director` | program, tables, steering, announcements | none |
 //! | `neighbours` | netlink; keeps and puts back what was changed in the kernel | CAP_NET_ADMIN |
 //!
@@ -16,13 +16,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use af_xdp::schedule::Schedule;
 use crossbeam_channel::bounded;
 use levee_api::net::Role;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::boot::{Booted, rights};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Scheduling};
 use crate::decide::Memory;
 use crate::director::{self, Director, Message, Shares};
 use crate::events::{Events, Kind};
@@ -57,6 +58,12 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let (notice_sender, notices) = bounded(NOTICES);
     let (ended_sender, mut ended) = mpsc::channel::<String>(8);
 
+    // Before any other thread: they inherit it. A worker that alone went before others would go before the director, too.
+    if let Scheduling::Fair { nice, slice } = config.scheduling {
+        go_first(Schedule::Fair { nice, slice }, "levee", &events);
+        weigh_session(nice);
+    }
+
     // The neighbours' thread is the only one that is started before rights are given up.
     let names = port_names(config, &booted.facts);
     let host = host(&booted);
@@ -72,7 +79,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         let tell = move |updates| drop(kernel.send(Message::Kernel(updates)));
         runtime.block_on(neighbours::run(names, host, asked, tell, async { drop(neighbours_stopped.await) }))
     })?;
-    rights::drop_all()?;
+    rights::keep_sys_nice()?;
 
     let multicast = config.multicast.iter().map(|group| (*group).into()).collect();
     let setup = Setup {
@@ -100,7 +107,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
             config::Idle::Sleep => Idle::sleep(waker),
             config::Idle::Poll => Idle::spin(waker),
         };
-        let (worker, handle) = Worker::new(Parts {
+        let (mut worker, handle) = Worker::new(Parts {
             worker: index,
             senders: senders.iter().map(|of_port| of_port.get(index % of_port.len().max(1)).copied()).collect(),
             lanes,
@@ -116,12 +123,15 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         handles.push(handle);
         let name = format!("worker-{index}");
         let ended = Ended::new(&name, &ended_sender);
-        let (halt, core, events) = (Arc::clone(&halt), core.value, events.clone());
+        let (halt, core, scheduling, events) = (Arc::clone(&halt), core.value, config.scheduling, events.clone());
         worker_threads.push(spawn(&name, ended, move || {
-            work(worker, core, &halt, &events);
+            take_place(core, scheduling, &events);
+            rights::drop_all()?;
+            worker.run(&halt);
             Ok(())
         })?);
     }
+    rights::drop_all()?;
 
     let mut steering = booted.steering;
     steering.add(Box::new(asking.clone()));
@@ -247,14 +257,44 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-fn work<P: crate::port::Port>(mut worker: Worker<P>, core: usize, halt: &AtomicBool, events: &Events) {
+/// A worker's place: its core, and, where that is real time, before whom there.
+fn take_place(core: usize, scheduling: Scheduling, events: &Events) {
     // By number, from inside: the mask of the process may not have isolated cores.
     let mut cores = CpuSet::new();
     cores.set(core);
     if let Err(error) = sched_setaffinity(None, &cores) {
         events.record(Kind::Degraded, format!("a worker could not be pinned to core {core}: {error}"));
     }
-    worker.run(halt);
+    let schedule = match scheduling {
+        // As the whole process.
+        Scheduling::Fair { .. } => return,
+        Scheduling::Fifo { priority } => Schedule::Fifo { priority },
+        Scheduling::RoundRobin { priority } => Schedule::RoundRobin { priority },
+    };
+    go_first(schedule, &format!("the worker on core {core}"), events);
+}
+
+/// Has the calling thread scheduled so. Where it may not, levee works, but is taken off its cores for others.
+fn go_first(schedule: Schedule, who: &str, events: &Events) {
+    match schedule.apply() {
+        Ok(()) => tracing::info!(%schedule, "{who} is scheduled"),
+        Err(error) => {
+            let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
+            events.record(Kind::Degraded, format!("{who} is one among many on its cores: {error}{help}"));
+        }
+    }
+}
+
+/// Where the scheduler shares time by session (sched(7), "autogroup"), a thread's niceness counts within its own session only, and the
+/// session's own beside others. A daemon's session is its own; one that was started from a shell shares it, and leaves it as it is.
+/// Best effort: where there are control groups for the processor, as in containers, these share time, and this is nothing.
+fn weigh_session(nice: i8) {
+    let session = rustix::process::getsid(None);
+    if session.is_ok_and(|session| session == rustix::process::getpid())
+        && let Err(error) = std::fs::write("/proc/self/autogroup", nice.to_string())
+    {
+        tracing::debug!(%error, "the session's weight stays");
+    }
 }
 
 fn port_names(config: &Config, facts: &[PortFacts]) -> Vec<PortNames> {

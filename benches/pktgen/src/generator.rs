@@ -27,6 +27,12 @@ const CALL: Duration = Duration::from_millis(500);
 /// What is of known length is one call, without a pause, up to this.
 const LONGEST_CALL: Duration = Duration::from_secs(5);
 
+/// Between two looks at a stream that has not begun, or has a number of frames to send.
+const SHORT: Duration = Duration::from_micros(200);
+/// Between two looks at one that has a time to send for. Who looks takes somebody off a core for it, on a machine of few cores who
+/// forwards; so seldom.
+const LONG: Duration = Duration::from_millis(100);
+
 /// A program that the kernel has verified, and that nobody runs yet.
 pub struct Generator {
     program: Program,
@@ -225,16 +231,21 @@ impl Stream {
     pub fn wait(mut self) -> Result<Sent, Error> {
         let mut begun = None;
         while self.runs() {
+            let mut pause = SHORT;
             if let Some(duration) = self.duration {
                 // Time is from the first frame on: the kernel needs a while before it.
                 if begun.is_none() && self.sent()?.first > 0 {
                     begun = Some(Instant::now());
                 }
-                if begun.is_some_and(|begun| begun.elapsed() >= duration) {
-                    break;
+                if let Some(begun) = begun {
+                    let left = duration.saturating_sub(begun.elapsed());
+                    if left.is_zero() {
+                        break;
+                    }
+                    pause = left.min(LONG);
                 }
             }
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(pause);
         }
         self.end()
     }

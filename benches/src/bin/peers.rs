@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use levee_benches::peers::{Machine, Pipeline, Results, Row, Times, change, flood, idle, per_flow, time};
 use levee_benches::program::{Output, has_cores, write};
 use levee_benches::services::{MOST, Services};
@@ -15,11 +15,27 @@ use levee_benches::throughput::contestants::{
 use levee_benches::throughput::{Field, Plan, measure, spread};
 use serde_json::Value;
 
-/// Rounds of latency: what happens once a second happens to some frames in a thousand in any of them.
-const TIMES: usize = 3;
+/// Rounds of latency and of floods, at least: what happens once a second happens to some frames in a thousand in any of them, and a
+/// median of three is two bad ones.
+const TIMES: usize = 5;
 
 /// The part of levee's throughput at which latency is measured.
 const TENTH: f64 = 0.1;
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Frames a second of everybody
+    Throughput,
+    /// Time under way at a tenth of the load
+    Latency,
+    /// Established flows beside beginning ones
+    Flood,
+    /// One backend changed, again and again
+    Changes,
+    /// Nothing to do
+    Idle,
+}
 
 #[derive(Parser)]
 #[command(about = "levee beside its peers, in one run", disable_version_flag = true)]
@@ -35,6 +51,12 @@ struct Options {
     services: Vec<u32>,
     #[command(flatten)]
     output: Output,
+    /// Only these parts, with a round of throughput of those that they need
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// levee with this line of its configuration as well, in turn with levee as it is; may be given several times
+    #[arg(long = "with", value_name = "YAML")]
+    with: Vec<String>,
     /// The directory for figures.md and the plots
     #[arg(long)]
     figures: Option<PathBuf>,
@@ -52,6 +74,18 @@ struct Options {
     command: String,
 }
 
+impl Options {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// levee as it is, and with each of the lines.
+    fn levees(&self, services: Services) -> Vec<Levee> {
+        let all = std::iter::once("").chain(self.with.iter().map(String::as_str));
+        all.map(|more| Levee::with(Way::Nat(services), more)).collect()
+    }
+}
+
 fn main() -> ExitCode {
     let mut options = Options::parse();
     options.services.sort_unstable();
@@ -66,17 +100,32 @@ fn main() -> ExitCode {
         eprintln!("peers: {problem}");
         return ExitCode::FAILURE;
     }
-    let failures = results.failures();
+    // Of a part there is nothing to be judged by.
+    let failures = if options.only.is_empty() { results.failures() } else { Vec::new() };
     for failure in &failures {
         eprintln!("missed: {failure}");
     }
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn contestants(services: &[Services]) -> Vec<Box<dyn Contestant>> {
+fn contestants(options: &Options, services: &[Services]) -> Vec<Box<dyn Contestant>> {
     let mut all: Vec<Box<dyn Contestant>> = vec![Box::new(Bounce), Box::new(Testpmd)];
-    for services in services.iter().copied() {
-        all.push(Box::new(Levee::new(Way::Nat(services))));
+    if !options.wants(Part::Throughput) {
+        // Who is compared in the other parts.
+        for levee in services.first().into_iter().flat_map(|services| options.levees(*services)) {
+            all.push(Box::new(levee));
+        }
+        if options.wants(Part::Latency) {
+            all.extend([On::ItsCore, On::Receiving].map(|on| Box::new(Linux(on)) as Box<dyn Contestant>));
+        } else {
+            all.drain(..2);
+        }
+        return all;
+    }
+    for (index, services) in services.iter().copied().enumerate() {
+        for levee in options.levees(services).into_iter().take(if index == 0 { usize::MAX } else { 1 }) {
+            all.push(Box::new(levee));
+        }
         for on in [On::ItsCore, On::Receiving] {
             all.push(Box::new(Nftables { services, on }));
         }
@@ -101,7 +150,7 @@ fn run(options: &Options) -> Option<Results> {
     let begun = Instant::now();
     let step = |what: &str| eprintln!("{:4.0} s: {what}", begun.elapsed().as_secs_f64());
     step("building places, and looking at what each contestant makes of frames");
-    let field = Field::build(contestants(&services), &plan)?;
+    let field = Field::build(contestants(options, &services), &plan)?;
     let mut rows: Vec<Row> = field
         .entries
         .iter()
@@ -117,6 +166,7 @@ fn run(options: &Options) -> Option<Results> {
         }
     }
     let (few, many) = (*services.first()?, *services.last()?);
+    let levees = options.levees(few);
     let levee = Levee::new(Way::Nat(few));
     let mut results = Results {
         machine: Machine::here(&options.commit, &options.command),
@@ -126,7 +176,7 @@ fn run(options: &Options) -> Option<Results> {
         missing: field.missing.clone(),
         tenth: 0.0,
         times: Vec::new(),
-        flood: None,
+        floods: Vec::new(),
         changes: None,
         idle: Vec::new(),
         per_flow: None,
@@ -136,12 +186,17 @@ fn run(options: &Options) -> Option<Results> {
     let Some(entry) = field.entry(&levee.key()) else { return Some(results) };
     let own = results.rows.iter().find(|row| row.key == levee.key())?;
     results.tenth = spread(own.scores.iter().map(|score| score.arrived)).0 * 1e6 * TENTH;
-    step("latency at a tenth of the load");
+    let again = plan.rounds.max(TIMES);
     let (linux, rules) = (Linux(On::ItsCore).key(), Nftables { services: few, on: On::ItsCore }.key());
-    let keys = [levee.key(), inline(&linux), linux, inline(&rules), rules, Testpmd.key(), Bounce.key()];
-    let timed = || keys.iter().filter_map(|key| field.entry(key));
+    let mut keys: Vec<String> = levees.iter().map(Levee::key).collect();
+    keys.extend([linux.clone(), inline(&linux), inline(&rules), rules, Testpmd.key(), Bounce.key()]);
+    let timed = || keys.iter().filter(|_| options.wants(Part::Latency)).filter_map(|key| field.entry(key));
     results.times = timed().map(|_| Vec::new()).collect();
-    for _ in 0..TIMES {
+    for round in 1..=again {
+        if !options.wants(Part::Latency) {
+            break;
+        }
+        step(&format!("latency at a tenth of the load, round {round} of {again}"));
         for (entry, rounds) in timed().zip(&mut results.times) {
             let times: Times = time(entry, &plan, results.tenth);
             eprintln!("        {:46} {:.1} / {:.1} / {:.1} µs", times.name, times.p50, times.p99, times.p999);
@@ -149,16 +204,29 @@ fn run(options: &Options) -> Option<Results> {
         }
     }
     let topology = &entry.topology;
-    step("established flows beside beginning ones");
-    results.flood = Some(flood(&levee, topology, &plan));
-    step("one backend changed, again and again");
-    results.changes = Some(change(many, topology, &plan));
-    step("nothing to do");
-    results.idle = [("sleep", few), ("sleep", many), ("poll", few)]
-        .into_iter()
-        .map(|(how, services)| idle(how, services, topology, &plan))
-        .collect();
-    results.per_flow = Some(per_flow());
+    if options.wants(Part::Flood) {
+        results.floods = vec![Vec::new(); levees.len()];
+        for round in 1..=again {
+            step(&format!("established flows beside beginning ones, round {round} of {again}"));
+            for (flood, rounds) in flood(&levees, topology, &plan).into_iter().zip(&mut results.floods) {
+                let (sent, lost) = flood.established;
+                eprintln!("        {:46} {lost} of {sent} lost, {} found a ring full", flood.name, flood.unseen);
+                rounds.push(flood);
+            }
+        }
+    }
+    if options.wants(Part::Changes) {
+        step("one backend changed, again and again");
+        results.changes = Some(change(many, topology, &plan));
+    }
+    if options.wants(Part::Idle) {
+        step("nothing to do");
+        results.idle = [("sleep", few), ("sleep", many), ("poll", few)]
+            .into_iter()
+            .map(|(how, services)| idle(how, services, topology, &plan))
+            .collect();
+        results.per_flow = Some(per_flow());
+    }
     step("done");
     Some(results)
 }

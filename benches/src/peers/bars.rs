@@ -130,9 +130,9 @@ fn beside_others(results: &Results) -> Vec<Bar> {
         limit: Limit::AtMost(0.0),
         unit: "frames",
         measured: results
-            .flood
-            .as_ref()
-            .map(|flood| Spread::one(flood.established.1 as f64))
+            .floods
+            .first()
+            .and_then(|rounds| Spread::of(rounds.iter().map(|flood| flood.established.1 as f64)))
             .ok_or_else(|| "not measured".into()),
     });
     for (name, quantile) in QUANTILES {

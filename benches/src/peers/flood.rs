@@ -2,7 +2,8 @@
 //! levee has room for, so that it has to forget flows all the time. It may forget none that is established.
 //!
 //! The rate is four fifths of what it does under such a mix: what a full ring loses is lost whatever it is, and no balancer can
-//! choose there.
+//! choose there. Both are measured in each of several rounds, since one bad moment of the machine's would decide otherwise; who is
+//! compared with levee as it is gets the same rate, in the same round.
 
 use std::time::Duration;
 
@@ -22,10 +23,14 @@ const LOAD: f64 = 0.8;
 /// Flows that begin before the first of them begins once more: all that the clients' addresses have.
 const BEGINNING: u32 = 1 << 23;
 
-/// What became of them.
+/// What became of them in one round.
 #[derive(Debug, Clone)]
 pub struct Flood {
-    /// Frames a second that it did when it was given more than it can do.
+    /// As `--json` calls who was flooded.
+    pub key: String,
+    /// As tables call it.
+    pub name: String,
+    /// Frames a second that levee did when it was given more than it can do.
     pub most: f64,
     /// Frames a second that it was then given.
     pub rate: f64,
@@ -39,15 +44,17 @@ pub struct Flood {
     pub unseen: u64,
 }
 
-/// Measures it, twice from the beginning: how much there is room for, and what becomes of less than that.
+/// One round: how much the first of these does of such a mix, and what becomes of less than that with each of them.
 ///
 /// # Panics
 /// If levee does not start, or the kernel refuses the generator.
 #[must_use]
-pub fn flood(levee: &Levee, topology: &Topology, plan: &Plan) -> Flood {
-    let most = given(levee, topology, plan, None, plan.window).0;
+pub fn flood(levees: &[Levee], topology: &Topology, plan: &Plan) -> Vec<Flood> {
+    let Some(first) = levees.first() else { return Vec::new() };
+    let most = given(first, topology, plan, None, plan.window).0;
     let rate = (most * LOAD).max(1000.0);
-    Flood { most, ..given(levee, topology, plan, Some(rate), 2 * plan.window).1 }
+    let one = |levee| Flood { most, ..given(levee, topology, plan, Some(rate), 2 * plan.window).1 };
+    levees.iter().map(one).collect()
 }
 
 /// Established flows, then the mix at a rate, or as much as can be: frames a second that got through, and all about them.
@@ -71,6 +78,8 @@ fn given(levee: &Levee, topology: &Topology, plan: &Plan, rate: Option<f64>, dur
     let (of_established, that_arrived) = (sent.frames - sent.begun, arrived.frames.saturating_sub(arrived.syns));
     let through = arrived.frames as f64 / sent.time().as_secs_f64().max(1e-9);
     let flood = Flood {
+        key: levee.key(),
+        name: levee.name(),
         most: through,
         rate: rate.unwrap_or(f64::INFINITY),
         established: (of_established, of_established.cast_signed() - that_arrived.cast_signed()),

@@ -30,7 +30,7 @@ pub struct Idle {
 /// If levee does not start.
 #[must_use]
 pub fn idle(how: &'static str, services: Services, topology: &Topology, plan: &Plan) -> Idle {
-    let levee = Levee { way: Way::Nat(services), idle: how };
+    let levee = Levee { idle: how, ..Levee::new(Way::Nat(services)) };
     let dataplane = levee.dataplane(topology, plan.forwarder);
     let pid = dataplane.daemon.pid();
     let running = Running::Levee(Box::new(dataplane));

@@ -20,8 +20,8 @@ pub struct Results {
     pub tenth: f64,
     /// Latency: of each contestant all rounds.
     pub times: Vec<Vec<Times>>,
-    /// Established flows beside beginning ones.
-    pub flood: Option<Flood>,
+    /// Established flows beside beginning ones: of each who was flooded all rounds, levee as it is first.
+    pub floods: Vec<Vec<Flood>>,
     /// One backend changed.
     pub changes: Option<Changes>,
     /// Nothing to do.

@@ -99,6 +99,9 @@ impl Error {
             ("bpf(BPF_PROG_LOAD)", libc::EACCES) => {
                 "the verifier refused an access (give CAP_PERFMON if the log speaks of variable offset), see its log"
             }
+            ("sched_setattr", libc::EPERM) => {
+                "give the process CAP_SYS_NICE; in a cgroup of a kernel with CONFIG_RT_GROUP_SCHED, real time also takes cpu.rt_runtime_us"
+            }
             (call, libc::EPERM) if call.starts_with("bpf(") => "give the process CAP_BPF and CAP_NET_ADMIN",
             ("bpf(BPF_MAP_UPDATE_ELEM)", libc::E2BIG | libc::ENOSPC) => "the map is full: create it with more entries",
             ("open(/dev/net/tun)", libc::ENOENT | libc::ENODEV) => "load the module: `modprobe tun`",

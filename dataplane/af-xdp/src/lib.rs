@@ -8,6 +8,7 @@
 //! | know an interface by index, name and queues; its driver's settings | [`interface`], [`ethtool`] |
 //! | hear groups that nobody has joined | [`groups`] |
 //! | hand frames to the kernel's own stack | [`tap`] |
+//! | keep the thread that polls on its core | [`schedule`] |
 //!
 //! This crate is the home of `unsafe`: one operation per block, each with the reason why it holds. Its safe face is
 //! complete, so that nothing that is built on it needs any; the two functions that take over the work of another
@@ -34,6 +35,7 @@ mod mapped;
 pub mod pool;
 mod queues;
 pub mod ring;
+pub mod schedule;
 pub mod socket;
 pub mod tap;
 pub mod umem;

@@ -23,7 +23,7 @@ use af_xdp::{FramePool, FrameSize, HugePages, RingSizes, Socket, SocketConfig, U
 use levee_api::net::{Family, Mac, PortRange, Role};
 
 use crate::address::Address;
-use crate::config::{self, Attach, Config, Interface, Machine, Mode, Take};
+use crate::config::{self, Attach, Config, Interface, Machine, Mode, Rings, Take};
 use crate::director::{Groups, Steer, Steering};
 use crate::intake::{self, Listening};
 use crate::port::any::AnyPort;
@@ -37,14 +37,6 @@ use crate::verdict::PortId;
 
 pub use machine::look;
 pub use offload::Offloads;
-
-/// Frames per queue, where `memory.frames` does not say: its fill, rx and tx rings full, and as many again in the worker's hands,
-/// waiting for next hops or on their way between workers.
-const FRAMES_PER_QUEUE: u32 = 8192;
-
-/// Entries of each ring, at most: 2,048 frames are 1.4 ms of a flood of 64-byte frames at 1.5 million a second, longer than a turn of
-/// a worker's loop ever takes.
-const RING: u32 = 2048;
 
 /// Default SNAT ports: above Linux's default `ip_local_port_range`.
 const SNAT_PORTS: PortRange = PortRange { first: 61000, last: 65535 };
@@ -209,7 +201,8 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
             LinkMode::Native => "native",
             LinkMode::Generic => "skb",
         };
-        tracing::info!(interface = port.interface.name, role = %port.config.role, mode, attached, take = %port.config.take, queues = queues.len(), "port");
+        let Rings { receive, transmit } = config.rings.within(per_queue);
+        tracing::info!(interface = port.interface.name, role = %port.config.role, mode, attached, take = %port.config.take, queues = queues.len(), receive, transmit, "port");
         let observer = steering.observer();
         booted.add(port, link, tap.is_some(), PortSteering { interface: port.interface.name.clone(), steering, take });
         booted.facts.push(PortFacts {
@@ -340,8 +333,7 @@ impl PlannedPort<'_> {
 }
 
 fn memory(config: &Config, plan: &Plan<'_>) -> Result<(Arc<Umem>, FramePool), BootError> {
-    let queues = u32::try_from(plan.queues()).unwrap_or(u32::MAX);
-    let frames = config.memory.frames.unwrap_or_else(|| queues.saturating_mul(FRAMES_PER_QUEUE));
+    let frames = config.frames(plan.queues());
     let memory = UmemConfig {
         frames,
         frame_size: if config.memory.frame_size == 4096 { FrameSize::Bytes4096 } else { FrameSize::Bytes2048 },
@@ -353,18 +345,16 @@ fn memory(config: &Config, plan: &Plan<'_>) -> Result<(Arc<Umem>, FramePool), Bo
 }
 
 fn socket_config(config: &Config, port: &PlannedPort<'_>, queue: u32, frames: usize) -> SocketConfig {
-    // With few frames, rings of a quarter of them each, so that all three that take frames can be full.
-    let size = u32::try_from(frames / 4).unwrap_or(RING).clamp(64, RING);
-    let size = if size.is_power_of_two() { size } else { size.next_power_of_two() / 2 };
+    let Rings { receive, transmit } = config.rings.within(frames);
     SocketConfig {
-        rings: RingSizes { fill: size, rx: size, tx: size, completion: size },
+        rings: RingSizes { fill: receive, rx: receive, tx: transmit, completion: transmit },
         mode: match port.config.mode {
             Mode::Auto => af_xdp::Mode::Auto,
             Mode::ZeroCopy => af_xdp::Mode::ZeroCopy,
             Mode::Copy => af_xdp::Mode::Copy,
         },
         busy_poll: config.busy_poll.map(|busy| af_xdp::BusyPoll { micros: busy.microseconds, budget: busy.budget }),
-        tx_budget: Some(size.min(256)),
+        tx_budget: Some(transmit.min(256)),
         ..SocketConfig::new(port.interface.index, queue)
     }
 }

@@ -41,6 +41,10 @@ pub(super) struct File {
     pub(super) busy_poll: Option<BusyPoll>,
     #[serde(default)]
     pub(super) idle: Idle,
+    #[serde(default)]
+    pub(super) scheduling: Scheduling,
+    #[serde(default)]
+    pub(super) rings: Rings,
     pub(super) metrics: Option<Spanned<String>>,
 }
 
@@ -93,6 +97,33 @@ pub enum Idle {
     Sleep,
     /// Look again at once.
     Poll,
+}
+
+/// The class that the kernel schedules workers in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Policy {
+    #[default]
+    Fair,
+    Fifo,
+    RoundRobin,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scheduling {
+    #[serde(default)]
+    pub(super) policy: Policy,
+    pub(super) nice: Option<Spanned<i32>>,
+    pub(super) slice: Option<Spanned<Time>>,
+    pub(super) priority: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rings {
+    pub(super) receive: Option<Spanned<u32>>,
+    pub(super) transmit: Option<Spanned<u32>>,
 }
 
 /// Which frames of an interface are levee's.

@@ -99,6 +99,10 @@ pub struct Config {
     /// `idle`. Default `sleep`: a worker that found nothing for about 100 µs waits to be woken, which costs the first frame after a
     /// pause some 10 to 50 µs and saves a core. Under load it never does. `poll` is for cores that are isolated for it.
     pub idle: Idle,
+    /// `scheduling`: how the kernel schedules workers beside other tasks of their cores.
+    pub scheduling: Scheduling,
+    /// `rings`.
+    pub rings: Rings,
     /// `metrics`: address and port on which Prometheus reads `/metrics`, without TLS and by whoever gets there. Default none: the
     /// control socket has the same page.
     pub metrics: Option<Placed<SocketAddr>>,
@@ -159,10 +163,69 @@ pub struct Timeouts {
     pub udp: Duration,
 }
 
+/// The place of a worker among the tasks that want its core. `docs/decisions/0031-scheduling.md` has the reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduling {
+    /// `policy: fair` (the default): a share of the core, by weight.
+    Fair {
+        /// `nice`, from -20, the greatest weight, to 19. Default -20: 98.9 % of the core beside an ordinary task that computes.
+        nice: i8,
+        /// `slice`: how long it asks to run at a time, 0.1 to 100 ms; the shorter, the sooner it runs after a sleep (Linux 6.12). Default:
+        /// as everybody's.
+        slice: Option<Duration>,
+    },
+    /// `policy: fifo`: before every ordinary task, for cores that are isolated for it.
+    Fifo {
+        /// `priority`, 1 to 99. Default 1: before whatever is not real time itself.
+        priority: u8,
+    },
+    /// `policy: round-robin`: the same, taking turns with others of its priority.
+    RoundRobin {
+        /// `priority`, as above.
+        priority: u8,
+    },
+}
+
+impl Scheduling {
+    /// Whether ordinary tasks of its core wait for it.
+    #[must_use]
+    pub fn is_real_time(self) -> bool {
+        !matches!(self, Scheduling::Fair { .. })
+    }
+}
+
+/// Slots of each queue's rings, powers of two. With few frames (`memory.frames`) they are smaller: a half and a quarter of a queue's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rings {
+    /// `rings.receive`: frames that wait for the worker, 64 to 65,536. They are what a worker that is taken off its core does not lose: the
+    /// rate times the time. Default 4,096: 5 ms of 800,000 frames a second, longer than a tick of a kernel with HZ=250.
+    pub receive: u32,
+    /// `rings.transmit`: frames that wait to be sent, 64 to 65,536. Default 2,048.
+    pub transmit: u32,
+}
+
+impl Rings {
+    /// Frames for each queue, where `memory.frames` does not say. A frame that was received or may be is in one of two rings, never in
+    /// both; then those that wait to be sent; and as many again in the worker's hands, waiting for next hops or on their way to others.
+    #[must_use]
+    pub fn frames(self) -> u32 {
+        self.receive + 2 * self.transmit
+    }
+
+    /// With so many frames for each queue: what was asked for, or as much of it as there are frames for.
+    #[must_use]
+    pub fn within(self, frames: usize) -> Rings {
+        let frames = u32::try_from(frames).unwrap_or(u32::MAX);
+        // The next lower power of two; 64 is one batch.
+        let most = |part: u32| 1 << (frames / part).max(64).ilog2();
+        Rings { receive: self.receive.min(most(2)), transmit: self.transmit.min(most(4)) }
+    }
+}
+
 /// The memory that frames lie in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// `memory.frames`: number of frames. Default (`None`): 8,192 per queue, so that both rings of a queue can be full.
+    /// `memory.frames`: number of frames, over all queues. Default (`None`): [`Rings::frames`] for each, 8,192 with the default rings.
     pub frames: Option<u32>,
     /// `memory.frame_size`: bytes, 2048 or 4096, of which the kernel takes 256 for itself. Default 2048: an MTU of 1500 with two VLAN tags fits.
     pub frame_size: u32,
@@ -180,6 +243,13 @@ pub struct BusyPoll {
 }
 
 impl Config {
+    /// Number of frames with so many queues.
+    #[must_use]
+    pub fn frames(&self, queues: usize) -> u32 {
+        let queues = u32::try_from(queues).unwrap_or(u32::MAX);
+        self.memory.frames.unwrap_or_else(|| queues.saturating_mul(self.rings.frames()))
+    }
+
     /// What is wrong with the configuration on this machine: interfaces and cores that it does not have, ports without queues.
     #[must_use]
     pub fn against(&self, machine: &Machine) -> Vec<Diagnostic> {

@@ -48,6 +48,38 @@ fn the_shortest_configuration_has_every_default() {
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(7440));
     assert_eq!(config.memory, Memory { frames: None, frame_size: 2048, huge_pages: false });
     assert_eq!(config.workers[0].value, 1);
+    assert_eq!(config.scheduling, Scheduling::Fair { nice: -20, slice: None });
+    assert_eq!(config.rings, Rings { receive: 4096, transmit: 2048 });
+    assert_eq!((config.frames(1), config.frames(3)), (8192, 3 * 8192));
+}
+
+#[test]
+fn rings_are_as_large_as_there_are_frames_for() {
+    let rings = Rings { receive: 4096, transmit: 2048 };
+    for (frames, receive, transmit) in [
+        (usize::MAX, 4096, 2048),
+        (8192, 4096, 2048),
+        (8191, 2048, 1024),
+        (2048, 1024, 512),
+        (1024, 512, 256),
+        (0, 64, 64),
+    ] {
+        assert_eq!(rings.within(frames), Rings { receive, transmit }, "{frames} frames");
+    }
+    let whole = Rings { receive: 65_536, transmit: 64 };
+    assert_eq!(whole.within(usize::try_from(whole.frames()).unwrap() * 2), whole);
+}
+
+#[test]
+fn a_real_time_worker_has_a_priority() {
+    let scheduling = |yaml: &str| {
+        let config = read("dataplane.yaml", format!("{NODE}scheduling: {yaml}\n").as_bytes());
+        config.unwrap_or_else(|mistakes| panic!("{}", mistakes[0])).scheduling
+    };
+    assert_eq!(scheduling("{policy: fifo}"), Scheduling::Fifo { priority: 1 });
+    assert_eq!(scheduling("{policy: round-robin, priority: 50}"), Scheduling::RoundRobin { priority: 50 });
+    assert!(scheduling("{policy: fifo}").is_real_time());
+    assert!(!scheduling("{nice: 0}").is_real_time());
 }
 
 #[test]
@@ -72,6 +104,8 @@ timeouts: {tcp_syn: 1s, tcp_established: 5h, tcp_closing: 3s, tcp_closed: 4s, ud
 memory: {frames: 16384, frame_size: 4096, huge_pages: true}
 busy_poll: {microseconds: 30, budget: 32}
 idle: poll
+scheduling: {policy: fair, nice: -5, slice: 3ms}
+rings: {receive: 8192, transmit: 1024}
 metrics: '[::1]:9464'
 ";
     let config = read("dataplane.yaml", yaml.as_bytes()).unwrap();
@@ -91,6 +125,8 @@ metrics: '[::1]:9464'
     assert_eq!(config.busy_poll, Some(BusyPoll { microseconds: 30, budget: 32 }));
     assert_eq!(config.program_uids, [1000]);
     assert_eq!(config.idle, Idle::Poll);
+    assert_eq!(config.scheduling, Scheduling::Fair { nice: -5, slice: Some(Duration::from_millis(3)) });
+    assert_eq!(config.rings, Rings { receive: 8192, transmit: 1024 });
     assert_eq!(config.metrics.unwrap().value.to_string(), "[::1]:9464");
     assert_eq!(config.socket_group.unwrap().value, "adm");
 }
@@ -147,6 +183,35 @@ fn every_mistake_has_a_place_and_advice() {
         ),
         ("workers: [1]", "workers: [1]\nmetrics: 127.0.0.1:0", &["dataplane.yaml:8:10", "not an address and port"]),
         ("workers: [1]", "workers: [1]\nmetrics: 9464", &["dataplane.yaml:8:10"]),
+        ("workers: [1]", "workers: [1]\nscheduling: {policy: real}", &["dataplane.yaml:8:", "real", "fifo"]),
+        ("workers: [1]", "workers: [1]\nscheduling: {nice: -21}", &["dataplane.yaml:8:20", "-21", "-20 to 19"]),
+        ("workers: [1]", "workers: [1]\nscheduling: {nice: high}", &["dataplane.yaml:8:20"]),
+        ("workers: [1]", "workers: [1]\nscheduling: {slice: 1s}", &["dataplane.yaml:8:21", "100us to 100ms"]),
+        ("workers: [1]", "workers: [1]\nscheduling: {slice: 3}", &["dataplane.yaml:8:21", "with its unit"]),
+        ("workers: [1]", "workers: [1]\nscheduling: {priority: 5}", &["dataplane.yaml:8:24", "policy: fair", "nice"]),
+        (
+            "workers: [1]",
+            "workers: [1]\nscheduling: {policy: fifo, priority: 100}",
+            &["dataplane.yaml:8:38", "1 to 99"],
+        ),
+        (
+            "workers: [1]",
+            "workers: [1]\nscheduling: {policy: fifo, nice: -5}",
+            &["dataplane.yaml:8:34", "no meaning", "priority"],
+        ),
+        (
+            "workers: [1]",
+            "workers: [1]\nscheduling: {policy: round-robin, slice: 1ms}",
+            &["dataplane.yaml:8:42", "no meaning", "priority"],
+        ),
+        ("workers: [1]", "workers: [1]\nscheduling: {nicest: 1}", &["dataplane.yaml:8:14", "nicest"]),
+        (
+            "workers: [1]",
+            "workers: [1]\nrings: {receive: 3000}",
+            &["dataplane.yaml:8:18", "power of two", "2048 or 4096"],
+        ),
+        ("workers: [1]", "workers: [1]\nrings: {transmit: 32}", &["dataplane.yaml:8:19", "64 to 65536"]),
+        ("workers: [1]", "workers: [1]\nrings: {rx: 2048}", &["dataplane.yaml:8:9", "rx"]),
         ("workers: [1]", "workers: [1]\nworkers: [2]", &["dataplane.yaml:8:1", "workers"]),
     ];
     let mut failures = Vec::new();
@@ -230,7 +295,18 @@ fn the_reference_states_the_defaults() {
     assert_eq!(places(text(&reference)), places(text(&shortest)));
     // And it leaves out no key: those without a default of their own stand in comments.
     let yaml = include_str!("../../../configs/dataplane-reference.yaml");
-    for key in ["queues", "socket_group", "snat", "frames", "busy_poll", "microseconds", "budget", "metrics"] {
+    for key in [
+        "queues",
+        "socket_group",
+        "snat",
+        "frames",
+        "busy_poll",
+        "microseconds",
+        "budget",
+        "metrics",
+        "slice",
+        "priority",
+    ] {
         assert!(yaml.contains(&format!("{key}: ")), "{key}");
     }
 }

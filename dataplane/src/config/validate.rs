@@ -10,8 +10,8 @@ use levee_api::diagnostic::Diagnostic;
 use levee_api::net::{PortRange, Role};
 use levee_api::yaml::Spanned;
 
-use super::file::{self, File, Take, Time};
-use super::{BusyPoll, Config, Memory, Placed, Port, Snat, Timeouts, at};
+use super::file::{self, File, Policy, Take, Time};
+use super::{BusyPoll, Config, Memory, Placed, Port, Rings, Scheduling, Snat, Timeouts, at};
 
 /// Most ports: a [`PortId`](crate::verdict::PortId) is one byte, and nobody has more NICs.
 const MAX_PORTS: usize = 16;
@@ -23,6 +23,13 @@ const MAX_INTERFACE_NAME: usize = 15;
 const MAX_SOCKET_PATH: usize = 107;
 /// Above Linux's default `ip_local_port_range`.
 const DEFAULT_SNAT_PORTS: PortRange = PortRange { first: 61000, last: 65535 };
+
+/// Weights of ordinary tasks (sched(7)).
+const NICE: RangeInclusive<i32> = -20..=19;
+/// Priorities of real-time tasks (sched(7)).
+const PRIORITY: RangeInclusive<u32> = 1..=99;
+/// What the kernel takes for a slice (`__setparam_fair` in `kernel/sched/syscalls.c`).
+const SLICE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(100);
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -84,6 +91,11 @@ impl Checker<'_> {
                 budget: self.number("busy_poll.budget", busy.budget, 64, 1..=4096),
             }),
             idle: raw.idle,
+            scheduling: self.scheduling(raw.scheduling),
+            rings: Rings {
+                receive: self.ring("rings.receive", raw.rings.receive, 4096),
+                transmit: self.ring("rings.transmit", raw.rings.transmit, 2048),
+            },
             metrics: raw.metrics.map(|metrics| self.metrics(placed(metrics))),
         }
     }
@@ -293,6 +305,55 @@ impl Checker<'_> {
             frame_size: frame_size.map_or(2048, |size| size.value),
             huge_pages: raw.huge_pages,
         }
+    }
+
+    fn scheduling(&mut self, raw: file::Scheduling) -> Scheduling {
+        let priority = raw.priority.as_ref().map(|priority| placed(priority.clone()));
+        let value = self.number("scheduling.priority", raw.priority, 1, PRIORITY);
+        let value = u8::try_from(value).unwrap_or(1);
+        let nice = raw.nice.map(placed);
+        if let Some(nice) = nice.as_ref().filter(|nice| !NICE.contains(&nice.value)) {
+            let (least, most) = (NICE.start(), NICE.end());
+            let message = format!("`scheduling.nice` is {}, where {least} to {most} was expected", nice.value);
+            self.refuse(nice, message, "remove the key to take the default, -20, which is the greatest weight");
+        }
+        let slice = raw.slice.as_ref().map(|slice| placed(slice.clone()));
+        let asked = raw.slice.is_some();
+        let length = self.time("scheduling.slice", raw.slice, *SLICE.start(), SLICE);
+        if raw.policy == Policy::Fair {
+            if let Some(priority) = &priority {
+                self.refuse(
+                    priority,
+                    "`scheduling.priority` has no meaning with `policy: fair`",
+                    "write `nice`, -20 to 19, in its place, or `policy: fifo` beside it",
+                );
+            }
+            let nice = nice.and_then(|nice| i8::try_from(nice.value).ok()).unwrap_or(-20);
+            return Scheduling::Fair { nice, slice: asked.then_some(length) };
+        }
+        let help = "write `priority`, 1 to 99, in its place, or remove `policy`";
+        if let Some(nice) = &nice {
+            self.refuse(nice, "`scheduling.nice` has no meaning for a real-time worker", help);
+        }
+        if let Some(slice) = &slice {
+            self.refuse(slice, "`scheduling.slice` has no meaning for a real-time worker", help);
+        }
+        if raw.policy == Policy::Fifo {
+            Scheduling::Fifo { priority: value }
+        } else {
+            Scheduling::RoundRobin { priority: value }
+        }
+    }
+
+    fn ring(&mut self, name: &str, raw: Option<Spanned<u32>>, default: u32) -> u32 {
+        let place = raw.as_ref().map(|raw| placed(raw.clone()));
+        let size = self.number(name, raw, default, 64..=65_536);
+        if let Some(place) = place.filter(|place| place.value == size && !size.is_power_of_two()) {
+            let (lower, higher) = (1 << size.ilog2(), size.next_power_of_two());
+            let message = format!("`{name}` is {size}, where a power of two was expected");
+            self.refuse(&place, message, format!("write {lower} or {higher}"));
+        }
+        size
     }
 
     fn number(&mut self, name: &str, raw: Option<Spanned<u32>>, default: u32, range: RangeInclusive<u32>) -> u32 {

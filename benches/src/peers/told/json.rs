@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::peers::bars::{Limit, Verdict, bars};
 use crate::peers::times::QUANTILES;
-use crate::peers::{Changes, Results, Spread, Times};
+use crate::peers::{Changes, Flood, Results, Spread, Times};
 
 impl Results {
     /// All of it as JSON.
@@ -56,14 +56,19 @@ impl Results {
                 "per_second": changes.rate, "kept": maybe(changes.kept), "kept_of_all": maybe(changes.kept_of_all),
             })
         });
-        let flood = self.flood.as_ref().map(|flood| {
+        let flood = |flood: &Flood| {
             json!({
                 "most_per_second": flood.most, "per_second": flood.rate,
                 "established": { "sent": flood.established.0, "lost": flood.established.1 },
                 "begun": { "sent": flood.begun.0, "arrived": flood.begun.1 },
                 "ring_full": flood.unseen, "dropped": flood.dropped.iter().map(|(reason, count)| (reason.clone(), json!(count))).collect::<serde_json::Map<_, _>>(),
             })
-        });
+        };
+        let floods: serde_json::Map<String, Value> = self
+            .floods
+            .iter()
+            .filter_map(|rounds| Some((rounds.first()?.key.clone(), rounds.iter().map(flood).collect())))
+            .collect();
         json!({
             "machine": self.machine.json(),
             "plan": { "rounds": self.plan.rounds, "seconds": self.plan.window.as_secs_f64(), "services": self.services },
@@ -71,7 +76,7 @@ impl Results {
             "throughput": rows,
             "skipped": self.missing.iter().map(|(key, _, reason)| (key.clone(), json!(reason))).collect::<serde_json::Map<_, _>>(),
             "latency_us": { "frames_per_second": self.tenth, "of": times },
-            "flood": flood,
+            "floods": floods,
             "changes": changes,
             "idle": self.idle.iter().map(|idle| json!({
                 "idle": idle.how, "services": idle.services.count, "core": idle.core, "resident_bytes": idle.resident,

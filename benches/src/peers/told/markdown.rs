@@ -1,5 +1,6 @@
 //! As Markdown: what stands in `figures.md`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{figure, first_line, limit, percent, range};
@@ -7,7 +8,7 @@ use crate::growth::Size;
 use crate::peers::bars::{Verdict, bars};
 use crate::peers::plot::count;
 use crate::peers::times::QUANTILES;
-use crate::peers::{Changes, Machine, Pipeline, Results, Spread};
+use crate::peers::{Changes, Flood, Machine, Pipeline, Results, Spread};
 use crate::throughput::{Plan, Score};
 
 impl Results {
@@ -107,18 +108,37 @@ impl Results {
     }
 
     fn tell_flood(&self, text: &mut String) {
-        let Some(flood) = &self.flood else { return };
-        let (sent, lost) = flood.established;
+        let Some(first) = self.floods.first() else { return };
+        let of = |rounds: &[Flood], what: fn(&Flood) -> f64| Spread::of(rounds.iter().map(what));
+        let (Some(rate), Some(most)) = (of(first, |flood| flood.rate), of(first, |flood| flood.most)) else { return };
         let _ = writeln!(
             text,
-            "\n## Established flows beside beginning ones\n\n{:.0} frames a second, nineteen of twenty the first of a flow (at most {:.0} a \
-             second got through): of {sent} frames of established flows {lost} were lost; of {} SYNs {} arrived. {} \
-             frames found levee's rings full.",
-            flood.rate, flood.most, flood.begun.0, flood.begun.1, flood.unseen
+            "\n## Established flows beside beginning ones\n\n{:.0} frames a second, nineteen of twenty the first of a flow; at most {:.0} a \
+             second get through. Frames of a round, medians.\n\n\
+             | | of established flows | lost of them | least–most | SYNs | that arrived | found a ring full | levee dropped |\n\
+             |---|---:|---:|---:|---:|---:|---:|---|",
+            rate.median, most.median
         );
-        if !flood.dropped.is_empty() {
-            let reasons: Vec<_> = flood.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-            let _ = writeln!(text, "levee dropped: {}.", reasons.join(", "));
+        for rounds in &self.floods {
+            let cell = |what| of(rounds, what).map_or_else(|| "–".into(), |spread| format!("{:.0}", spread.median));
+            let lost = of(rounds, |flood| flood.established.1 as f64);
+            let lost = lost.map_or_else(|| "–".into(), |lost| format!("{:.0}–{:.0}", lost.least, lost.most));
+            let mut dropped: BTreeMap<&str, u64> = BTreeMap::new();
+            for (reason, count) in rounds.iter().flat_map(|flood| &flood.dropped) {
+                *dropped.entry(reason).or_default() += count;
+            }
+            let dropped: Vec<_> = dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {lost} | {} | {} | {} | {} |",
+                rounds.first().map_or("", |flood| &flood.name),
+                cell(|flood| flood.established.0 as f64),
+                cell(|flood| flood.established.1 as f64),
+                cell(|flood| flood.begun.0 as f64),
+                cell(|flood| flood.begun.1 as f64),
+                cell(|flood| flood.unseen as f64),
+                if dropped.is_empty() { "–".into() } else { format!("{} in all rounds", dropped.join(", ")) }
+            );
         }
     }
 

@@ -33,7 +33,7 @@ fn results() -> Results {
         missing: vec![("dpdk_testpmd".into(), "testpmd".into(), "is missing\nand more".into())],
         tenth: 0.0,
         times: Vec::new(),
-        flood: None,
+        floods: Vec::new(),
         changes: None,
         idle: Vec::new(),
         per_flow: None,

@@ -16,6 +16,8 @@ pub struct Levee {
     pub way: Way,
     /// What its worker does when there is nothing to do, as its configuration says.
     pub idle: &'static str,
+    /// More lines of configuration, for comparing one setting with another; empty: as a user has it who sets nothing.
+    pub more: String,
 }
 
 /// What levee does with frames.
@@ -34,7 +36,13 @@ impl Levee {
     /// As it is measured: always polling, like those beside it.
     #[must_use]
     pub fn new(way: Way) -> Levee {
-        Levee { way, idle: "poll" }
+        Levee { way, idle: "poll", more: String::new() }
+    }
+
+    /// The same with more lines of configuration.
+    #[must_use]
+    pub fn with(way: Way, more: &str) -> Levee {
+        Levee { more: more.to_owned(), ..Levee::new(way) }
     }
 
     /// Starts it, and hands it over as what it is.
@@ -50,13 +58,13 @@ impl Levee {
             }
         };
         let dataplane = Dataplane::start_as(&topology.forwarder, |socket| {
-            let idle = self.idle;
+            let Levee { idle, more, .. } = self;
             let snat = match self.way {
                 Way::Nat(_) => format!("snat: [{{address: {SNAT}, ports: 1024-65535}}]\n"),
                 Way::MacRewriting => String::new(),
             };
             format!(
-                "ports:\n{ports}workers: [{core}]\nidle: {idle}\nsocket: {}\nflows: {{capacity: {ROOM}}}\n{snat}",
+                "ports:\n{ports}workers: [{core}]\nidle: {idle}\nsocket: {}\nflows: {{capacity: {ROOM}}}\n{snat}{more}\n",
                 socket.display()
             )
         });
@@ -80,17 +88,19 @@ impl Levee {
 
 impl Contestant for Levee {
     fn name(&self) -> String {
-        match self.way {
+        let name = match self.way {
             Way::Nat(services) => format!("levee, nat, {services}"),
             Way::MacRewriting => "levee, MAC rewriting".into(),
-        }
+        };
+        if self.more.is_empty() { name } else { format!("{name}, with {}", self.more) }
     }
 
     fn key(&self) -> String {
-        match self.way {
+        let key = match self.way {
             Way::Nat(services) => format!("levee_nat_{}", services.count),
             Way::MacRewriting => "levee_mac_rewriting".into(),
-        }
+        };
+        if self.more.is_empty() { key } else { format!("{key}_with_{}", self.more) }
     }
 
     fn offer(&self) -> Offer {

@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub(super) cores: BTreeMap<usize, Core>,
     /// Cores that the scheduler leaves alone.
     pub(super) isolated: Vec<usize>,
+    /// Cores without a tick while one task runs; absent if the kernel cannot (CONFIG_NO_HZ_FULL).
+    pub(super) tickless: Option<Vec<usize>>,
     /// Interrupts that fire on a core of this host.
     pub(super) interrupts: Vec<Interrupt>,
     /// Names of processes that matter: `irqbalance`, `kube-proxy`.
@@ -52,6 +54,9 @@ pub(super) struct Core {
     pub(super) siblings: Vec<usize>,
     /// NUMA node.
     pub(super) numa: Option<u32>,
+    /// Who chooses its frequency; absent if it has but one, or a hypervisor does.
+    #[serde(default)]
+    pub(super) governor: Option<String>,
 }
 
 /// An interrupt line.

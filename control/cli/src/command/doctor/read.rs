@@ -13,7 +13,8 @@ use super::facts::{Chain, Facts};
 use crate::client::Client;
 
 /// Settings that checks ask for; those of interfaces come to them.
-const SYSCTLS: [&str; 9] = [
+const SYSCTLS: [&str; 10] = [
+    "kernel.sched_rt_runtime_us",
     "net.core.bpf_jit_enable",
     "net.ipv4.ip_forward",
     "net.ipv4.ip_local_port_range",
@@ -52,6 +53,7 @@ pub(super) fn facts(dataplane: &Client) -> io::Result<Facts> {
         huge_pages: proc::huge_pages(),
         cores: proc::cores(),
         isolated: proc::numbers(&proc::word("/sys/devices/system/cpu/isolated").unwrap_or_default()),
+        tickless: proc::word("/sys/devices/system/cpu/nohz_full").map(|list| proc::numbers(&list)),
         interrupts: proc::interrupts(),
         processes: proc::processes(&["irqbalance", "kube-proxy"]),
         sysctl,

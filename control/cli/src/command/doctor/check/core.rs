@@ -1,7 +1,8 @@
 //! The cores that workers poll on.
 
-use levee_dataplane::config::Idle;
+use levee_dataplane::config::{Config, Idle, Scheduling};
 
+use super::kernel::is_before;
 use super::{Finding, Host};
 
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
@@ -25,7 +26,8 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
                 "choose one of each pair: /sys/devices/system/cpu/cpu*/topology/thread_siblings_list",
             ));
         }
-        if config.idle == Idle::Poll && !host.facts.isolated.contains(core) {
+        let isolated = host.facts.isolated.contains(core);
+        if config.idle == Idle::Poll && !isolated {
             findings.push(Finding::warn(
                 "core",
                 format!("`idle: poll` on core {core}, which the scheduler gives to others too"),
@@ -34,7 +36,29 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
                 ),
             ));
         }
+        if isolated && host.facts.tickless.as_ref().is_some_and(|tickless| !tickless.contains(core)) {
+            findings.push(Finding::warn(
+                "core",
+                format!("core {core} is isolated, and its tick takes it from its worker hundreds of times a second"),
+                format!("nohz_full={core} rcu_nocbs={core} on the kernel's command line"),
+            ));
+        }
+        if let Some(governor) = facts.governor.as_ref().filter(|governor| *governor != "performance") {
+            findings.push(Finding::warn(
+                "core",
+                format!("the frequency of core {core} follows its load (governor `{governor}`): the first frames after a pause are slow"),
+                format!("echo performance > /sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor"),
+            ));
+        }
+        if config.scheduling.is_real_time() && !isolated {
+            findings.push(Finding::warn(
+                "core",
+                format!("a real-time worker on core {core}, which is not isolated: ordinary tasks there, the kernel's own too, wait for it"),
+                format!("isolcpus={core} on the kernel's command line, or `scheduling: {{policy: fair}}`"),
+            ));
+        }
     }
+    findings.extend(place(host, config));
     if workers.contains(&0) && host.facts.cores.len() > 1 {
         findings.push(Finding::warn(
             "core",
@@ -47,6 +71,29 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
         findings.push(Finding::ok("core", format!("workers on {workers:?}, and each is online")));
     }
     findings
+}
+
+/// What workers' places among the tasks of their cores are worth here.
+fn place(host: &Host<'_>, config: &Config) -> Option<Finding> {
+    let limited = host.facts.sysctl("kernel.sched_rt_runtime_us").is_some_and(|limit| limit != "-1");
+    if config.scheduling.is_real_time() {
+        // Later kernels take the time only where an ordinary task waits (the fair server).
+        return (limited && is_before(&host.facts.kernel, (6, 12))).then(|| {
+            Finding::warn(
+                "core",
+                "real-time workers that poll are stopped for 50 ms of each second (kernel.sched_rt_runtime_us)",
+                "sysctl -w kernel.sched_rt_runtime_us=-1, or Linux 6.12, which does so only where somebody waits",
+            )
+        });
+    }
+    let slice = matches!(config.scheduling, Scheduling::Fair { slice: Some(_), .. });
+    (slice && is_before(&host.facts.kernel, (6, 12))).then(|| {
+        Finding::warn(
+            "core",
+            "`scheduling.slice` is nothing to a kernel before 6.12",
+            "a newer kernel, or remove the key",
+        )
+    })
 }
 
 /// A worker on another NUMA node than its NIC reads every frame from far away.

@@ -5,13 +5,19 @@ use super::{Finding, Host};
 /// Managed neighbours (`NTF_MANAGED`), on which next hops rest.
 const OLDEST: (u32, u32) = (5, 16);
 
+fn version(kernel: &str) -> Option<(u32, u32)> {
+    let mut numbers = kernel.split(|character: char| !character.is_ascii_digit()).map(str::parse::<u32>);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Whether a kernel surely is older than this.
+pub(super) fn is_before(kernel: &str, needed: (u32, u32)) -> bool {
+    version(kernel).is_some_and(|version| version < needed)
+}
+
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
     let kernel = &host.facts.kernel;
-    let version = || {
-        let mut numbers = kernel.split(|character: char| !character.is_ascii_digit()).map(str::parse::<u32>);
-        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-    };
-    let version = match version() {
+    let version = match version(kernel) {
         Some(version) if version >= OLDEST => Finding::ok("kernel", format!("Linux {kernel}")),
         Some(_) => Finding::fail(
             "kernel",

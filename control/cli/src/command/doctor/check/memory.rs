@@ -5,14 +5,9 @@ use super::{Finding, Host};
 /// CAP_IPC_LOCK, with which RLIMIT_MEMLOCK does not count.
 const IPC_LOCK: u32 = 14;
 
-/// Where the configuration does not say: as boot does.
-const FRAMES_PER_QUEUE: u64 = 8192;
-
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
     let Some(config) = host.config else { return vec![limit(host, None)] };
-    let queues = host.queues().len() as u64;
-    let frames = config.memory.frames.map_or(queues * FRAMES_PER_QUEUE, u64::from);
-    let need = frames * u64::from(config.memory.frame_size);
+    let need = u64::from(config.frames(host.queues().len())) * u64::from(config.memory.frame_size);
     let mut findings = vec![limit(host, Some(need))];
     if config.memory.huge_pages {
         findings.push(huge_pages(host, need));

@@ -5,12 +5,15 @@ use super::{Finding, Host};
 /// What boot needs, with their numbers (`include/uapi/linux/capability.h`).
 const NEEDED: [(&str, u32); 3] = [("NET_ADMIN", 12), ("NET_RAW", 13), ("BPF", 39)];
 
+/// With which workers go before others (`scheduling`); they can do without.
+const SYS_NICE: u32 = 23;
+
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
     let lacks = |set: u64| -> Vec<&str> {
         NEEDED.iter().filter(|(_, bit)| set & (1 << bit) == 0).map(|(name, _)| *name).collect()
     };
     let (never, now) = (lacks(host.facts.bounding), lacks(host.facts.effective));
-    vec![if !never.is_empty() {
+    let mut findings = vec![if !never.is_empty() {
         Finding::fail(
             "right",
             format!("nothing that is started from here can have {}", never.join(", ")),
@@ -24,5 +27,13 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
         )
     } else {
         Finding::ok("right", "NET_ADMIN, NET_RAW and BPF can be had")
-    }]
+    }];
+    if host.facts.bounding & (1 << SYS_NICE) == 0 {
+        findings.push(Finding::warn(
+            "right",
+            "nothing that is started from here can have SYS_NICE: workers are taken off their cores for anybody",
+            "add this capability; configs/ has it. Cores that are isolated do without",
+        ));
+    }
+    findings
 }

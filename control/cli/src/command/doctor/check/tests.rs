@@ -183,6 +183,61 @@ const CASES: &[Case] = &[
     (|_| {}, "idle: poll", Level::Warn, "core", "`idle: poll` on core 1", "isolcpus=1"),
     (|f| f.isolated = vec![1], "idle: poll", Level::Ok, "core", "each is online", ""),
     (
+        |f| (f.isolated, f.tickless) = (vec![1], Some(vec![2])),
+        "idle: poll",
+        Level::Warn,
+        "core",
+        "core 1 is isolated, and its tick",
+        "nohz_full=1",
+    ),
+    (|f| (f.isolated, f.tickless) = (vec![1], Some(vec![1])), "", Level::Ok, "core", "each is online", ""),
+    (
+        |f| f.cores.get_mut(&1).unwrap().governor = Some("schedutil".into()),
+        "",
+        Level::Warn,
+        "core",
+        "core 1 follows its load (governor `schedutil`)",
+        "echo performance > /sys/devices/system/cpu/cpu1/",
+    ),
+    (
+        |f| f.cores.get_mut(&1).unwrap().governor = Some("performance".into()),
+        "",
+        Level::Ok,
+        "core",
+        "each is online",
+        "",
+    ),
+    (
+        |_| {},
+        "scheduling: {policy: fifo}",
+        Level::Warn,
+        "core",
+        "a real-time worker on core 1, which is not isolated",
+        "isolcpus=1",
+    ),
+    (|f| f.isolated = vec![1], "scheduling: {policy: fifo}", Level::Ok, "core", "each is online", ""),
+    (
+        |f| {
+            f.isolated = vec![1];
+            f.kernel = "6.6.0".into();
+            f.sysctl.insert("kernel.sched_rt_runtime_us".into(), "950000".into());
+        },
+        "scheduling: {policy: round-robin}",
+        Level::Warn,
+        "core",
+        "stopped for 50 ms of each second",
+        "kernel.sched_rt_runtime_us=-1",
+    ),
+    (
+        |f| f.kernel = "6.11.0".into(),
+        "scheduling: {slice: 1ms}",
+        Level::Warn,
+        "core",
+        "nothing to a kernel before 6.12",
+        "remove the key",
+    ),
+    (|f| f.bounding &= !(1 << 23), "", Level::Warn, "right", "can have SYS_NICE", "add this capability"),
+    (
         |f| {
             interface(f, "eth0").numa = Some(1);
         },

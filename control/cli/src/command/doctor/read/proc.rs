@@ -80,7 +80,8 @@ pub(super) fn cores() -> BTreeMap<usize, Core> {
         let entries = fs::read_dir(&at).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let numa = names.filter_map(|name| name.strip_prefix("node")?.parse().ok()).next();
-        (number, Core { siblings, numa })
+        let governor = word(format!("{at}/cpufreq/scaling_governor"));
+        (number, Core { siblings, numa, governor })
     };
     numbers(&online).into_iter().map(core).collect()
 }

@@ -1,0 +1,79 @@
+//! How the kernel schedules levee, as the kernel tells it: by default all of it goes before ordinary tasks; a real-time worker is one
+//! alone; and who may not go first works all the same, and says so.
+
+use std::fs;
+use std::time::Duration;
+
+use levee_tests::levee::{Dataplane, Ports, Take};
+use levee_tests::path::Path;
+
+/// sched(7).
+const OTHER: u32 = 0;
+const FIFO: u32 = 1;
+
+/// What `/proc/PID/task/TID/stat` says of a thread (proc_pid_stat(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    nice: i32,
+    core: usize,
+    priority: u32,
+    policy: u32,
+}
+
+/// The thread of this name.
+fn place(pid: u32, thread: &str) -> Place {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process's threads").flatten();
+    let found = tasks.into_iter().find_map(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        // The name is in brackets and may hold anything; fields are counted from 1, and the first behind it is the third.
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let fields: Vec<String> = rest.split_whitespace().map(str::to_owned).collect();
+        (name == thread).then_some(fields)
+    });
+    let fields = found.unwrap_or_else(|| panic!("no thread `{thread}`"));
+    let field = |number: usize| -> i64 { fields[number - 3].parse().expect("a number") };
+    let small = |number| u32::try_from(field(number)).expect("not negative");
+    Place {
+        nice: i32::try_from(field(19)).expect("small"),
+        core: usize::try_from(field(39)).expect("not negative"),
+        priority: small(40),
+        policy: small(41),
+    }
+}
+
+/// A balancer with a worker on core 0 and these lines of configuration.
+fn start(path: &Path, more: &str) -> Dataplane {
+    Dataplane::start_with(&path.balancer.namespace, Ports::Balancer(Take::Owned), &[0], more)
+}
+
+#[test]
+fn levee_goes_before_ordinary_tasks() {
+    let Some(path) = Path::start(1) else { return };
+    let mut levee = start(&path, "");
+    let worker = place(levee.daemon.pid(), "worker-0");
+    assert_eq!(worker, Place { nice: -20, core: 0, priority: 0, policy: OTHER });
+    // Or what programs it would wait behind it.
+    for thread in ["levee-dataplane", "director", "neighbours"] {
+        assert_eq!(place(levee.daemon.pid(), thread).nice, -20, "{thread}");
+    }
+    assert!(levee.daemon.stop(Duration::from_secs(10)).success());
+    let levee = start(&path, "scheduling: {nice: 5, slice: 1ms}\n");
+    assert_eq!(place(levee.daemon.pid(), "worker-0").nice, 5);
+}
+
+#[test]
+fn a_real_time_worker_is_so_alone() {
+    let Some(path) = Path::start(1) else { return };
+    let levee = start(&path, "scheduling: {policy: fifo, priority: 3}\n");
+    let worker = place(levee.daemon.pid(), "worker-0");
+    if worker.policy == OTHER {
+        // In a control group to which the kernel gives no real time (CONFIG_RT_GROUP_SCHED).
+        assert!(levee.daemon.log().contains("the worker on core 0 is one among many"), "{}", levee.daemon.log());
+        eprintln!("SKIPPED: real time cannot be had here: {}", levee.daemon.log());
+        return;
+    }
+    assert_eq!((worker.policy, worker.priority, worker.core), (FIFO, 3, 0));
+    for thread in ["levee-dataplane", "director", "neighbours"] {
+        assert_eq!(place(levee.daemon.pid(), thread).policy, OTHER, "{thread}");
+    }
+}
