@@ -262,7 +262,7 @@ fn report(as_json: bool, what: &Received, time: Option<Duration>) {
     );
     let nanoseconds = |part| at(part).map(|time| time.as_nanos() as u64);
     let value = json!({
-        "frames": what.frames, "bytes": what.bytes, "rate": rate, "syns": what.syns, "stamps": what.stamps,
+        "frames": what.frames, "bytes": what.bytes, "rate": rate, "segments": what.segments, "syns": what.syns, "stamps": what.stamps,
         "latency_ns": {
             "samples": what.latency.samples(), "p50": nanoseconds(0.5), "p99": nanoseconds(0.99), "p99_9": nanoseconds(0.999),
             "most": nanoseconds(1.0),

@@ -25,11 +25,12 @@ use crate::latency::{BUCKETS, LONGEST, Latency, PARTS};
 enum Total {
     Frames,
     Bytes,
+    Segments,
     Syns,
     Stamps,
 }
 
-const TOTALS: u32 = 4;
+const TOTALS: u32 = 5;
 
 /// Counts until it is dropped.
 pub struct Receiver {
@@ -45,7 +46,9 @@ pub struct Received {
     pub frames: u64,
     /// Their bytes, check sequences included.
     pub bytes: u64,
-    /// TCP segments with SYN and without ACK.
+    /// TCP segments: not what stations say to each other besides.
+    pub segments: u64,
+    /// Those with SYN and without ACK.
     pub syns: u64,
     /// Frames with a stamp, wherever it came from.
     pub stamps: u64,
@@ -60,6 +63,7 @@ impl Received {
         Received {
             frames: self.frames - earlier.frames,
             bytes: self.bytes - earlier.bytes,
+            segments: self.segments - earlier.segments,
             syns: self.syns - earlier.syns,
             stamps: self.stamps - earlier.stamps,
             latency: self.latency.since(&earlier.latency),
@@ -96,6 +100,7 @@ impl Receiver {
         Ok(Received {
             frames: of(Total::Frames),
             bytes: of(Total::Bytes),
+            segments: of(Total::Segments),
             syns: of(Total::Syns),
             stamps: of(Total::Stamps),
             latency: Latency::new(self.buckets.read()?),
@@ -138,6 +143,7 @@ fn code<'m>(totals: &'m Counters, buckets: &'m Counters) -> Result<Code<'m>, af_
         writer.asm.jump(done);
         writer.asm.bind(tcp);
         writer.needs(transport + 20);
+        writer.count(Total::Segments, |asm| asm.mov(Reg::R1, 1));
         writer.asm.load(Size::Byte, Reg::R1, FRAME, transport + 13);
         writer.asm.and(Reg::R1, 0x12);
         let other = writer.asm.label();

@@ -129,6 +129,7 @@ fn as_many_arrive_as_were_sent() {
     let (sent, received) = wire.count(unpaced);
     assert_eq!(sent.frames, 300_000);
     assert_eq!(received.frames, sent.frames, "the wire's other end is served on the generator's own core");
+    assert_eq!(received.segments, 0);
 }
 
 #[test]
@@ -145,6 +146,7 @@ fn the_part_of_syns_is_right_and_sizes_are() {
     };
     let (sent, received) = wire.count(mixed);
     assert_eq!((received.frames, received.bytes, received.syns), (sent.frames, sent.bytes, sent.begun));
+    assert_eq!(received.segments, sent.frames);
     assert!(sent.begun.abs_diff(6000) <= 20, "{} of 20,000 frames are SYNs, where 30 % were asked for", sent.begun);
     let mean = sent.bytes as f64 / sent.frames as f64;
     let right = sizes.iter().map(|(bytes, weight)| f64::from(bytes * weight)).sum::<f64>() / 12.0;

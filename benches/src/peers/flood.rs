@@ -75,7 +75,7 @@ fn given(levee: &Levee, topology: &Topology, plan: &Plan, rate: Option<f64>, dur
     let beginning = FLOWS..BEGINNING;
     let sent = send(Config { syn: SYNS, beginning, rate, duration: Some(duration), ..established });
     let (arrived, dropped) = (received().since(&before), Dropped::now(&dataplane).since(&dropped));
-    let (of_established, that_arrived) = (sent.frames - sent.begun, arrived.frames.saturating_sub(arrived.syns));
+    let (of_established, that_arrived) = (sent.frames - sent.begun, arrived.segments.saturating_sub(arrived.syns));
     let through = arrived.frames as f64 / sent.time().as_secs_f64().max(1e-9);
     let flood = Flood {
         key: levee.key(),
