@@ -59,6 +59,8 @@ const KEYS: [(Kind, &[&str]); 4] = [
             "memory",
             "busy_poll",
             "idle",
+            "scheduling",
+            "rings",
             "metrics",
         ],
     ),
