@@ -56,8 +56,12 @@ fn growth(criterion: &mut Criterion) {
         let begun = Instant::now();
         let mut growth = Growth::new(size);
         let (built, all) = (growth.built, begun.elapsed());
-        let resident = resident(std::process::id()).now >> 20;
-        eprintln!("{size}: tables made in {built:.1?}, flows begun in {:.1?}; {resident} MiB resident", all - built);
+        let memory = resident(std::process::id());
+        let (now, huge) = (memory.now >> 20, memory.huge >> 20);
+        eprintln!(
+            "{size}: tables made in {built:.1?}, flows begun in {:.1?}; {now} MiB resident, {huge} on huge pages",
+            all - built
+        );
         let mut flows = growth.packets();
         group.bench_function(size.to_string(), |bencher| {
             bencher.iter_custom(|packets| growth.play(&mut flows, packets));

@@ -24,10 +24,10 @@ fn main() -> ExitCode {
     let (built, all) = (growth.built, begun.elapsed());
     let memory = resident(std::process::id());
     println!(
-        "{size}: tables made in {built:.1?}, flows begun in {:.1?}; {} MiB resident, at most {}",
+        "{size}: tables made in {built:.1?}, flows begun in {:.1?}; {} MiB resident, {} of them on huge pages",
         all - built,
         memory.now >> 20,
-        memory.most >> 20
+        memory.huge >> 20
     );
     let mut flows = growth.packets();
     // In windows, since a machine is seldom quiet: the least is what it takes without anybody else.
