@@ -14,7 +14,8 @@ use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_api::quic::Config;
 use levee_dataplane::quic::Code;
-use levee_tests::levee::{Dataplane, Ports, Take};
+use levee_tests::cluster::{Cluster, Endpoint, State};
+use levee_tests::levee::{Control, Dataplane, Ports, Role, Take};
 use levee_tests::{Fabric, Host, Lab, Namespace};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
@@ -115,8 +116,9 @@ struct Balanced {
     dataplane: Dataplane,
     clients: [Host; 2],
     backends: Vec<Host>,
+    balancer: Host,
     _fabric: Fabric,
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl Balanced {
@@ -128,7 +130,7 @@ impl Balanced {
         let clients = [host("wifi", 201), host("mobile", 202)];
         let backends = vec![host("one", 211), host("two", 212), host("three", 213)];
         let dataplane = Dataplane::start(&balancer.namespace, Ports::Balancer(Take::Owned));
-        Some(Balanced { dataplane, clients, backends, _fabric: fabric, _lab: lab })
+        Some(Balanced { dataplane, clients, backends, balancer, _fabric: fabric, lab })
     }
 
     fn program(&self, generation: u64, quic: Vec<Config>) {
@@ -240,4 +242,75 @@ fn connections_of_the_key_before_live_on_beside_those_of_the_new_one() {
     assert!(shown.contains("hidden") && !shown.contains("8f95f0"), "{shown}");
     let all: BTreeSet<_> = (0..30).map(|number| ask(&lab.clients[0].namespace, &initial(number)).0).collect();
     assert_eq!(all.len(), 3, "and new connections are spread as ever");
+}
+
+#[test]
+fn a_cluster_says_by_annotation_that_connections_stay_and_a_key_by_its_file() {
+    let Some(lab) = Balanced::start() else { return };
+    let [old, new] = ["8f95f09245765f80256934e50c66207f", "00112233445566778899aabbccddeeff"];
+    let cluster = Cluster::new(&lab.lab, []);
+    let endpoint = |host: &Host| Endpoint { address: host.address, node: "elsewhere".into(), state: State::Ready };
+    let web = levee_tests::cluster::Service {
+        vip: Some(VIP),
+        protocol: Protocol::Udp,
+        port: PORT,
+        target_port: PORT,
+        mode: Some(Mode::Nat),
+        endpoints: lab.backends.iter().map(endpoint).collect(),
+        ..levee_tests::cluster::Service::new("h3", Ipv4Addr::new(10, 96, 0, 10))
+    };
+    // Not yet annotated: the hash alone.
+    cluster.apply(&web);
+    let key = lab.lab.directory().join("blue.key");
+    let give = |content: &str| {
+        let staged = key.with_extension("new");
+        std::fs::write(&staged, content).expect("the lab's directory can be written");
+        std::fs::rename(&staged, &key).expect("a file can be renamed in its directory");
+    };
+    give(old);
+    let lines = format!(
+        "sources:\n  - path: {}\nquic_lb:\n  - {{name: blue, rotation: 1, server_id_length: 4, nonce_length: 5, \
+         encodes_length: true, key_file: {}}}\n",
+        cluster.directory().display(),
+        key.display()
+    );
+    let control = Control::start_as(&lab.balancer.namespace, Role::Balancer, "balancer", &lines, &lab.dataplane);
+    let serve =
+        |key| -> Vec<_> { lab.backends.iter().map(|host| Server::start(host, &config(1, 5, Some(key)))).collect() };
+    let named = || lab.dataplane.counter("by_connection_id");
+    let generation = || lab.dataplane.get("/v1/status")["generation"].as_u64().expect("status has a generation");
+
+    let servers = serve(old);
+    assert!(lab.lost() > 0, "without the annotation the hash alone keeps nobody");
+    assert_eq!(named(), 0);
+    let before = generation();
+    let yaml =
+        web.yaml().replace("    levee.dev/mode: nat\n", "    levee.dev/mode: nat\n    levee.dev/quic-lb: blue\n");
+    cluster.write("h3.yaml", &yaml);
+    lab.dataplane.wait_for_generation(before + 1);
+    assert_eq!(lab.lost(), 0, "{}", lab.dataplane.counters());
+    assert_eq!(named(), 3 * MOVES as u64);
+    drop(servers);
+
+    // Servers and the file get another key.
+    let before = generation();
+    give(new);
+    lab.dataplane.wait_for_generation(before + 1);
+    let _servers = serve(new);
+    assert_eq!(lab.lost(), 0, "{}", lab.dataplane.counters());
+    assert_eq!(named(), 6 * MOVES as u64);
+
+    // A file that holds none is told with its place, and the last good key stays.
+    let before = generation();
+    give("8f95\n");
+    let told = || control.get("/v1/status").1["mistakes"].to_string();
+    let patience = std::time::Instant::now() + Duration::from_secs(10);
+    while !told().contains("blue.key") {
+        assert!(std::time::Instant::now() < patience, "nobody is told: {}", told());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(told().contains("32 hexadecimal digits") && told().contains("\"column\":5"), "{}", told());
+    assert!(!told().contains("8f95"), "{}", told());
+    assert_eq!(lab.lost(), 0, "{}", lab.dataplane.counters());
+    assert_eq!(generation(), before);
 }

@@ -415,7 +415,8 @@ impl Master {
         let Some((before, compiled)) = before else {
             return Coming { entry: Entry { program, id, slot }, service, frontends: true, reached };
         };
-        let frontends = before.frontends != program.frontends;
+        // A frontend says, too, whether its packets are looked at for connection IDs.
+        let frontends = before.frontends != program.frontends || before.quic.is_empty() != program.quic.is_empty();
         if frontends {
             self.leave_frontends(&before, addresses);
         }

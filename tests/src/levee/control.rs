@@ -47,12 +47,21 @@ impl Control {
     /// If the dataplane is not programmed in time.
     #[must_use]
     pub fn start_with(namespace: &Namespace, role: Role, node: &str, sources: &str, dataplane: &Dataplane) -> Control {
-        let file = |ending: &str| namespace.directory().join(format!("{}-control.{ending}", namespace.name()));
-        let (configuration, socket) = (file("yaml"), file("sock"));
         // Hosts of the lab, among them balancers, are numbered 200 to 239.
         let tunnel = if role == Role::Node { "{kind: vxlan, peers: [192.0.2.192/26]}" } else { "{kind: vxlan}" };
+        Control::start_as(namespace, role, node, &format!("{sources}tunnels: [{tunnel}]\n"), dataplane)
+    }
+
+    /// The same with all lines of configuration of the caller's own, but for who and where it is.
+    ///
+    /// # Panics
+    /// If the dataplane is not programmed in time.
+    #[must_use]
+    pub fn start_as(namespace: &Namespace, role: Role, node: &str, lines: &str, dataplane: &Dataplane) -> Control {
+        let file = |ending: &str| namespace.directory().join(format!("{}-control.{ending}", namespace.name()));
+        let (configuration, socket) = (file("yaml"), file("sock"));
         let text = format!(
-            "node: {node}\nrole: {}\n{sources}dataplane: {}\nsocket: {}\ntunnels: [{tunnel}]\n",
+            "node: {node}\nrole: {}\n{lines}dataplane: {}\nsocket: {}\n",
             if role == Role::Node { "node" } else { "balancer" },
             dataplane.socket().display(),
             socket.display()

@@ -68,7 +68,8 @@ fn seen(tables: &Tables) -> Vec<String> {
         .map(|(key, frontend)| {
             let service = tables.services.get(frontend.service).unwrap();
             let slots: Vec<_> = (0..64u64).map(|n| service.pick(frontend.pool, n << 58).map(|b| b.endpoint)).collect();
-            format!("{key:?} {} {:?} {:?} {slots:?}", service.name, frontend.mode, service.backends)
+            let by_connection = (frontend.by_connection, service.connections.is_empty());
+            format!("{key:?} {} {:?} {:?} {slots:?} {by_connection:?}", service.name, frontend.mode, service.backends)
         })
         .chain(tables.backends.iter().map(|(key, users)| format!("{key:?} {users}")))
         .chain(tables.owners.iter().map(|(address, owner)| format!("{address} {owner:?}")))
@@ -94,6 +95,37 @@ fn a_service_keeps_its_identity_through_changes_and_a_new_one_in_its_slot_has_an
     let after = identity(&master, 0x0a60_0001);
     assert_eq!(after.0, before.0, "the slot is used again");
     assert_ne!(after.1, before.1);
+}
+
+#[test]
+fn a_service_that_gains_or_loses_connection_ids_is_what_it_would_be_from_the_start() {
+    let config = levee_api::quic::Config {
+        rotation: 0,
+        server_id_length: 4,
+        nonce_length: 4,
+        key: None,
+        encodes_length: false,
+        servers: Vec::new(),
+    };
+    let quic = |configs: &[levee_api::quic::Config]| program::Service {
+        protocol: Protocol::Udp,
+        quic: configs.to_vec(),
+        ..service("a", 1, 443, &[1, 2])
+    };
+    let both = [config.clone(), levee_api::quic::Config { rotation: 1, ..config }];
+    let mut walked = Master::new(setup());
+    walked.load(program(1, vec![quic(&[])])).unwrap();
+    for (generation, configs) in (2..).zip([&both[..1], &both, &both[1..], &[]]) {
+        let next = program(generation, vec![quic(configs)]).canonical();
+        let delta = Delta::between(&walked.program(), &next);
+        walked.amend(delta).unwrap();
+        let mut loaded = Master::new(setup());
+        loaded.load(next).unwrap();
+        assert_eq!(seen(&walked.tables), seen(&loaded.tables), "{configs:?}");
+        let looked_at =
+            walked.tables.frontends.iter().all(|(_, frontend)| frontend.by_connection != configs.is_empty());
+        assert!(looked_at, "{configs:?}");
+    }
 }
 
 #[test]
