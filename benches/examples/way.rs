@@ -5,11 +5,18 @@
 //! perf record target/release/examples/way nat 1000 20000000
 //! valgrind --tool=callgrind --toggle-collect='*Worker<P>::turn' target/release/examples/way nat 1000 100000
 //! ```
+//!
+//! | | |
+//! |---|---|
+//! | `nat`, `dnat`, `dsr` | packets of so many established flows, in turn |
+//! | `mac` | packets that get other MACs and nothing else |
+//! | `new` | each packet begins a flow, by `nat`, beside so many that are there |
+//! | `full` | the same in a table that those fill: each has another forgotten |
 
 use std::process::ExitCode;
 
 use levee_api::program::Mode;
-use levee_benches::rig::{PODS, Rig, UPLINK, acks, from_pod, syns};
+use levee_benches::rig::{PODS, Rig, UPLINK, acks, from_pod, syn, syns};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,19 +25,19 @@ fn main() -> ExitCode {
         return usage();
     };
     let room = (flows as usize * 2).max(4096);
-    let mut rig;
-    let (port, frames) = match what.as_str() {
+    let (rig, taken) = match what.as_str() {
         "mac" => {
-            rig = Rig::new(Mode::Nat, 100, room);
-            (PODS, from_pod(0..flows))
+            let mut rig = Rig::new(Mode::Nat, 100, room);
+            let taken = rig.run(PODS, &from_pod(0..flows), packets);
+            (rig, taken)
         }
-        "new" => {
-            rig = Rig::new(Mode::Dnat, 100, room);
-            (UPLINK, syns(0..flows))
-        }
-        "full" => {
-            rig = Rig::new(Mode::Dnat, 100, flows as usize / 4);
-            (UPLINK, syns(0..flows))
+        "new" | "full" => {
+            let Ok(more @ 0..=8_000_000) = u32::try_from(packets) else { return usage() };
+            let room = if what == "full" { flows } else { flows + more };
+            let mut rig = Rig::new(Mode::Nat, 100, room as usize);
+            rig.play(&mut syn(), &mut (0..flows), u64::from(flows));
+            let taken = rig.play(&mut syn(), &mut (flows..flows + more), packets);
+            (rig, taken)
         }
         mode => {
             let mode = match mode {
@@ -39,12 +46,12 @@ fn main() -> ExitCode {
                 "dsr" => Mode::Dsr,
                 _ => return usage(),
             };
-            rig = Rig::new(mode, 100, room);
+            let mut rig = Rig::new(mode, 100, room);
             rig.run(UPLINK, &syns(0..flows), u64::from(flows));
-            (UPLINK, acks(0..flows))
+            let taken = rig.run(UPLINK, &acks(0..flows), packets);
+            (rig, taken)
         }
     };
-    let taken = rig.run(port, &frames, packets);
     let each = taken.as_nanos() as f64 / packets as f64;
     println!("{what}, {flows} flows, {packets} packets: {each:.1} ns each; dropped: {:?}", rig.drops());
     ExitCode::SUCCESS

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 use levee_api::net::{Family, Mac, PortRange, Protocol, Role};
 use levee_api::program::{Backend, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_dataplane::counters::Counter;
-use levee_dataplane::decide::Memory;
+use levee_dataplane::decide::{Memory, Places};
 use levee_dataplane::flows::affinity::Affinities;
 use levee_dataplane::flows::{Flow, Flows, Millis, Timeouts};
 use levee_dataplane::hash::Key;
@@ -222,6 +222,7 @@ pub fn memory(flows: usize) -> Memory {
         replies: Limit::new(10_000, HASH_KEY),
         errors: Limit::new(100, HASH_KEY),
         newcomers: Newcomers::default(),
+        places: Places::default(),
         ways: Arc::new(Ways::new(HASH_KEY)),
         created: 0,
         untracked: 0,

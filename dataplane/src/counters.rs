@@ -45,6 +45,8 @@ counters! {
     Forwarded = "forwarded",
     /// Of the forwarded frames, those that took the short way: of an established flow, or given other MACs alone, and nothing had changed about it.
     Established = "forwarded_established",
+    /// Of the forwarded frames, SYNs that took the way of those: of IPv4, in `nat` or `dnat`, and nothing special about them.
+    Opening = "forwarded_opening",
     /// Frames turned into their own answer.
     Hairpinned = "hairpinned",
     /// Frames given to the kernel through a TAP device.

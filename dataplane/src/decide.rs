@@ -5,12 +5,16 @@
 mod error;
 mod established;
 mod fits;
+mod opening;
+mod places;
 mod snat;
 mod way;
 mod wrap;
 
 pub use error::{Search, decide_error};
 pub use established::{established, likely};
+pub use opening::{Opened, Proposal, open, propose};
+pub use places::{Place, Places};
 pub use way::decide_about_tunnel;
 pub use wrap::fits_in_tunnel;
 
@@ -23,7 +27,7 @@ use crate::address::Address;
 use crate::classify::{Class, Plain};
 use crate::flows::affinity::Affinities;
 use crate::flows::state::State;
-use crate::flows::{Direction, Flow, FlowId, Flows, Millis, Tuple};
+use crate::flows::{Direction, Flow, FlowId, Flows, Millis, Tuple, Vacancy};
 use crate::hash::{MAGLEV_KEY, spread};
 use crate::headers::{Headers, Ip, Network, Transport, tcp_flags};
 use crate::limits::{Limit, Newcomers, Welcome};
@@ -49,6 +53,8 @@ pub struct Memory {
     pub errors: Limit,
     /// Flows that may begin.
     pub newcomers: Newcomers,
+    /// Where flows begin to.
+    pub places: Places,
     /// What the ways to tunnels' far ends carry: the one thing here that all workers share, without locks.
     pub ways: Arc<Ways>,
     /// Flows begun since the worker last looked.
@@ -255,13 +261,19 @@ fn service(frontend: &Frontend, named: Option<u16>, ip: &Ip, scene: &Scene<'_>, 
     if ip.ttl <= 1 {
         return dropped(Reason::TtlExceeded);
     }
-    if let Some((id, Direction::Forward)) = memory.flows.find(&tuple) {
-        match known(id, service, ip, scene, memory) {
+    let vacancy = match memory.flows.search(&tuple) {
+        Ok((id, Direction::Forward)) => match known(id, service, ip, scene, memory) {
             Known::Goes(decision) => return decision,
-            Known::Over => memory.flows.remove(id),
-        }
-    }
-    begin(frontend, service, named, &tuple, ip, scene, memory)
+            Known::Over => {
+                memory.flows.remove(id);
+                memory.flows.search(&tuple).err()
+            }
+        },
+        // What it says is somebody's reply: it goes as a packet of no flow does.
+        Ok((_, Direction::Reverse)) => None,
+        Err(vacancy) => Some(vacancy),
+    };
+    begin(frontend, service, named, (&tuple, vacancy), ip, scene, memory)
 }
 
 /// The worker that a client's flow belongs to, if it is not the one that it came in on.
@@ -399,7 +411,7 @@ fn begin(
     frontend: &Frontend,
     service: &Service,
     named: Option<u16>,
-    tuple: &Tuple,
+    (tuple, vacancy): (&Tuple, Option<Vacancy>),
     ip: &Ip,
     scene: &Scene<'_>,
     memory: &mut Memory,
@@ -448,13 +460,19 @@ fn begin(
         memory.affinities.note(service.id, tuple.source.address, backend.endpoint, scene.now);
     }
     let target = service.target(backend, tuple.destination);
-    let mode = effective_mode(frontend.mode, tuple.source.address, target.address, scene);
+    let place = memory.places.get(target.address, scene.tables);
+    let from = scene.tables.port(scene.ingress).map(|port| port.role);
+    let mode = effective(frontend.mode, tuple.source.address, target.address, place, from);
     if mode != frontend.mode && state == State::Established {
         return reject(ip, scene, memory);
     }
+    let mut reply = None;
     let source = if mode == Mode::Nat {
-        match snat::source(target, tuple, hash, scene, &mut memory.flows) {
-            Ok(source) => source,
+        match snat::source(target, place, tuple, hash, scene, &mut memory.flows) {
+            Ok((source, vacancy)) => {
+                reply = vacancy;
+                source
+            }
             Err(reason) => return dropped(reason),
         }
     } else if mode == Mode::Tunnel {
@@ -469,11 +487,14 @@ fn begin(
     flow.via = backend.via;
     flow.service_slot = service.slot;
     flow.stamp = scene.tables.stamp();
-    flow.from = scene.tables.port(scene.ingress).map_or(Role::Uplink, |port| port.role);
+    flow.from = from.unwrap_or(Role::Uplink);
+    if flow.via == 0 {
+        flow.forward_hop = place.hop;
+    }
     let goes = to_backend(&mut flow, service, scene);
     if !tracked && mode != Mode::Nat {
         memory.over_limit += 1;
-    } else if memory.flows.insert(&flow, scene.now).is_some() {
+    } else if vacancy.and_then(|vacancy| memory.flows.begin(&flow, vacancy, reply, scene.now)).is_some() {
         memory.created += 1;
     } else if !untracked || mode == Mode::Nat {
         return dropped(Reason::FlowTableFull);
@@ -489,10 +510,17 @@ fn begin(
 /// kernel's routes, which lead back here only by a source or towards a destination of levee's.
 #[must_use]
 pub fn effective_mode(mode: Mode, client: Address, backend: Address, scene: &Scene<'_>) -> Mode {
-    let from = scene.tables.port(scene.ingress).map(|port| port.role);
     let owner = scene.tables.owner(backend);
-    let beside = from == Some(Role::Pods) && scene.tables.is_local_pod(backend, owner);
-    if owner.kernel || from == Some(Role::Host) || mode == Mode::Dnat && (client == backend || beside) {
+    let local = scene.tables.is_local_pod(backend, owner);
+    let from = scene.tables.port(scene.ingress).map(|port| port.role);
+    effective(mode, client, backend, Place { kernel: owner.kernel, local, hop: None }, from)
+}
+
+/// The same, with what is known of where the backend is.
+#[inline]
+fn effective(mode: Mode, client: Address, backend: Address, place: Place, from: Option<Role>) -> Mode {
+    let beside = from == Some(Role::Pods) && place.local;
+    if place.kernel || from == Some(Role::Host) || mode == Mode::Dnat && (client == backend || beside) {
         Mode::Nat
     } else {
         mode

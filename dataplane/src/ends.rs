@@ -66,6 +66,14 @@ impl Ends {
         Tuple { source, destination, protocol }
     }
 
+    /// The last four octets of the address that it goes to, and the port, as numbers.
+    #[inline(always)]
+    #[must_use]
+    pub fn to(self) -> (u32, u16) {
+        let Ends { addresses: [_, address], ports: [_, port] } = self;
+        (u32::from_be_bytes(address), u16::from_be_bytes(port))
+    }
+
     /// Of the answer to that packet.
     #[inline(always)]
     #[must_use]

@@ -12,7 +12,7 @@ use levee_api::program::Mode;
 
 use crate::address::Address;
 use crate::classify::{Class, Plain, classify};
-use crate::decide::{Decision, Memory, Scene, decide};
+use crate::decide::{Decision, Memory, Places, Scene, decide};
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flow, Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
@@ -177,6 +177,7 @@ fn memory() -> Result<Memory, String> {
         replies: Limit::new(1, MAGLEV_KEY),
         errors: Limit::new(1, MAGLEV_KEY),
         newcomers: Newcomers::default(),
+        places: Places::default(),
         ways: Arc::new(Ways::new(MAGLEV_KEY)),
         created: 0,
         untracked: 0,

@@ -89,6 +89,13 @@ pub enum Welcome {
 }
 
 impl Newcomers {
+    /// Whether there is any limit.
+    #[inline]
+    #[must_use]
+    pub fn are_limited(&self) -> bool {
+        self.of_vip.is_some() || self.of_source.is_some()
+    }
+
     /// Whether one more may begin. The source is asked first, so that one client's flood does not spend what the VIP has for all.
     #[inline]
     pub fn welcome(&mut self, source: Address, vip: Endpoint, now: Millis) -> Welcome {

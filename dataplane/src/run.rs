@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::boot::{Booted, rights};
 use crate::config::{self, Config, Scheduling};
-use crate::decide::Memory;
+use crate::decide::{Memory, Places};
 use crate::director::{self, Director, Message, Shares};
 use crate::events::{Events, Kind};
 use crate::flows::affinity::Affinities;
@@ -353,6 +353,7 @@ fn memory(config: &Config, ways: &Arc<Ways>) -> io::Result<Memory> {
             of_vip: ledger(share(config.new_flows_of_vip, config.workers.len()))?,
             of_source: ledger(config.new_flows_of_source)?,
         },
+        places: Places::default(),
         ways: Arc::clone(ways),
         created: 0,
         untracked: 0,

@@ -5,9 +5,9 @@
 //! from a flow that is over, or that has never become one: else a backend could be given no more connections a second
 //! than there are ports, divided by how long a flow is remembered.
 
-use crate::decide::Scene;
+use super::{Place, Scene};
 use crate::flows::state::State;
-use crate::flows::{FlowId, Flows, Millis, Tuple};
+use crate::flows::{FlowId, Flows, Millis, Tuple, Vacancy};
 use crate::hash::{MAGLEV_KEY, spread};
 use crate::reason::Reason;
 use crate::tables::ranges::has_ports;
@@ -22,43 +22,40 @@ const TRIES: u32 = 32;
 /// not acknowledged: longer than a round trip, far shorter than `timeouts.tcp_syn`.
 const QUIET: Millis = 200;
 
-/// The source of a new flow. It stays free until a flow with it is inserted.
+/// The source of a new flow, and the vacancy of the reply's tuple where the look for it has said so. It stays free until a flow with it
+/// is inserted.
 ///
 /// # Errors
 /// There is no address of the backend's family, or all ports that were looked at belong to flows that go on.
 pub(super) fn source(
     backend: Endpoint,
+    place: Place,
     tuple: &Tuple,
     hash: u64,
     scene: &Scene<'_>,
     flows: &mut Flows,
-) -> Result<Endpoint, Reason> {
-    let (mut reason, ranges) = if scene.tables.owner(backend.address).kernel {
-        (Reason::HostNetwork, &*scene.tables.host_snat)
-    } else {
-        (Reason::NoSnatAddress, &*scene.tables.snat)
-    };
+) -> Result<(Endpoint, Option<Vacancy>), Reason> {
+    let (mut reason, ranges) = ranges(place.kernel, scene);
     if !has_ports(tuple.protocol) {
-        return without_ports(backend, tuple.protocol, ranges, scene, flows);
+        return without_ports(backend, tuple.protocol, ranges, scene, flows).map(|source| (source, None));
     }
     let mut least: Option<((Worth, Millis), FlowId, Endpoint)> = None;
     for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
         reason = Reason::NoSnatPort;
         let part = range.part(scene.worker, scene.tables.workers);
-        let count = part.end.saturating_sub(part.start);
-        for step in 0..TRIES.min(count) {
-            // The client's port makes each flow's first look its own. One port after another would do in a small range only: in a
-            // large one, ports in use would grow together to runs longer than anybody looks.
-            let seed = hash ^ MAGLEV_KEY.word(u64::from(tuple.source.port));
-            let offset = if count <= TRIES {
-                (spread(seed, count as usize) as u32 + step) % count
-            } else {
-                spread(if step == 0 { seed } else { MAGLEV_KEY.word(seed ^ u64::from(step)) }, count as usize) as u32
-            };
-            let port = u16::try_from(part.start + offset).unwrap_or(u16::MAX);
-            let source = Endpoint { address: range.address, port };
+        for step in 0..TRIES {
+            let Some(source) = look(range, &part, seed(tuple.source, hash), step) else { break };
+            if step > 0 {
+                if flows.ports_left() == 0 {
+                    break;
+                }
+                flows.looked(1);
+            }
             let reply = Tuple { source: backend, destination: source, protocol: tuple.protocol };
-            let Some((id, _)) = flows.find(&reply) else { return Ok(source) };
+            let id = match flows.search(&reply) {
+                Ok((id, _)) => id,
+                Err(vacancy) => return Ok((source, Some(vacancy))),
+            };
             if let Some(worth) = worth(id, scene.now, flows)
                 && least.is_none_or(|(most, ..)| worth > most)
             {
@@ -69,10 +66,75 @@ pub(super) fn source(
     match least {
         Some((_, id, source)) => {
             flows.remove(id);
-            Ok(source)
+            Ok((source, None))
         }
         None => Err(reason),
     }
+}
+
+/// Where [`source()`] looks for a flow of TCP or UDP: the ports of the first range, as many as it tries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looks {
+    kernel: bool,
+    /// Of those of its family and others.
+    range: usize,
+    seed: u64,
+}
+
+impl Looks {
+    /// The first port, and where the others are. `None` if no address is of the backend's family.
+    #[inline(always)]
+    pub(super) fn first(
+        backend: Endpoint,
+        place: Place,
+        client: Endpoint,
+        hash: u64,
+        scene: &Scene<'_>,
+    ) -> Option<(Endpoint, Self)> {
+        let (_, ranges) = ranges(place.kernel, scene);
+        let is_like = |range: &SnatRange| range.address.is_v4() == backend.address.is_v4();
+        let (index, range) = ranges.iter().enumerate().find(|(_, range)| is_like(range))?;
+        let looks = Looks { kernel: place.kernel, range: index, seed: seed(client, hash) };
+        Some((look(range, &range.part(scene.worker, scene.tables.workers), looks.seed, 0)?, looks))
+    }
+
+    /// Those after the first.
+    pub(super) fn further<'a>(self, scene: &Scene<'a>) -> impl Iterator<Item = Endpoint> + use<'a> {
+        let (_, ranges) = ranges(self.kernel, scene);
+        let (worker, workers) = (scene.worker, scene.tables.workers);
+        ranges.get(self.range).into_iter().flat_map(move |range| {
+            let part = range.part(worker, workers);
+            (1..TRIES).map_while(move |step| look(range, &part, self.seed, step))
+        })
+    }
+}
+
+/// The addresses and ports that there are towards a backend; and what is missing if none of them is of its family.
+#[inline(always)]
+fn ranges<'a>(kernel: bool, scene: &Scene<'a>) -> (Reason, &'a [SnatRange]) {
+    if kernel { (Reason::HostNetwork, &scene.tables.host_snat) } else { (Reason::NoSnatAddress, &scene.tables.snat) }
+}
+
+/// The client's port makes each flow's first look its own.
+#[inline(always)]
+fn seed(client: Endpoint, hash: u64) -> u64 {
+    hash ^ MAGLEV_KEY.word(u64::from(client.port))
+}
+
+/// The port of a part of a range that is looked at in one step; `None` if there are not so many. One after another would do in a small
+/// range only: in a large one, ports in use would grow together to runs longer than anybody looks.
+#[inline(always)]
+fn look(range: &SnatRange, part: &std::ops::Range<u32>, seed: u64, step: u32) -> Option<Endpoint> {
+    let count = part.end.saturating_sub(part.start);
+    if step >= count {
+        return None;
+    }
+    let offset = if count <= TRIES {
+        (spread(seed, count as usize) as u32 + step) % count
+    } else {
+        spread(if step == 0 { seed } else { MAGLEV_KEY.word(seed ^ u64::from(step)) }, count as usize) as u32
+    };
+    Some(Endpoint { address: range.address, port: u16::try_from(part.start + offset).unwrap_or(u16::MAX) })
 }
 
 /// Whose port is taken over before whose.

@@ -9,7 +9,7 @@ use levee_api::program::{Local, Pod, Vip};
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::decide::Memory;
+use crate::decide::{Memory, Places};
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
@@ -89,6 +89,7 @@ impl Lab {
                 replies: Limit::new(50, MAGLEV_KEY),
                 errors: Limit::new(50, MAGLEV_KEY),
                 newcomers: Newcomers::default(),
+                places: Places::default(),
                 ways: Arc::new(Ways::new(MAGLEV_KEY)),
                 created: 0,
                 untracked: 0,

@@ -16,7 +16,7 @@ use bytemuck::{Pod, Zeroable};
 use levee_api::net::Role;
 use levee_api::program::Mode;
 
-use super::flow::{Direction, Flow};
+use super::flow::{Direction, Flow, Opening};
 use super::hops::HopId;
 use super::state::State;
 use crate::address::Address;
@@ -66,11 +66,26 @@ impl Entry {
         let mut entry = Entry {
             forward: Ends::of(flow.client(), flow.frontend()),
             reverse: Ends::of(flow.backend, flow.source),
-            kind: [flow.tuple.protocol, if Extension::new(flow) == Extension::V4 { 0 } else { EXTENDED }],
+            kind: [flow.tuple.protocol, if flow.is_v4() { 0 } else { EXTENDED }],
             ..Entry::zeroed()
         };
         entry.update(flow);
         entry
+    }
+
+    /// An entry of a flow of IPv4 that a SYN opens; its next hops are the table's to set.
+    #[inline(always)]
+    pub(super) fn opened(opening: &Opening, now: u32) -> Self {
+        let flags = state_bits(State::Syn) | mode_bits(opening.mode) | from_bits(opening.from);
+        Entry {
+            forward: opening.forward,
+            reverse: opening.reverse,
+            last: now,
+            stamp: opening.stamp,
+            service_slot: opening.service_slot,
+            kind: [opening.protocol, flags],
+            ..Entry::zeroed()
+        }
     }
 
     /// One that is free, and leads to the next free one.
@@ -265,6 +280,7 @@ fn from_bits(from: Role) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::NextHop;
     use proptest::prelude::*;
 
     fn endpoint() -> impl Strategy<Value = Endpoint> {
@@ -309,6 +325,21 @@ mod tests {
             let extension = Extension::new(&flow);
             let extension = entry.is_extended().then_some(&extension);
             prop_assert_eq!(entry.flow(extension), flow);
+            // One that a SYN opens is the same however it is put together.
+            if extension.is_none() && flow.replies_pass() {
+                let syn = Flow { state: State::Syn, via: 0, ..flow };
+                let opening = Opening {
+                    forward: entry.forward,
+                    reverse: entry.reverse,
+                    protocol: flow.protocol(),
+                    mode: flow.mode(),
+                    from: flow.from,
+                    service_slot: flow.service_slot,
+                    stamp: flow.stamp,
+                    hop: NextHop::default(),
+                };
+                prop_assert_eq!(Entry::opened(&opening, flow.last()).flow(None), syn);
+            }
             // What may change, changes; its ends cannot.
             entry.update(&other);
             let changed = Flow { tuple: flow.tuple, backend: flow.backend, source: flow.source, ..other };

@@ -6,7 +6,7 @@ use levee_api::program::Mode;
 use super::Millis;
 use super::state::State;
 use crate::address::Address;
-use crate::ends::Tuple;
+use crate::ends::{Ends, Tuple};
 use crate::verdict::{Endpoint, NextHop};
 
 /// Which way a packet of a flow goes.
@@ -40,6 +40,27 @@ pub struct Flow {
     pub forward_hop: Option<NextHop>,
     /// Towards the client.
     pub reverse_hop: Option<NextHop>,
+}
+
+/// A flow of IPv4 that a SYN opens, in a mode in which replies pass: what there is to know of it, as it stands on the wire.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening {
+    /// What the client's packets carry.
+    pub forward: Ends,
+    /// What the backend's carry: from it, to what it sees as the sender.
+    pub reverse: Ends,
+    /// Protocol number.
+    pub protocol: u8,
+    /// `Nat` or `Dnat`.
+    pub mode: Mode,
+    /// As of [`Flow`].
+    pub from: Role,
+    /// As of [`Flow`].
+    pub service_slot: u32,
+    /// As of [`Flow`].
+    pub stamp: u32,
+    /// Towards the backend.
+    pub hop: NextHop,
 }
 
 impl Flow {
@@ -130,6 +151,12 @@ impl Flow {
     #[inline]
     pub fn touch(&mut self, now: Millis) {
         self.last = now;
+    }
+
+    /// Whether all of its addresses are of IPv4.
+    #[inline]
+    pub(super) fn is_v4(&self) -> bool {
+        [self.tuple.source, self.tuple.destination, self.backend, self.source].iter().all(|end| end.address.is_v4())
     }
 
     /// The tuple of the client's packets.

@@ -36,8 +36,10 @@ impl Bucket {
         lanes::equal(&self.slots, mask, wanted)
     }
 
-    fn used(&self) -> usize {
-        self.slots.iter().filter(|slot| **slot != 0).count()
+    /// A bit for each slot that is empty.
+    #[inline(always)]
+    fn empty(&self) -> u32 {
+        self.matches(u32::MAX, 0)
     }
 }
 
@@ -51,6 +53,30 @@ pub(super) struct Index {
 #[derive(Clone, Copy)]
 struct Place {
     buckets: [usize; 2],
+    tag: u32,
+}
+
+/// Whether no more than `WAYS - ENOUGH` slots are empty: counting them all would take twice as long, where the processor need not have an
+/// instruction for it.
+#[inline(always)]
+const fn is_short(mut room: u32) -> bool {
+    let mut left = WAYS - ENOUGH;
+    while left > 0 {
+        room &= room.wrapping_sub(1);
+        left -= 1;
+    }
+    room == 0
+}
+
+const _: () =
+    assert!(is_short(0b1111) && is_short(0) && !is_short(0b1_1111) && is_short(0b1000_0001) && !is_short(0xffff));
+
+/// Where an entry would stand, by one look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    bucket: usize,
+    /// Beyond the last if both buckets are full.
+    way: usize,
     tag: u32,
 }
 
@@ -103,6 +129,16 @@ impl Index {
         }
     }
 
+    /// Asks for both buckets of a hash.
+    #[inline]
+    pub(super) fn prefetch_both(&self, hash: u64) {
+        for bucket in self.place(hash).buckets {
+            if let Some(bucket) = self.buckets.get(bucket) {
+                prefetch::read(bucket);
+            }
+        }
+    }
+
     /// The first entry in the first bucket that may have this hash; otherwise the second bucket is asked for.
     #[inline(always)]
     pub(super) fn candidate(&self, hash: u64) -> Option<u32> {
@@ -125,12 +161,14 @@ impl Index {
         (slot & !self.tag_mask()).checked_sub(1)
     }
 
-    /// The first of the entries that may have this hash for which `wanted` has an answer.
+    /// The first of the entries that may have this hash for which `wanted` has an answer; or, if none has one, where an entry with this
+    /// hash would stand.
     #[inline]
-    pub(super) fn find<T>(&self, hash: u64, mut wanted: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        let Place { buckets, tag } = self.place(hash);
-        for bucket in buckets {
-            let bucket = self.buckets.get(bucket)?;
+    pub(super) fn find<T>(&self, hash: u64, mut wanted: impl FnMut(u32) -> Option<T>) -> Result<T, Seat> {
+        let Place { buckets: [first, second], tag } = self.place(hash);
+        let nowhere = Seat { bucket: first, way: WAYS, tag };
+        let (Some(one), Some(other)) = (self.buckets.get(first), self.buckets.get(second)) else { return Err(nowhere) };
+        for bucket in [one, other] {
             let mut matches = bucket.matches(self.tag_mask(), tag);
             while matches != 0 {
                 let way = matches.trailing_zeros() as usize;
@@ -138,26 +176,39 @@ impl Index {
                 if let Some(entry) = bucket.slots.get(way).and_then(|slot| self.entry(*slot))
                     && let Some(answer) = wanted(entry)
                 {
-                    return Some(answer);
+                    return Ok(answer);
                 }
             }
         }
-        None
+        let (mut bucket, mut room) = (first, one.empty());
+        if is_short(room) {
+            let more = other.empty();
+            if more.count_ones() > room.count_ones() {
+                (bucket, room) = (second, more);
+            }
+        }
+        Err(Seat { bucket, way: room.trailing_zeros() as usize, tag })
     }
 
-    /// False if both buckets are full.
-    pub(super) fn insert(&mut self, hash: u64, entry: u32) -> bool {
-        let Place { buckets: [first, second], tag } = self.place(hash);
-        let used = |bucket: usize| self.buckets.get(bucket).map_or(WAYS, Bucket::used);
-        let in_first = used(first);
-        let bucket = if in_first >= ENOUGH && used(second) < in_first { second } else { first };
-        let bucket = self.buckets.get_mut(bucket);
-        match bucket.and_then(|bucket| bucket.slots.iter_mut().find(|slot| **slot == 0)) {
+    /// Puts an entry where a look for its hash has said that it would stand. False if both buckets are full, or somebody has sat down there
+    /// since.
+    #[inline]
+    pub(super) fn sit(&mut self, seat: Seat, entry: u32) -> bool {
+        let slot = self.buckets.get_mut(seat.bucket).and_then(|bucket| bucket.slots.get_mut(seat.way));
+        match slot.filter(|slot| **slot == 0) {
             Some(slot) => {
-                *slot = tag | (entry + 1);
+                *slot = seat.tag | (entry + 1);
                 true
             }
             None => false,
+        }
+    }
+
+    /// The same wherever there is room for the hash.
+    pub(super) fn insert(&mut self, hash: u64, entry: u32) -> bool {
+        match self.find(hash, |_| None::<()>) {
+            Ok(()) => false,
+            Err(seat) => self.sit(seat, entry),
         }
     }
 
@@ -166,7 +217,8 @@ impl Index {
         let there = tag | (entry + 1);
         for bucket in buckets {
             let Some(bucket) = self.buckets.get_mut(bucket) else { continue };
-            if let Some(slot) = bucket.slots.iter_mut().find(|slot| **slot == there) {
+            let way = bucket.matches(u32::MAX, there).trailing_zeros() as usize;
+            if let Some(slot) = bucket.slots.get_mut(way) {
                 *slot = 0;
                 return;
             }

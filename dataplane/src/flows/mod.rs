@@ -20,21 +20,25 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod affinity;
+mod effort;
 mod entry;
 mod flow;
 mod hops;
 mod index;
 pub mod state;
 mod timeouts;
+mod vacancy;
 
 use std::io;
 
 use levee_api::net::Role;
 
-pub use self::flow::{Direction, Flow};
+pub use self::flow::{Direction, Flow, Opening};
 pub use self::timeouts::Timeouts;
+pub use self::vacancy::Vacancy;
 pub use crate::ends::Tuple;
 
+use self::effort::Effort;
 use self::entry::{Entry, Extension};
 use self::hops::{HopId, Hops};
 use self::index::Index;
@@ -83,6 +87,11 @@ pub struct Flows {
     hand: usize,
     /// When the hand moved last.
     aged: Millis,
+    /// Who is forgotten next if the table is full, as it was when it was chosen.
+    doomed: Option<Doomed>,
+    effort: Effort,
+    /// Flows that were ever inserted, for vacancies. Wraps.
+    inserted: u32,
     timeouts: Timeouts,
 }
 
@@ -122,6 +131,9 @@ impl Flows {
             key,
             hand: 0,
             aged: 0,
+            doomed: None,
+            effort: Effort::WHOLE,
+            inserted: 0,
             timeouts,
         })
     }
@@ -173,6 +185,12 @@ impl Flows {
     #[must_use]
     pub fn hash_v4(&self, ends: Ends, protocol: u8) -> u64 {
         self.key.ends(ends.halves(), protocol)
+    }
+
+    /// Asks for both buckets that a flow with this hash may stand in.
+    #[inline]
+    pub fn prefetch_both(&self, hash: u64) {
+        self.index.prefetch_both(hash);
     }
 
     /// Asks for the bucket that [`candidate`](Self::candidate) will read for a hash.
@@ -293,7 +311,7 @@ impl Flows {
     #[inline]
     #[must_use]
     pub fn find(&self, tuple: &Tuple) -> Option<(FlowId, Direction)> {
-        self.index.find(self.hash(tuple), |entry| Some((FlowId(entry), self.direction(FlowId(entry), tuple)?)))
+        self.search(tuple).ok()
     }
 
     /// The flow.
@@ -323,37 +341,99 @@ impl Flows {
         entry.reverse_hop = rehold(&mut self.hops, entry.reverse_hop, flow.reverse_hop);
     }
 
+    /// The same; or, where there is none, what [`begin`](Self::begin) wants to know of that.
+    ///
+    /// # Errors
+    /// The vacancy: the tuple is nobody's.
+    #[inline]
+    pub fn search(&self, tuple: &Tuple) -> Result<(FlowId, Direction), Vacancy> {
+        let hash = self.hash(tuple);
+        let found = self.index.find(hash, |entry| Some((FlowId(entry), self.direction(FlowId(entry), tuple)?)));
+        found.map_err(|seat| Vacancy { hash, seat, as_of: self.inserted })
+    }
+
     /// Adds a flow. `None` if there is no room, or if either of its tuples is already somebody's.
     pub fn insert(&mut self, flow: &Flow, now: Millis) -> Option<FlowId> {
-        if flow.state == State::Free || self.find(&flow.forward()).is_some() {
+        let vacancy = self.search(&flow.forward()).err()?;
+        self.begin(flow, vacancy, None, now)
+    }
+
+    /// The same for the ends of an IPv4 packet, of which the hash is known. `None`: there may be a flow, for [`find`](Self::find) to say.
+    #[inline(always)]
+    #[must_use]
+    pub fn vacancy_v4(&self, hash: u64, ends: Ends, protocol: u8) -> Option<Vacancy> {
+        let is_like = |entry| {
+            let entry = self.entries.get(entry as usize).filter(|entry| entry.protocol() == protocol)?;
+            entry.direction(ends)
+        };
+        let seat = self.index.find(hash, is_like).err()?;
+        Some(Vacancy { hash, seat, as_of: self.inserted })
+    }
+
+    /// Adds a flow whose client's tuple is vacant; and so is the reply's, if that has been looked for. `None` if there is no room, or if
+    /// either is somebody's after all.
+    pub fn begin(&mut self, flow: &Flow, forward: Vacancy, reverse: Option<Vacancy>, now: Millis) -> Option<FlowId> {
+        if flow.state == State::Free {
             return None;
         }
-        if flow.reverse().is_some_and(|reverse| self.find(&reverse).is_some()) {
-            return None;
-        }
+        let forward = self.still(forward, || flow.forward())?;
+        let reverse = match (flow.reverse(), reverse) {
+            (None, _) => None,
+            (Some(tuple), Some(vacancy)) => Some(self.still(vacancy, || tuple)?),
+            (Some(tuple), None) => Some(self.search(&tuple).err()?),
+        };
         let mut entry = Entry::new(flow);
-        let need = if entry.is_extended() { 2 } else { 1 };
-        while self.unused < need {
-            if !self.evict(now) {
-                return None;
-            }
-        }
-        let id = self.take()?;
         if entry.is_extended() {
+            self.make_room(2, now)?;
             let extension = self.take()?;
             entry.link = extension + 1;
             if let Some(place) = self.entries.get_mut(extension as usize) {
                 *place = bytemuck::must_cast(Extension::new(flow));
             }
             self.mark(extension, true);
+        } else {
+            self.make_room(1, now)?;
         }
-        let forward = self.hash(&flow.forward());
-        let reverse = flow.reverse().map(|tuple| self.hash(&tuple));
-        let placed = self.index.insert(forward, id)
+        self.place(entry, (forward, reverse), [flow.forward_hop, flow.reverse_hop])
+    }
+
+    /// Adds a flow of IPv4 that a SYN opens, in a mode in which replies pass. `None` if there is no room, or if either of its tuples is
+    /// somebody's after all.
+    #[inline(always)]
+    pub fn open(&mut self, opening: &Opening, forward: Vacancy, reverse: Vacancy, now: Millis) -> Option<FlowId> {
+        let Opening { forward: client, reverse: backend, protocol, hop, .. } = *opening;
+        let forward = self.still(forward, || client.tuple_v4(protocol))?;
+        let reverse = self.still(reverse, || backend.tuple_v4(protocol))?;
+        self.make_room(1, now)?;
+        self.place(Entry::opened(opening, now), (forward, Some(reverse)), [Some(hop), None])
+    }
+
+    /// Sees to it that so many entries are unused.
+    #[inline(always)]
+    fn make_room(&mut self, need: usize, now: Millis) -> Option<()> {
+        while self.unused < need {
+            if !self.evict(now) {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Puts an entry, which has its extension, where its hashes say.
+    #[inline(always)]
+    fn place(
+        &mut self,
+        mut entry: Entry,
+        (forward, reverse): (Vacancy, Option<Vacancy>),
+        [forward_hop, reverse_hop]: [Option<NextHop>; 2],
+    ) -> Option<FlowId> {
+        let id = self.take()?;
+        let placed = self.index.sit(forward.seat, id)
             && reverse.is_none_or(|reverse| {
-                let placed = self.index.insert(reverse, id);
+                // Both may have been shown the same seat.
+                let placed = self.index.sit(reverse.seat, id) || self.index.insert(reverse.hash, id);
                 if !placed {
-                    self.index.remove(forward, id);
+                    self.index.remove(forward.hash, id);
                 }
                 placed
             });
@@ -361,27 +441,52 @@ impl Flows {
             self.give(id, entry.link.checked_sub(1));
             return None;
         }
-        entry.forward_hop = rehold(&mut self.hops, 0, flow.forward_hop);
-        entry.reverse_hop = rehold(&mut self.hops, 0, flow.reverse_hop);
+        entry.forward_hop = forward_hop.map_or(0, |to| self.hops.hold(to));
+        entry.reverse_hop = reverse_hop.map_or(0, |to| self.hops.hold(to));
         if let Some(place) = self.entries.get_mut(id as usize) {
             *place = entry;
         }
         self.flows += 1;
+        self.inserted = self.inserted.wrapping_add(1);
         Some(FlowId(id))
+    }
+
+    /// The vacancy of a tuple, if it is vacant still.
+    #[inline(always)]
+    fn still(&self, vacancy: Vacancy, tuple: impl Fn() -> Tuple) -> Option<Vacancy> {
+        debug_assert_eq!(vacancy.hash, self.hash(&tuple()), "another tuple's vacancy");
+        if vacancy.as_of == self.inserted { Some(vacancy) } else { self.search(&tuple()).err() }
     }
 
     /// Forgets a flow.
     pub fn remove(&mut self, id: FlowId) {
-        let Some(flow) = self.get(id) else { return };
+        let Some((forward, reverse)) = self.hashes(id) else { return };
         let Some(entry) = self.entries.get(id.0 as usize).copied() else { return };
-        self.index.remove(self.hash(&flow.forward()), id.0);
-        if let Some(reverse) = flow.reverse() {
-            self.index.remove(self.hash(&reverse), id.0);
+        self.index.remove(forward, id.0);
+        if let Some(reverse) = reverse {
+            self.index.remove(reverse, id.0);
         }
         self.hops.release(entry.forward_hop);
         self.hops.release(entry.reverse_hop);
         self.flows -= 1;
         self.give(id.0, if entry.is_extended() { entry.link.checked_sub(1) } else { None });
+    }
+
+    /// The hashes that a flow stands in the index under.
+    #[inline]
+    fn hashes(&self, id: FlowId) -> Option<(u64, Option<u64>)> {
+        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
+        if entry.state() == State::Free {
+            return None;
+        }
+        let passes = entry.replies_pass();
+        if !entry.is_extended() {
+            let hash = |ends| self.hash_v4(ends, entry.protocol());
+            return Some((hash(entry.forward), passes.then(|| hash(entry.reverse))));
+        }
+        let [client, frontend, backend, source] = entry.endpoints(self.extension(entry));
+        let hash = |source, destination| self.hash(&Tuple { source, destination, protocol: entry.protocol() });
+        Some((hash(client, frontend), passes.then(|| hash(backend, source))))
     }
 
     /// A free entry.
@@ -425,11 +530,26 @@ impl Flows {
         self.timeouts.of(flow.state).saturating_sub(now.wrapping_sub(flow.last))
     }
 
-    /// Moves the clock hand on and forgets flows whose time is up; returns how many. Called once a turn, it comes round every
+    /// How many SNAT ports more than each flow's first this turn may still look at.
+    #[inline]
+    #[must_use]
+    pub fn ports_left(&self) -> u32 {
+        self.effort.ports
+    }
+
+    /// It has looked at so many of them.
+    #[inline]
+    pub fn looked(&mut self, ports: u32) {
+        self.effort.ports = self.effort.ports.saturating_sub(ports);
+    }
+
+    /// Moves the clock hand on and forgets flows whose time is up; returns how many. Called at the end of each turn: what a turn may spend
+    /// on making room is whole again then. The hand comes round every
     /// ten seconds, however seldom turns are; never does it look at more than [`MOST_LOOKS`] entries nor forget more than
     /// [`MOST_FORGOTTEN`] flows, which is what one call can cost.
     pub fn expire(&mut self, now: Millis) -> usize {
         let since = now.wrapping_sub(std::mem::replace(&mut self.aged, now));
+        self.effort = Effort::WHOLE;
         if self.is_empty() {
             return 0;
         }
@@ -492,29 +612,63 @@ impl Flows {
         FlowId(here as u32)
     }
 
-    /// Forgets the least valuable of the next few entries under the hand. False if there is none to forget.
+    /// Forgets a flow that is worth least, of a few. False if there is none to forget.
     fn evict(&mut self, now: Millis) -> bool {
-        let mut victim: Option<(u64, FlowId)> = None;
-        for look in 0..EVICTION_LOOKS.min(self.entries.len()) {
-            if look >= EVICTION_CHOICE && victim.is_some() {
-                break;
+        // It may have come to life since it was chosen, or gone and left its entry to another.
+        let chosen = self.doomed.take().filter(|doomed| self.doom(doomed.id) == Some(*doomed));
+        let Some(victim) = chosen.or_else(|| self.least(now)) else { return false };
+        self.remove(victim.id);
+        // The next one now: where it stands in the index can be on its way until it is needed.
+        self.doomed = self.least(now);
+        if let Some((forward, reverse)) = self.doomed.and_then(|doomed| self.hashes(doomed.id)) {
+            self.index.prefetch(forward);
+            if let Some(reverse) = reverse {
+                self.index.prefetch(reverse);
             }
-            let here = self.turn();
-            let Some((state, idle)) = self.age(here, now) else { continue };
-            let expired = idle >= self.timeouts.of(state);
-            let Some(rank) = state.worth().filter(|_| !expired).or(expired.then_some(0)) else { continue };
-            // Cheapest first; among equals the one that has been idle longest.
-            let worth = u64::from(rank) << 32 | u64::from(u32::MAX - idle);
-            if victim.is_none_or(|(least, _)| worth < least) {
-                victim = Some((worth, here));
-            }
-        }
-        match victim {
-            Some((_, victim)) => self.remove(victim),
-            None => return false,
         }
         true
     }
+
+    /// The least valuable of the next few entries under the hand.
+    fn least(&mut self, now: Millis) -> Option<Doomed> {
+        let most = EVICTION_LOOKS.min(self.entries.len()).min(self.effort.entries as usize);
+        let mut victim: Option<(u64, Doomed)> = None;
+        let mut looks = 0;
+        while looks < most && (looks < EVICTION_CHOICE || victim.is_none()) {
+            looks += 1;
+            let id = self.turn();
+            let Some(doomed) = self.doom(id) else { continue };
+            let Doomed { state, last, .. } = doomed;
+            let idle = now.wrapping_sub(last);
+            let expired = idle >= self.timeouts.of(state);
+            let Some(rank) = (if expired { Some(0) } else { state.worth() }) else { continue };
+            // Cheapest first; among equals the one that has been idle longest.
+            let worth = u64::from(rank) << 32 | u64::from(u32::MAX - idle);
+            if victim.is_none_or(|(least, _)| worth < least) {
+                victim = Some((worth, doomed));
+            }
+            // There is nothing cheaper, or it would be long in coming.
+            if rank == 0 || rank == 1 && looks >= EVICTION_CHOICE / 2 {
+                break;
+            }
+        }
+        self.effort.entries -= looks as u32;
+        Some(victim?.1)
+    }
+
+    #[inline]
+    fn doom(&self, id: FlowId) -> Option<Doomed> {
+        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
+        (entry.state() != State::Free).then(|| Doomed { id, state: entry.state(), last: entry.last })
+    }
+}
+
+/// A flow that is to be forgotten, and how it was when that was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Doomed {
+    id: FlowId,
+    state: State,
+    last: Millis,
 }
 
 /// Whether what a flow remembers holds; it is then as of now.

@@ -58,6 +58,77 @@ fn a_full_table_evicts_what_is_worth_least_and_never_an_established_flow() {
     assert!((0..7).chain([8]).all(|client| flows.find(&tuple(client)).is_some()));
 }
 
+/// However many want a place in a table of flows that keep theirs: the entries that are looked at for it are counted, by the hand, which
+/// moves by one with each.
+#[test]
+fn a_turn_looks_at_so_many_entries_for_room_and_no_more() {
+    let mut flows = table(50_000);
+    for client in 0..50_000 {
+        flows.insert(&flow(client, State::Established, 0), 0).unwrap();
+    }
+    for turn in 1..4 {
+        let before = flows.hand;
+        for client in 50_000..51_000 {
+            assert!(flows.insert(&flow(client, State::Syn, turn), turn).is_none());
+        }
+        assert_eq!(flows.hand - before, effort::ENTRIES as usize, "turn {turn}");
+        assert_eq!(flows.expire(turn), 0);
+    }
+    // And half-open ones make room for a whole batch and more of them, each at the price of a few looks.
+    let mut flows = table(50_000);
+    for client in 0..50_000 {
+        flows.insert(&flow(client, State::Syn, 0), 0).unwrap();
+    }
+    for turn in 1..4 {
+        for client in 0..100 {
+            assert!(
+                flows.insert(&flow(50_000 + 100 * turn + client, State::Syn, turn), turn).is_some(),
+                "{turn} {client}"
+            );
+        }
+        flows.expire(turn);
+    }
+}
+
+#[test]
+fn who_is_to_be_forgotten_and_has_come_to_life_is_not() {
+    let mut flows = table(64);
+    for client in 0..64 {
+        flows.insert(&flow(client, State::Syn, client), client).unwrap();
+    }
+    for client in 64..80 {
+        flows.insert(&flow(client, State::Syn, client), client).unwrap();
+        // Whoever is to go next.
+        let Doomed { id, .. } = flows.doomed.unwrap();
+        let mut saved = flows.get(id).unwrap();
+        saved.state = State::Established;
+        flows.store(id, &saved);
+        flows.insert(&flow(client + 100, State::Syn, client), client).unwrap();
+        assert_eq!(flows.get(id).map(|flow| (flow.forward(), flow.state)), Some((saved.forward(), State::Established)));
+    }
+    assert_eq!(flows.len(), 64);
+}
+
+#[test]
+fn a_vacancy_that_is_taken_meanwhile_is_none() {
+    let mut flows = table(16);
+    let wanted = flow(1, State::Syn, 0);
+    let (first, second) = (flows.search(&tuple(1)).unwrap_err(), flows.search(&tuple(1)).unwrap_err());
+    assert!(flows.begin(&wanted, first, None, 0).is_some());
+    assert!(flows.begin(&wanted, second, None, 0).is_none(), "somebody else was there before");
+    // One that is old and still one is as good as new.
+    let (old, reverse) = (flows.search(&tuple(2)).unwrap_err(), flows.search(&reply(2)).unwrap_err());
+    flows.insert(&flow(3, State::Syn, 0), 0).unwrap();
+    let id = flows.begin(&flow(2, State::Syn, 0), old, Some(reverse), 0).unwrap();
+    assert_eq!(flows.find(&tuple(2)), Some((id, Direction::Forward)));
+    assert_eq!(flows.find(&reply(2)), Some((id, Direction::Reverse)));
+    // Another flow's reply: not this one's to take.
+    let same = Flow::new(&tuple(4), BACKEND, flow(2, State::Syn, 0).source(), Mode::Nat, State::Syn, 0);
+    let vacancy = flows.search(&tuple(4)).unwrap_err();
+    assert!(flows.begin(&same, vacancy, None, 0).is_none());
+    assert_eq!((flows.len(), flows.find(&tuple(4))), (3, None));
+}
+
 #[test]
 fn the_clock_hand_forgets_flows_whose_time_is_up_across_the_wrap_of_time() {
     let mut flows = table(16);

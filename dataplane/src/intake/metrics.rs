@@ -60,6 +60,7 @@ families! {
     ANNOUNCED = Family::counter("levee_announced_total", Counter::Announced.meaning());
     NOT_ANNOUNCED = Family::counter("levee_not_announced_total", Counter::NotAnnounced.meaning());
     ESTABLISHED = Family::counter("levee_forwarded_established_total", Counter::Established.meaning());
+    OPENING = Family::counter("levee_forwarded_opening_total", Counter::Opening.meaning());
     FLOWS_CREATED = Family::counter("levee_flows_created_total", Counter::FlowsCreated.meaning());
     FLOWS_EXPIRED = Family::counter("levee_flows_expired_total", Counter::FlowsExpired.meaning());
 
@@ -172,6 +173,7 @@ fn place(counter: Counter) -> Place {
         Counter::RxBytes => &RECEIVED_BYTES,
         Counter::ForwardedBytes => &FORWARDED_BYTES,
         Counter::Established => &ESTABLISHED,
+        Counter::Opening => &OPENING,
     })
 }
 

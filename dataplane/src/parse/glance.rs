@@ -45,10 +45,36 @@ pub fn glance(frame: &[u8], station: Mac) -> Option<Glance> {
     glance_v4(head, length, station).or_else(|| glance_v6(frame, station))
 }
 
+/// What a frame of IPv4 looks like at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Plain.
+    Plain(Glance),
+    /// It would be plain if it did not open a connection: a TCP segment with SYN, and without ACK, FIN or RST.
+    Opening(Glance),
+    /// Neither.
+    Other,
+}
+
 /// The same of IPv4, from the head of a frame of `length` bytes.
 #[inline(always)]
 #[must_use]
 pub fn glance_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Option<Glance> {
+    match sight_v4(head, length, station) {
+        Sight::Plain(glance) => Some(glance),
+        Sight::Opening(_) | Sight::Other => None,
+    }
+}
+
+/// The same, and of those that open connections.
+#[inline(always)]
+#[must_use]
+pub fn sight_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Sight {
+    seen_v4(head, length, station).unwrap_or(Sight::Other)
+}
+
+#[inline(always)]
+fn seen_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Option<Sight> {
     const L4: usize = ethernet::LEN + LEN_V4;
     let plain = PlainHeader::new_checked(head)?;
     let (Octets(link), Octets(origin)) = (plain.link(), plain.origin());
@@ -71,6 +97,7 @@ pub fn glance_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Opt
     let payload = total.checked_sub(LEN_V4 as u16)?;
     let protocol = plain.protocol();
     let ends = Ends::read(head.get(L4 - 8..)?.first_chunk()?);
+    let glance = Glance { ends, length: total, protocol, v4: true };
     // Where the machine's bytes are the other way round, so is the field that it is compared with.
     let pseudo = |length: u16| checksum::folded_native(ends.addresses(), protocol, length);
     match protocol {
@@ -78,9 +105,12 @@ pub fn glance_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Opt
             let header = TcpHeader::new_checked(head.get(L4..)?)?;
             let unfinished = header.checksum().to_be() == pseudo(payload);
             let offset = header.header_len();
-            if header.flags() & BEGINS_OR_ENDS != 0 || offset < tcp::LEN || offset > usize::from(payload) || unfinished
-            {
+            if offset < tcp::LEN || offset > usize::from(payload) || unfinished {
                 return None;
+            }
+            if header.flags() & BEGINS_OR_ENDS != 0 {
+                let opens = header.flags() & (BEGINS_OR_ENDS | tcp_flags::ACK) == tcp_flags::SYN;
+                return opens.then_some(Sight::Opening(glance));
             }
         }
         udp::PROTOCOL => {
@@ -93,7 +123,7 @@ pub fn glance_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Opt
         }
         _ => return None,
     }
-    Some(Glance { ends, length: total, protocol, v4: true })
+    Some(Sight::Plain(glance))
 }
 
 const BEGINS_OR_ENDS: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
@@ -164,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::headers::{Fragment, Headers, Network, Transport};
+    use crate::headers::{Fragment, Headers, Ip, Network, Transport};
     use crate::parse::parse;
 
     const STATION: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -201,6 +231,36 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_opening_is_what_would_be_plain_without_its_syn(
+            mut frame in packet(),
+            flags in any::<u8>(),
+            changes in proptest::collection::vec((0..60usize, any::<u8>()), 0..2),
+        ) {
+            // A finished checksum stays one, whatever the flags are: it is not looked at.
+            if let (Some(true), Some(byte)) = (frame.get(23).map(|protocol| *protocol == 6), frame.get_mut(47)) {
+                *byte = flags;
+            }
+            for (at, value) in changes {
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            let opens = parse(&frame).is_ok_and(|headers| {
+                let Network::Ip(Ip { transport: Transport::Tcp(tcp), source, .. }) = headers.network else { return false };
+                source.is_v4() && tcp.opens() && tcp.flags & tcp_flags::FIN == 0
+            });
+            let seen = frame.first_chunk().and_then(|head| match sight_v4(head, frame.len(), STATION) {
+                Sight::Opening(glance) => Some(glance),
+                _ => None,
+            });
+            prop_assert!(seen.is_none() || opens);
+            if opens && let Some(byte) = frame.get_mut(47) {
+                *byte = tcp_flags::ACK;
+            }
+            prop_assert_eq!(seen, glance(&frame, STATION).filter(|_| opens));
+        }
+
         #[test]
         fn it_says_what_parse_says_and_of_plain_packets_always(
             mut frame in packet(),

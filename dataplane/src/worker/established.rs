@@ -14,6 +14,7 @@
 
 use af_xdp::Frame;
 
+use super::opening::Opener;
 use super::recent::Between;
 use super::special::Kind;
 use super::{BACKLOG, BATCH, Bench, Egress, Lane};
@@ -22,7 +23,7 @@ use crate::counters::Counter;
 use crate::decide::{Decision, Scene, decide, established, likely};
 use crate::flows::{Coming, FlowId};
 use crate::headers::{Glance, Headers, Network};
-use crate::parse::{between, glance_v4, glance_v6, parse};
+use crate::parse::{Sight, between, glance_v6, parse, sight_v4};
 use crate::port::Port;
 use crate::reason::Reason;
 use crate::rewrite::{self, Origin};
@@ -35,6 +36,8 @@ pub(super) struct Looks {
     seen: Box<[Seen; BATCH]>,
     /// The headers of those that are not plain, in their order.
     parsed: Vec<Result<Headers, Reason>>,
+    /// Those that open connections, in theirs.
+    openers: Vec<Opener>,
     out: Out,
 }
 
@@ -53,13 +56,15 @@ struct Seen {
 enum Look {
     V4,
     V6,
+    /// Plain but for opening a connection.
+    Opening,
     /// Not plain.
     Odd,
 }
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// Rewritten; leaves by this port.
     Goes(PortId),
     /// Rewritten, and must not leave.
@@ -74,6 +79,7 @@ impl Default for Looks {
         Looks {
             seen: Box::new([nothing; BATCH]),
             parsed: Vec::with_capacity(BATCH),
+            openers: Vec::with_capacity(BATCH),
             out: Out { port: PortId::TUNNEL, origin: None },
         }
     }
@@ -95,7 +101,7 @@ impl Bench {
         scene: &Scene<'_>,
         lanes: &mut [Lane<P>],
     ) {
-        let Looks { seen, parsed, out } = looks;
+        let Looks { seen, parsed, openers, out } = looks;
         let (Some((station, from)), Some(seen)) = (station(scene.tables, scene.ingress), seen.get_mut(..batch.len()))
         else {
             for frame in batch.drain(..) {
@@ -103,7 +109,10 @@ impl Bench {
             }
             return;
         };
-        self.look(batch, station, seen, parsed);
+        self.look(batch, station, seen, (parsed, openers));
+        if !openers.is_empty() {
+            self.propose(openers, from, scene);
+        }
         let coming = Coming { from, stamp: scene.tables.stamp(), now: scene.now };
         let (mut first, mut lost) = self.follow_first(batch, (seen, out), coming, scene.tables);
         if first == 0 && lost.is_none() {
@@ -113,15 +122,19 @@ impl Bench {
         if first == batch.len() && self.send_all(by, (batch, bytes), lanes) {
             return;
         }
-        let mut parsed = parsed.iter();
+        let (mut parsed, mut openers) = (parsed.iter(), openers.iter());
         for (index, (mut frame, seen)) in batch.drain(..).zip(seen).enumerate() {
+            let opener = if seen.kind == Look::Opening { openers.next() } else { None };
             let step = match lost {
                 _ if index < first => Step::Goes(by),
                 Some(reason) if index == first => {
                     lost = None;
                     Step::Ends(reason)
                 }
-                _ => self.step(&mut frame, seen, coming, scene, out),
+                _ => match opener {
+                    Some(opener) => self.open(&mut frame, opener, scene, out),
+                    None => self.step(&mut frame, seen, coming, scene, out),
+                },
             };
             match step {
                 Step::Goes(port) => {
@@ -131,11 +144,13 @@ impl Bench {
                         _ => None,
                     };
                     let room = lane.is_some_and(|lane| lane.backlog.len() < BACKLOG);
-                    self.counters.add(Counter::Established, u64::from(room));
+                    let way = if opener.is_some() { Counter::Opening } else { Counter::Established };
+                    self.counters.add(way, u64::from(room));
                     self.send(port, frame, Counter::Forwarded, lanes);
                 }
                 Step::Ends(reason) => self.drop(frame, reason),
-                Step::Stays if seen.kind != Look::Odd => self.long(frame, seen, scene, lanes),
+                Step::Stays if matches!(seen.kind, Look::V4 | Look::V6) => self.long(frame, seen, scene, lanes),
+                Step::Stays if let Some(opener) = opener => self.open_by_the_long_way(frame, opener, scene, lanes),
                 // Headers are read where they were written: a copy right behind the writing would wait for it.
                 Step::Stays => match parsed.next() {
                     Some(Ok(headers)) => {
@@ -150,16 +165,29 @@ impl Bench {
 
     /// Looks at a batch, and asks for the memory that deciding will need.
     #[inline(never)]
-    fn look(&self, batch: &[Frame], station: Mac, seen: &mut [Seen], parsed: &mut Vec<Result<Headers, Reason>>) {
+    fn look(
+        &self,
+        batch: &[Frame],
+        station: Mac,
+        seen: &mut [Seen],
+        (parsed, openers): (&mut Vec<Result<Headers, Reason>>, &mut Vec<Opener>),
+    ) {
         let flows = &self.memory.flows;
         parsed.clear();
+        openers.clear();
         for (frame, seen) in batch.iter().zip(&mut *seen) {
             let bytes = self.umem.bytes(frame);
-            if let Some(glance) = bytes.first_chunk().and_then(|head| glance_v4(head, bytes.len(), station)) {
-                (seen.glance, seen.kind) = (glance, Look::V4);
-                seen.hash = flows.hash_v4(glance.ends, glance.protocol);
-            } else {
-                self.look_longer(bytes, station, seen, parsed);
+            match bytes.first_chunk().map_or(Sight::Other, |head| sight_v4(head, bytes.len(), station)) {
+                Sight::Plain(glance) => {
+                    (seen.glance, seen.kind) = (glance, Look::V4);
+                    seen.hash = flows.hash_v4(glance.ends, glance.protocol);
+                }
+                Sight::Opening(glance) => {
+                    seen.kind = Look::Opening;
+                    seen.hash = flows.hash_v4(glance.ends, glance.protocol);
+                    openers.push(Opener::new(glance, seen.hash));
+                }
+                Sight::Other => self.look_longer(bytes, station, seen, parsed),
             }
             flows.prefetch(seen.hash);
         }
@@ -320,7 +348,7 @@ impl Bench {
 
 /// The port that the packet before left by: nearly always the next one's too.
 #[derive(Clone, Copy)]
-struct Out {
+pub(super) struct Out {
     port: PortId,
     /// None of a port that is not there.
     origin: Option<Origin>,
@@ -344,7 +372,7 @@ impl Out {
 
     /// Lets a packet leave towards a next hop, once it is rewritten.
     #[inline(always)]
-    fn take(
+    pub(super) fn take(
         &mut self,
         hop: NextHop,
         tables: &Tables,

@@ -21,9 +21,11 @@
 
 mod alarm;
 mod connection;
+mod doors;
 mod established;
 mod handle;
 mod idle;
+mod opening;
 mod recent;
 mod reshape;
 mod shared;
@@ -44,6 +46,7 @@ use af_xdp::{Frame, FramePool, Umem};
 use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
 
+use self::doors::Doors;
 use self::established::Looks;
 pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse};
 pub use self::idle::Idle;
@@ -163,6 +166,7 @@ struct Bench {
     found: Vec<(PortId, Frame)>,
     identifications: Identifications,
     recent: Recent,
+    doors: Doors,
     counters: Arc<Counters>,
     shared: Shared,
     notices: Sender<Notice>,
@@ -224,6 +228,7 @@ impl<P: Port> Worker<P> {
                 found: Vec::with_capacity(BATCH),
                 identifications: Identifications::new(parts.worker, workers, parts.key),
                 recent: Recent::default(),
+                doors: Doors::default(),
                 counters,
                 shared: parts.shared,
                 notices: parts.notices,

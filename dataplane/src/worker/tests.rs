@@ -8,6 +8,7 @@ mod established;
 mod flood;
 mod fragments;
 mod ipv6;
+mod opening;
 mod quic;
 mod ranges;
 mod sctp;
@@ -28,6 +29,7 @@ mod tunnel;
 mod ways;
 
 use super::*;
+use crate::decide::Places;
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
@@ -166,6 +168,7 @@ impl Lab {
                         replies: Limit::new(100, MAGLEV_KEY),
                         errors: Limit::new(20, MAGLEV_KEY),
                         newcomers: Newcomers::default(),
+                        places: Places::default(),
                         ways: Arc::clone(&ways),
                         created: 0,
                         untracked: 0,

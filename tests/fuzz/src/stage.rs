@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 use levee_api::net::{Family, Mac};
 use levee_api::program::{Delta, Program, Side};
 use levee_dataplane::counters::{Counter, Counters};
-use levee_dataplane::decide::Memory;
+use levee_dataplane::decide::{Memory, Places};
 use levee_dataplane::flows::affinity::Affinities;
 use levee_dataplane::flows::{Flow, Flows, Millis, Timeouts};
 use levee_dataplane::hash::MAGLEV_KEY;
@@ -113,6 +113,7 @@ impl Stage {
                     replies: Limit::new(scene.rate, MAGLEV_KEY),
                     errors: Limit::new(scene.rate, MAGLEV_KEY),
                     newcomers: Newcomers::default(),
+                    places: Places::default(),
                     ways: Arc::clone(&ways),
                     created: 0,
                     untracked: 0,

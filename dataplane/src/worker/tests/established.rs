@@ -11,28 +11,28 @@ use crate::wire::ethernet;
 use crate::wire::ipv4::{DONT_FRAGMENT, Ipv4Header};
 
 /// Both workers, each with a world of its own.
-struct Twins {
-    short: Lab,
-    long: Lab,
+pub(super) struct Twins {
+    pub(super) short: Lab,
+    pub(super) long: Lab,
 }
 
 impl Twins {
-    fn new(program: Program) -> Self {
+    pub(super) fn new(program: Program) -> Self {
         Twins { short: Lab::new(1, program.clone()), long: Lab::new(1, program) }
     }
 
-    fn both(&mut self, mut change: impl FnMut(&mut Lab)) {
+    pub(super) fn both(&mut self, mut change: impl FnMut(&mut Lab)) {
         change(&mut self.short);
         change(&mut self.long);
     }
 
     /// What comes out, after comparing.
-    fn play(&mut self, port: PortId, frame: &[u8]) -> Vec<(PortId, Vec<u8>)> {
+    pub(super) fn play(&mut self, port: PortId, frame: &[u8]) -> Vec<(PortId, Vec<u8>)> {
         self.play_all(port, &[frame.to_vec()])
     }
 
     /// The same of some frames that come in one batch.
-    fn play_all(&mut self, port: PortId, frames: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
+    pub(super) fn play_all(&mut self, port: PortId, frames: &[Vec<u8>]) -> Vec<(PortId, Vec<u8>)> {
         for frame in frames {
             assert!(self.short.workers[0].port_mut(usize::from(port.0)).unwrap().deliver(frame));
         }
@@ -51,7 +51,7 @@ impl Twins {
         sent
     }
 
-    fn flows(lab: &Lab) -> Vec<(Endpoint, Endpoint, &'static str, Millis)> {
+    pub(super) fn flows(lab: &Lab) -> Vec<(Endpoint, Endpoint, &'static str, Millis)> {
         let flows = lab.workers[0].memory().flows.page(0, 2048).0;
         let mut flows: Vec<_> =
             flows.map(|(_, flow)| (flow.client(), flow.backend(), flow.state.name(), flow.last())).collect();

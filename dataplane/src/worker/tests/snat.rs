@@ -50,3 +50,29 @@ fn connections_that_go_on_keep_theirs_and_the_last_third_is_found() {
         assert_eq!(segment(&mut lab, client, "A").unwrap().2, source);
     }
 }
+
+/// A batch of newcomers for whom there is none looks at so many ports, and not at as many for each.
+#[test]
+fn a_turn_looks_at_so_many_ports_and_no_more() {
+    let mut lab = Lab::with(1, program(Mode::Nat, &[REMOTE_IP]), |setup| {
+        setup.snat[0].ports.last = setup.snat[0].ports.first + 31;
+    });
+    for client in 0..32 {
+        segment(&mut lab, client, "S").unwrap_or_else(|| panic!("{client}: {:?}", lab.drops()));
+        segment(&mut lab, client, "A").unwrap();
+    }
+    let whole = lab.workers[0].memory().flows.ports_left();
+    let now = lab.now;
+    for (done, client) in (1..=60).zip(100u8..) {
+        let Worker { tables, lanes, bench, .. } = &mut lab.workers[0];
+        let mut frame = bench.pool.take().unwrap();
+        let syn = tcp((PEER, NODE), ([203, 0, 113, client], VIP), (1000, 80), "S");
+        lab.umem.write(&mut frame, &syn).unwrap();
+        bench.counters.add(Counter::Rx, 1);
+        bench.process(frame, UPLINK, tables.current(), now, lanes);
+        assert_eq!(bench.memory.flows.ports_left(), whole.saturating_sub(31 * done));
+    }
+    assert_eq!(lab.settle(), []);
+    assert_eq!(lab.count(Reason::NoSnatPort), 60);
+    assert_eq!(lab.workers[0].memory().flows.ports_left(), whole);
+}

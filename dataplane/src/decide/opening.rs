@@ -1,0 +1,154 @@
+//! The first packet of a connection, where all is as it nearly always is.
+//!
+//! What `service` decides about a SYN follows from the tables, but for three things: whether the flow is there already, which
+//! source port is free, and whether the table has room. So it is done in two steps, for a batch of packets at a time:
+//!
+//! ```text
+//!   propose   tables alone: backend, next hop, the port that is looked at first ──► the reply's bucket is asked for
+//!   open      the flow is not there, the port is free, it may begin             ──► inserted; where the packet goes
+//! ```
+//!
+//! Between the two the memory that the second waits for arrives. Either may leave the packet to [`decide`](super::decide()), with nothing changed:
+//! whatever is rarer than the plainest SYN of IPv4 for a service in `nat` or `dnat` has one implementation, there. What is
+//! decided here is what `decide` would (`worker::tests::established` plays the same story to both).
+
+use levee_api::net::Role;
+use levee_api::program::Mode;
+
+use super::snat::Looks;
+use super::{Memory, Scene, effective, owner};
+use crate::address::Address;
+use crate::ends::{Ends, Tuple};
+use crate::flows::{Opening, Vacancy};
+use crate::headers::Glance;
+use crate::limits::Welcome;
+use crate::reason::Reason;
+use crate::tables::service::{Clients, Frontend};
+use crate::verdict::Course;
+
+/// A flow that would begin.
+#[derive(Debug, Clone, Copy)]
+pub struct Proposal {
+    flow: Opening,
+    /// Hashes of both of its tuples.
+    hashes: [u64; 2],
+    /// Other ports, with `nat`.
+    ports: Option<Looks>,
+}
+
+/// What becomes of a packet whose flow was proposed.
+pub enum Opened {
+    /// It is on its way.
+    Goes(Course),
+    /// It is dropped.
+    Dropped(Reason),
+    /// It is to be decided on; nothing has changed.
+    Undecided,
+}
+
+/// What the tables say of a SYN that came `from` the fabric's side or the pods', for a frontend. `hash` is its tuple's. The reply's
+/// place in the table of flows is asked for.
+#[inline(always)]
+#[must_use]
+pub fn propose(
+    glance: &Glance,
+    hash: u64,
+    frontend: &Frontend,
+    from: Role,
+    scene: &Scene<'_>,
+    memory: &mut Memory,
+) -> Option<Proposal> {
+    let tables = scene.tables;
+    let service = tables.services.get(frontend.service)?;
+    if glance.length > tables.narrowest
+        || tables.mss_clamp != 0
+        || frontend.clients != Clients::All
+        || service.affinity_ms.is_some()
+        || !matches!(frontend.mode, Mode::Nat | Mode::Dnat)
+    {
+        return None;
+    }
+    let Tuple { source: client, destination: vip, .. } = glance.ends.tuple_v4(glance.protocol);
+    let source = tables.owner(client.address);
+    if source.announce || source.inward || client.address.is_martian_source() {
+        return None;
+    }
+    if frontend.mode == Mode::Dnat && owner(client.address, tables) != scene.worker {
+        return None;
+    }
+    let chosen = service.hash(client, vip);
+    let backend = service.pick(frontend.pool, chosen).filter(|backend| backend.via == 0)?;
+    let target = service.target(backend, vip);
+    let place = memory.places.get(target.address, tables);
+    let hop = place.hop?;
+    let mode = effective(frontend.mode, client.address, target.address, place, Some(from));
+    let (seen, ports) = if mode == Mode::Nat {
+        let (first, looks) = Looks::first(target, place, client, chosen, scene)?;
+        (first, Some(looks))
+    } else {
+        (client, None)
+    };
+    if !target.address.is_v4() || !seen.address.is_v4() {
+        return None;
+    }
+    let reverse = Ends::of(target, seen);
+    let reply = memory.flows.hash_v4(reverse, glance.protocol);
+    memory.flows.prefetch_both(reply);
+    let flow = Opening {
+        forward: glance.ends,
+        reverse,
+        protocol: glance.protocol,
+        mode,
+        from,
+        service_slot: service.slot,
+        stamp: tables.stamp(),
+        hop,
+    };
+    Some(Proposal { flow, hashes: [hash, reply], ports })
+}
+
+/// Begins a flow, if it can be as it was proposed, or by another port.
+#[inline(always)]
+#[must_use]
+pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Opened {
+    let Proposal { flow, hashes: [hash, reply], ports } = proposal;
+    let Some(forward) = memory.flows.vacancy_v4(*hash, flow.forward, flow.protocol) else { return Opened::Undecided };
+    let other;
+    let (flow, reverse) = match memory.flows.vacancy_v4(*reply, flow.reverse, flow.protocol) {
+        Some(reverse) => (flow, reverse),
+        None => match ports.and_then(|ports| by_another_port(flow, ports, scene, memory)) {
+            Some((flow, reverse)) => {
+                other = flow;
+                (&other, reverse)
+            }
+            None => return Opened::Undecided,
+        },
+    };
+    if memory.newcomers.are_limited() {
+        let tuple = flow.forward.tuple_v4(flow.protocol);
+        match memory.newcomers.welcome(tuple.source.address, tuple.destination, scene.now) {
+            Welcome::Come => {}
+            Welcome::TooManyOfSource => return Opened::Dropped(Reason::NewFlowsOfSource),
+            Welcome::TooManyOfVip => return Opened::Dropped(Reason::NewFlowsOfVip),
+        }
+    }
+    if memory.flows.open(flow, forward, reverse, scene.now).is_none() {
+        return Opened::Dropped(Reason::FlowTableFull);
+    }
+    memory.created += 1;
+    Opened::Goes(Course { hop: flow.hop, ends: flow.reverse.turned_round() })
+}
+
+#[inline(never)]
+fn by_another_port(flow: &Opening, ports: Looks, scene: &Scene<'_>, memory: &mut Memory) -> Option<(Opening, Vacancy)> {
+    let [backend, _] = flow.reverse.endpoints([Address::UNSPECIFIED_V4.head(); 2]);
+    for (looked, source) in (1..=memory.flows.ports_left()).zip(ports.further(scene)) {
+        let reverse = Ends::of(backend, source);
+        let reply = memory.flows.hash_v4(reverse, flow.protocol);
+        if let Some(vacancy) = memory.flows.vacancy_v4(reply, reverse, flow.protocol) {
+            memory.flows.looked(looked);
+            return Some((Opening { reverse, ..*flow }, vacancy));
+        }
+    }
+    None
+}

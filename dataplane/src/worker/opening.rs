@@ -1,0 +1,88 @@
+//! The way of packets that open connections: plain SYNs of IPv4 for services.
+//!
+//! ```text
+//!   frames ─► opening ─► hash, bucket asked for ─► door, propose, reply's bucket asked for ─► open ─► redirect ─► contract ─► port
+//!                                                    │                                         │
+//!                                                    └────► parse ─► classify ─► decide … ◄────┘
+//! ```
+//!
+//! Beside the short way, and as it: a batch at a time, so that the memory that each step needs is under way while the others are
+//! looked at; nothing is changed before it is certain that the long way would have come to the same; and whoever is not sure takes that.
+//! A flood of SYNs is made of these.
+
+use af_xdp::Frame;
+
+use super::established::{Out, Step};
+use super::special::Kind;
+use super::{Bench, Lane};
+use crate::classify::{Class, classify};
+use crate::decide::{Opened, Proposal, Scene, decide, open, propose};
+use crate::headers::Glance;
+use crate::parse::parse;
+use crate::port::Port;
+use crate::rewrite;
+use levee_api::net::Role;
+
+/// A frame that opens a connection.
+pub(super) struct Opener {
+    pub(super) glance: Glance,
+    pub(super) hash: u64,
+    /// What was made of it, if it is what most are.
+    proposal: Option<Proposal>,
+}
+
+impl Opener {
+    pub(super) fn new(glance: Glance, hash: u64) -> Self {
+        Opener { glance, hash, proposal: None }
+    }
+}
+
+impl Bench {
+    /// Proposes flows for those of a batch.
+    #[inline(never)]
+    pub(super) fn propose(&mut self, openers: &mut [Opener], from: Role, scene: &Scene<'_>) {
+        let stamp = scene.tables.stamp();
+        for opener in openers {
+            let Opener { glance, hash, proposal } = opener;
+            if let Some(frontend) = self.doors.get(glance.ends, scene.ingress, stamp) {
+                *proposal = propose(glance, *hash, frontend, from, scene, &mut self.memory);
+            }
+        }
+    }
+
+    /// Begins what was proposed, and rewrites the packet.
+    #[inline(never)]
+    pub(super) fn open(&mut self, frame: &mut Frame, opener: &Opener, scene: &Scene<'_>, out: &mut Out) -> Step {
+        let Some(proposal) = &opener.proposal else { return Step::Stays };
+        match open(proposal, scene, &mut self.memory) {
+            Opened::Goes(course) => out.take(course.hop, scene.tables, self.umem.bytes_mut(frame), |origin, bytes| {
+                rewrite::redirect(&opener.glance, &course, origin, bytes)
+            }),
+            Opened::Dropped(reason) => Step::Ends(reason),
+            Opened::Undecided => Step::Stays,
+        }
+    }
+
+    /// The next ones to the same frontend need not be classified.
+    #[inline(never)]
+    pub(super) fn open_by_the_long_way<P: Port>(
+        &mut self,
+        frame: Frame,
+        opener: &Opener,
+        scene: &Scene<'_>,
+        lanes: &mut [Lane<P>],
+    ) {
+        let headers = match parse(self.umem.bytes(&frame)) {
+            Ok(headers) => headers,
+            Err(reason) => return self.drop(frame, reason),
+        };
+        match classify(&headers, scene.tables, scene.ingress) {
+            class @ Class::Service(frontend) => {
+                self.doors.note(opener.glance.ends, scene.ingress, scene.tables.stamp(), frontend);
+                let decision = decide(&class, &headers, scene, &mut self.memory);
+                self.follow(decision, frame, &headers, Kind::Ordinary, scene, lanes);
+            }
+            _ => self.conclude(frame, &headers, scene.ingress, scene.tables, scene.now, lanes),
+        }
+    }
+}
