@@ -27,7 +27,7 @@ const SCENES: [(&str, Traffic, bool); 4] = [
 
 /// What a second worker adds, over memory
 #[derive(Parser)]
-#[command(disable_version_flag = true)]
+#[command(name = "workers", disable_version_flag = true)]
 struct Options {
     /// Times that each scene gets its turn
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = number(1..=1_000))]
