@@ -39,13 +39,15 @@ pub enum Kind {
     Announcing,
     /// A term has run out: nobody renews it.
     TermLapsed,
+    /// The time of a backend that drained is over: its flows end.
+    Drained,
     /// Something that levee could do without failed.
     Degraded,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Started,
         Kind::Stopping,
         Kind::Programmed,
@@ -57,6 +59,7 @@ impl Kind {
         Kind::KernelResync,
         Kind::Announcing,
         Kind::TermLapsed,
+        Kind::Drained,
         Kind::Degraded,
     ];
 
@@ -73,6 +76,7 @@ impl Kind {
             Kind::LinkChanged => "link-changed",
             Kind::AddressConflict => "vip-conflict",
             Kind::KernelResync => "kernel-resync",
+            Kind::Drained => "drained",
             Kind::Announcing => "announcing",
             Kind::TermLapsed => "term-lapsed",
             Kind::Degraded => "degraded",

@@ -244,6 +244,10 @@ fn a_backend_that_drains_keeps_a_connection_until_the_deadline_and_then_both_end
 
         std::thread::sleep(Duration::from_secs(u64::from(DEADLINE) + 1).saturating_sub(begun.elapsed()));
         assert_eq!(lab.dataplane.get("/v1/drains").as_array().map(Vec::len), Some(0));
+        let events = lab.dataplane.cli().args(["-o", "json", "events"]).output().expect("levee runs");
+        let events = String::from_utf8_lossy(&events.stdout).into_owned();
+        let ends = events.matches("has drained for as long as it may").count();
+        assert_eq!(ends, 2 * round as usize, "one of TCP and one of UDP each time: {events}");
         // The client speaks first, or the server does: whoever it is is reset, and then the other when it speaks.
         let [one, other] = &mut connections;
         for (first, second) in [(&mut one.client, &mut one.server), (&mut other.server, &mut other.client)] {

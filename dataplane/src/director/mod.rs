@@ -19,7 +19,7 @@ mod shares;
 mod steering;
 mod terms;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ use crate::mem::publication::Publisher;
 use crate::neighbours::{self, Asking, Update};
 use crate::rewrite::announce::{self, announcement};
 use crate::tables::Tables;
-use crate::tables::master::{self, Master};
+use crate::tables::master::{self, Draining, Master};
 use crate::verdict::PortId;
 use crate::worker::{Command, Handle, Notice};
 use levee_api::net::Role;
@@ -84,6 +84,10 @@ const WORKER_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often the workers' pulse is felt: a loop that has not turned in between is not alive. Idle workers turn ten times a second.
 const PULSE: Duration = Duration::from_secs(1);
+
+/// Backends whose draining ends at once that are told one by one: a rollout's worth. More would push everything else out of the memory of
+/// events.
+const DRAINED_TOLD: usize = 20;
 
 /// One address in conflict is told of, and defended, at most this often; the counter has every frame. RFC 5227, 1.1: DEFEND_INTERVAL.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
@@ -375,7 +379,16 @@ impl Director {
         }
         // Before what has changed is published: so who asks finds what drains as it runs.
         let ended = self.master.follow_drains(now.saturating_duration_since(self.epoch));
-        self.changed.tables |= ended;
+        self.changed.tables |= !ended.is_empty();
+        for Draining { service, address, port, .. } in ended.iter().take(DRAINED_TOLD) {
+            let (name, backend) = (&service.name, SocketAddr::new(*address, *port));
+            let message =
+                format!("{backend} of {name} ({}) has drained for as long as it may: its flows end", service.protocol);
+            self.events.record(Kind::Drained, message);
+        }
+        if let Some(more) = ended.len().checked_sub(DRAINED_TOLD).filter(|more| *more > 0) {
+            self.events.record(Kind::Drained, format!("and {more} more backends with them"));
+        }
         let changed = std::mem::take(&mut self.changed);
         let around = self.master.take_around();
         if around.steered {

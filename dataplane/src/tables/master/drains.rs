@@ -76,28 +76,32 @@ impl Master {
         Some(Duration::from_secs(seconds.into()))
     }
 
-    /// Begins and ends the time of backends that drain. Returns whether the tables have changed.
-    pub fn follow_drains(&mut self, now: Duration) -> bool {
+    /// Begins and ends the time of backends that drain. Returns those whose time is over now; with any, the tables have changed.
+    pub fn follow_drains(&mut self, now: Duration) -> Vec<Draining> {
         let mut drains = std::mem::take(&mut self.drains);
-        let mut over = Vec::new();
+        let (mut over, mut ended) = (Vec::new(), Vec::new());
         for (key, backends) in &mut drains.0 {
             let patience = self.patience(key);
             let mut any = false;
-            for drain in backends.values_mut().filter(|drain| !drain.over) {
+            for ((address, port), drain) in backends.iter_mut().filter(|(_, drain)| !drain.over) {
                 let since = *drain.since.get_or_insert(now);
                 drain.over = patience.is_some_and(|patience| now.saturating_sub(since) >= patience);
-                any |= drain.over;
+                if drain.over {
+                    any = true;
+                    let (address, port) = (*address, *port);
+                    ended.push(Draining { service: key.clone(), address, port, since, until: Some(now) });
+                }
             }
             over.extend(any.then(|| self.services.get(key).map(|entry| entry.program.clone())).flatten());
         }
         self.drains = drains;
         if over.is_empty() {
-            return false;
+            return ended;
         }
         // The same services under the same generation: what they come to is another.
         let generation = self.generation;
         self.commit(Delta { base: generation, generation, upsert_services: over, ..Delta::default() });
-        true
+        ended
     }
 
     /// When [`Master::follow_drains`] should be called next.

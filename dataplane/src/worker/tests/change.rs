@@ -110,9 +110,9 @@ fn drains(mode: Mode, seconds: Option<u32>) -> Delta {
 
 /// The director's clock strikes.
 fn strike(lab: &mut Lab, seconds: u64) -> bool {
-    let changed = lab.master.follow_drains(Duration::from_secs(seconds));
+    let ended = lab.master.follow_drains(Duration::from_secs(seconds));
     lab.publish();
-    changed
+    !ended.is_empty()
 }
 
 #[test]
