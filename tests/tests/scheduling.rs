@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use levee_tests::levee::{Dataplane, Ports, Take};
+use levee_tests::levee::{Dataplane, Ports, Take, binary};
 use levee_tests::path::Path;
 
 /// sched(7).
@@ -59,6 +59,37 @@ fn levee_goes_before_ordinary_tasks() {
     assert!(levee.daemon.stop(Duration::from_secs(10)).success());
     let levee = start(&path, "scheduling: {nice: 5, slice: 1ms}\n");
     assert_eq!(place(levee.daemon.pid(), "worker-0").nice, 5);
+}
+
+#[test]
+fn a_daemons_session_goes_before_others() {
+    let Some(path) = Path::start(1) else { return };
+    if fs::exists("/proc/self/autogroup").is_ok_and(|there| !there) {
+        eprintln!("SKIPPED: this kernel does not share time by session (CONFIG_SCHED_AUTOGROUP)");
+        return;
+    }
+    let namespace = &path.balancer.namespace;
+    let file = |ending: &str| namespace.directory().join(format!("{}-leader.{ending}", namespace.name()));
+    let text = format!(
+        "ports: [{{interface: eth0, role: uplink}}]\nworkers: [0]\nsocket: {}\nflows: {{capacity: 16384}}\nmemory: {{frames: 2048}}\n",
+        file("sock").display()
+    );
+    fs::write(file("yaml"), text).expect("the lab's directory can be written");
+    // As systemd starts it: the leader of a session of its own.
+    let mut command = namespace.command("setsid");
+    command.arg(binary("levee-dataplane")).arg("--config").arg(file("yaml"));
+    let before = fs::read_to_string("/proc/self/autogroup").expect("it is there");
+    let mut daemon = namespace.start("leader", command);
+    daemon.wait_until("its session goes before others", Duration::from_secs(20), |daemon| {
+        let group = fs::read_to_string(format!("/proc/{}/autogroup", daemon.pid())).unwrap_or_default();
+        group.trim_end().ends_with("nice -20")
+    });
+    assert!(daemon.stop(Duration::from_secs(10)).success(), "{}", daemon.log());
+    assert_eq!(
+        fs::read_to_string("/proc/self/autogroup").expect("it is there"),
+        before,
+        "this session stays as it was"
+    );
 }
 
 #[test]
