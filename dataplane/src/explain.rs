@@ -68,7 +68,13 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         ends => ends,
     };
     // What was chosen for a packet that ends otherwise, it does not get.
-    let flow = memory.flows.page(0, memory.flows.capacity()).0.next().map(|(_, flow)| flow).filter(|_| verdict == Fate::Forward);
+    let flow = memory
+        .flows
+        .page(0, memory.flows.capacity())
+        .0
+        .next()
+        .map(|(_, flow)| flow)
+        .filter(|_| verdict == Fate::Forward);
     Ok(Explanation {
         packet: packet.to_string(),
         from,

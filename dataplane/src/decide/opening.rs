@@ -142,7 +142,7 @@ pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Open
 #[inline(never)]
 fn by_another_port(flow: &Opening, ports: Looks, scene: &Scene<'_>, memory: &mut Memory) -> Option<(Opening, Vacancy)> {
     let [backend, _] = flow.reverse.endpoints([Address::UNSPECIFIED_V4.head(); 2]);
-    for (looked, source) in (1..=memory.flows.ports_left()).zip(ports.further(scene)) {
+    for (looked, source) in (1..=memory.flows.ports_left()).zip(ports.further(backend, scene)) {
         let reverse = Ends::of(backend, source);
         let reply = memory.flows.hash_v4(reverse, flow.protocol);
         if let Some(vacancy) = memory.flows.vacancy_v4(reply, reverse, flow.protocol) {

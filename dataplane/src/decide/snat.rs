@@ -1,7 +1,7 @@
 //! Whom a backend sees with `nat`: a source address and port out of this worker's part of `snat`, that no other flow has with
 //! this backend.
 //!
-//! A few ports are looked at, anywhere in the range, and the first free one is taken. If none of them is free, one is taken over
+//! A few ports are looked at, anywhere, and the first free one is taken. If none of them is free, one is taken over
 //! from a flow that is over, or that has never become one: else a backend could be given no more connections a second
 //! than there are ports, divided by how long a flow is remembered.
 
@@ -14,8 +14,8 @@ use crate::tables::ranges::has_ports;
 use crate::tables::snat::{SnatRange, WITHOUT_PORTS};
 use crate::verdict::Endpoint;
 
-/// How many ports of a range are looked at for a new flow. They are looked at independently of each other: with three quarters
-/// of a range towards one backend in use, all are in use for one flow in 10,000, with half of it, for one in 2³².
+/// How many ports are looked at for a new flow. They are looked at independently of each other: with three quarters
+/// of them towards one backend in use, all are in use for one flow in 10,000, with half of it, for one in 2³².
 const TRIES: u32 = 32;
 
 /// For so long, in milliseconds, a finished connection keeps its port, for what was sent again meanwhile; and one whose client has
@@ -35,32 +35,29 @@ pub(super) fn source(
     scene: &Scene<'_>,
     flows: &mut Flows,
 ) -> Result<(Endpoint, Option<Vacancy>), Reason> {
-    let (mut reason, ranges) = ranges(place.kernel, scene);
     if !has_ports(tuple.protocol) {
-        return without_ports(backend, tuple.protocol, ranges, scene, flows).map(|source| (source, None));
+        return without_ports(backend, place, tuple.protocol, scene, flows).map(|source| (source, None));
     }
+    let pool = Pool::towards(backend, place, scene)?;
+    let seed = seed(tuple.source, hash);
     let mut least: Option<((Worth, Millis), FlowId, Endpoint)> = None;
-    for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
-        reason = Reason::NoSnatPort;
-        let part = range.part(scene.worker, scene.tables.workers);
-        for step in 0..TRIES {
-            let Some(source) = look(range, &part, seed(tuple.source, hash), step) else { break };
-            if step > 0 {
-                if flows.ports_left() == 0 {
-                    break;
-                }
-                flows.looked(1);
+    for step in 0..TRIES {
+        let Some(source) = pool.look(seed, step) else { break };
+        if step > 0 {
+            if flows.ports_left() == 0 {
+                break;
             }
-            let reply = Tuple { source: backend, destination: source, protocol: tuple.protocol };
-            let id = match flows.search(&reply) {
-                Ok((id, _)) => id,
-                Err(vacancy) => return Ok((source, Some(vacancy))),
-            };
-            if let Some(worth) = worth(id, scene.now, flows)
-                && least.is_none_or(|(most, ..)| worth > most)
-            {
-                least = Some((worth, id, source));
-            }
+            flows.looked(1);
+        }
+        let reply = Tuple { source: backend, destination: source, protocol: tuple.protocol };
+        let id = match flows.search(&reply) {
+            Ok((id, _)) => id,
+            Err(vacancy) => return Ok((source, Some(vacancy))),
+        };
+        if let Some(worth) = worth(id, scene.now, flows)
+            && least.is_none_or(|(most, ..)| worth > most)
+        {
+            least = Some((worth, id, source));
         }
     }
     match least {
@@ -68,21 +65,19 @@ pub(super) fn source(
             flows.remove(id);
             Ok((source, None))
         }
-        None => Err(reason),
+        None => Err(Reason::NoSnatPort),
     }
 }
 
-/// Where [`source()`] looks for a flow of TCP or UDP: the ports of the first range, as many as it tries.
+/// Where [`source()`] looks for a flow of TCP or UDP.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Looks {
-    kernel: bool,
-    /// Of those of its family and others.
-    range: usize,
+    place: Place,
     seed: u64,
 }
 
 impl Looks {
-    /// The first port, and where the others are. `None` if no address is of the backend's family.
+    /// The first port, and where the others are. `None` if there is none.
     #[inline(always)]
     pub(super) fn first(
         backend: Endpoint,
@@ -91,50 +86,86 @@ impl Looks {
         hash: u64,
         scene: &Scene<'_>,
     ) -> Option<(Endpoint, Self)> {
-        let (_, ranges) = ranges(place.kernel, scene);
-        let is_like = |range: &SnatRange| range.address.is_v4() == backend.address.is_v4();
-        let (index, range) = ranges.iter().enumerate().find(|(_, range)| is_like(range))?;
-        let looks = Looks { kernel: place.kernel, range: index, seed: seed(client, hash) };
-        Some((look(range, &range.part(scene.worker, scene.tables.workers), looks.seed, 0)?, looks))
+        let looks = Looks { place, seed: seed(client, hash) };
+        Some((Pool::towards(backend, place, scene).ok()?.look(looks.seed, 0)?, looks))
     }
 
     /// Those after the first.
-    pub(super) fn further<'a>(self, scene: &Scene<'a>) -> impl Iterator<Item = Endpoint> + use<'a> {
-        let (_, ranges) = ranges(self.kernel, scene);
+    pub(super) fn further<'a>(self, backend: Endpoint, scene: &Scene<'a>) -> impl Iterator<Item = Endpoint> + use<'a> {
+        let pool = Pool::towards(backend, self.place, scene).ok();
+        (1..TRIES).map_while(move |step| pool?.look(self.seed, step))
+    }
+}
+
+/// This worker's ports towards a backend, of all addresses of its family as if they were one range: the first of them is
+/// not used up before the second is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Pool<'a> {
+    ranges: &'a [SnatRange],
+    v4: bool,
+    worker: usize,
+    workers: usize,
+    count: u32,
+}
+
+impl<'a> Pool<'a> {
+    #[inline(always)]
+    fn towards(backend: Endpoint, place: Place, scene: &Scene<'a>) -> Result<Self, Reason> {
+        let (missing, ranges) = ranges(place, scene);
         let (worker, workers) = (scene.worker, scene.tables.workers);
-        ranges.get(self.range).into_iter().flat_map(move |range| {
-            let part = range.part(worker, workers);
-            (1..TRIES).map_while(move |step| look(range, &part, self.seed, step))
-        })
+        let pool = Pool { ranges, v4: backend.address.is_v4(), worker, workers, count: 0 };
+        let count = pool.parts().map(|(_, part)| part.end.saturating_sub(part.start)).sum();
+        if count == 0 {
+            return Err(if pool.parts().next().is_some() { Reason::NoSnatPort } else { missing });
+        }
+        Ok(Pool { count, ..pool })
+    }
+
+    #[inline(always)]
+    fn parts(&self) -> impl Iterator<Item = (&'a SnatRange, std::ops::Range<u32>)> + use<'a> {
+        let Pool { ranges, v4, worker, workers, .. } = *self;
+        let of_family = ranges.iter().filter(move |range| range.address.is_v4() == v4);
+        of_family.map(move |range| (range, range.part(worker, workers)))
+    }
+
+    /// The port that is looked at in one step; `None` if there are not so many. One after another would do among few only: among many,
+    /// ports in use would grow together to runs longer than anybody looks.
+    #[inline(always)]
+    fn look(&self, seed: u64, step: u32) -> Option<Endpoint> {
+        if step >= self.count {
+            return None;
+        }
+        let mut offset = if self.count <= TRIES {
+            (spread(seed, self.count as usize) as u32 + step) % self.count
+        } else {
+            spread(if step == 0 { seed } else { MAGLEV_KEY.word(seed ^ u64::from(step)) }, self.count as usize) as u32
+        };
+        for (range, part) in self.parts() {
+            let count = part.end.saturating_sub(part.start);
+            if offset < count {
+                let port = u16::try_from(part.start + offset).unwrap_or(u16::MAX);
+                return Some(Endpoint { address: range.address, port });
+            }
+            offset -= count;
+        }
+        None
     }
 }
 
 /// The addresses and ports that there are towards a backend; and what is missing if none of them is of its family.
 #[inline(always)]
-fn ranges<'a>(kernel: bool, scene: &Scene<'a>) -> (Reason, &'a [SnatRange]) {
-    if kernel { (Reason::HostNetwork, &scene.tables.host_snat) } else { (Reason::NoSnatAddress, &scene.tables.snat) }
+fn ranges<'a>(place: Place, scene: &Scene<'a>) -> (Reason, &'a [SnatRange]) {
+    if place.kernel {
+        (Reason::HostNetwork, &scene.tables.host_snat)
+    } else {
+        (Reason::NoSnatAddress, &scene.tables.snat)
+    }
 }
 
 /// The client's port makes each flow's first look its own.
 #[inline(always)]
 fn seed(client: Endpoint, hash: u64) -> u64 {
     hash ^ MAGLEV_KEY.word(u64::from(client.port))
-}
-
-/// The port of a part of a range that is looked at in one step; `None` if there are not so many. One after another would do in a small
-/// range only: in a large one, ports in use would grow together to runs longer than anybody looks.
-#[inline(always)]
-fn look(range: &SnatRange, part: &std::ops::Range<u32>, seed: u64, step: u32) -> Option<Endpoint> {
-    let count = part.end.saturating_sub(part.start);
-    if step >= count {
-        return None;
-    }
-    let offset = if count <= TRIES {
-        (spread(seed, count as usize) as u32 + step) % count
-    } else {
-        spread(if step == 0 { seed } else { MAGLEV_KEY.word(seed ^ u64::from(step)) }, count as usize) as u32
-    };
-    Some(Endpoint { address: range.address, port: u16::try_from(part.start + offset).unwrap_or(u16::MAX) })
 }
 
 /// Whose port is taken over before whose.
@@ -165,11 +196,12 @@ fn worth(id: FlowId, now: Millis, flows: &Flows) -> Option<(Worth, Millis)> {
 /// alone, for of one that it shares with the kernel only ports come here.
 fn without_ports(
     backend: Endpoint,
+    place: Place,
     protocol: u8,
-    ranges: &[SnatRange],
     scene: &Scene<'_>,
     flows: &Flows,
 ) -> Result<Endpoint, Reason> {
+    let (_, ranges) = ranges(place, scene);
     let mut reason = Reason::NoSnatAddress;
     // Affinity remembers a backend that is reached by `nat` where the one that others get is not.
     if scene.worker != WITHOUT_PORTS {

@@ -76,3 +76,26 @@ fn a_turn_looks_at_so_many_ports_and_no_more() {
     assert_eq!(lab.count(Reason::NoSnatPort), 60);
     assert_eq!(lab.workers[0].memory().flows.ports_left(), whole);
 }
+
+#[test]
+fn all_addresses_are_used_alike_and_a_batch_finds_the_last_third_too() {
+    let own = [[192, 168, 0, 51], [192, 168, 0, 52], [192, 168, 0, 53]];
+    let ports = PortRange { first: 61_000, last: 61_299 };
+    let mut lab = Lab::with(1, program(Mode::Nat, &[REMOTE_IP]), |setup| {
+        setup.snat = own.map(|address| SnatRange { address: Ipv4Addr::from(address).into(), ports }).into();
+    });
+    let mut uses = std::collections::HashMap::new();
+    for batch in 0..20 {
+        for client in batch * 30..(batch + 1) * 30 {
+            let address = Ipv4Addr::from_bits(0xcb00_0000 + client).octets();
+            let syn = tcp((PEER, NODE), (address, VIP), (1000, 80), "S");
+            assert!(lab.workers[0].port_mut(0).unwrap().deliver(&syn));
+        }
+        let sent = lab.settle();
+        assert_eq!(sent.len(), 30, "batch {batch}: {:?}", lab.drops());
+        for (_, frame) in sent {
+            *uses.entry(read(&frame).2.0).or_insert(0) += 1;
+        }
+    }
+    assert!(own.iter().all(|address| (150..250).contains(&uses[address])), "{uses:?}");
+}
