@@ -10,8 +10,8 @@
 pub(super) const ENTRIES: u32 = 1024;
 
 /// SNAT ports that are looked at beyond each flow's first: some three cache lines anywhere each. A batch of 64 newcomers to one
-/// backend needs so many where three quarters of the ports are in use.
-pub(super) const PORTS: u32 = 192;
+/// backend needs so many where two thirds of the ports are in use.
+pub(super) const PORTS: u32 = 128;
 
 /// What is left of a turn's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
