@@ -172,7 +172,6 @@ fn mac_word(mac: Mac) -> [u8; 8] {
     [0, 0, a, b, c, d, e, f]
 }
 
-/// Of protocols without ports, with ports 0: such a flow is all that two addresses say to each other in a protocol.
 fn answer(scene: &Scene<'_>, reply: impl FnOnce(Mac) -> Reply) -> Decision {
     match scene.tables.port(scene.ingress) {
         Some(port) => Decision::Ends(Verdict::Hairpin(reply(port.mac))),

@@ -42,7 +42,10 @@ pub fn between(glance: &Glance, frame: &[u8]) -> Tuple {
 #[must_use]
 pub fn glance(frame: &[u8], station: Mac) -> Option<Glance> {
     let (head, length) = (frame.first_chunk()?, frame.len());
-    glance_v4(head, length, station).or_else(|| glance_v6(frame, station))
+    match sight_v4(head, length, station) {
+        Sight::Plain(glance) => Some(glance),
+        Sight::Opening(_) | Sight::Other => glance_v6(frame, station),
+    }
 }
 
 /// What a frame of IPv4 looks like at a glance.
@@ -56,17 +59,7 @@ pub enum Sight {
     Other,
 }
 
-/// The same of IPv4, from the head of a frame of `length` bytes.
-#[inline(always)]
-#[must_use]
-pub fn glance_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Option<Glance> {
-    match sight_v4(head, length, station) {
-        Sight::Plain(glance) => Some(glance),
-        Sight::Opening(_) | Sight::Other => None,
-    }
-}
-
-/// The same, and of those that open connections.
+/// The same of IPv4, from the head of a frame of `length` bytes, and of those that open connections.
 #[inline(always)]
 #[must_use]
 pub fn sight_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Sight {

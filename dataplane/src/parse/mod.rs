@@ -27,7 +27,7 @@ mod quote;
 mod transport;
 mod tunnelled;
 
-pub use glance::{Sight, between, glance, glance_v4, glance_v6, sight_v4};
+pub use glance::{Sight, between, glance, glance_v6, sight_v4};
 pub use tunnelled::tunnelled;
 
 pub use piece::piece;

@@ -138,21 +138,8 @@ pub const fn has_ports(protocol: u8) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
-    use super::super::service::Clients;
     use super::*;
-    use levee_api::program::{Mode, Pool, WhenEmpty};
     use proptest::prelude::*;
-
-    fn frontend(service: u32) -> Frontend {
-        Frontend {
-            service,
-            mode: Mode::Nat,
-            pool: Pool::Cluster,
-            when_empty: WhenEmpty::Reject,
-            clients: Clients::All,
-            by_connection: false,
-        }
-    }
 
     /// Ranges that do not overlap: what lies between every other two of some numbers.
     fn ranges() -> impl Strategy<Value = Vec<(u8, PortRange)>> {
@@ -176,11 +163,11 @@ mod tests {
             let mut table = Ranges::default();
             let mut naive = Vec::new();
             for (service, (protocol, ports)) in ranges.iter().enumerate() {
-                table.insert(Some((*protocol, *ports)), frontend(service as u32));
+                table.insert(Some((*protocol, *ports)), Frontend::plainest(service as u32));
                 naive.push((*protocol, *ports, service as u32));
             }
             if whole {
-                table.insert(None, frontend(999));
+                table.insert(None, Frontend::plainest(999));
             }
             for index in gone.iter().filter(|_| !ranges.is_empty()) {
                 let (protocol, ports) = ranges[index.index(ranges.len())];

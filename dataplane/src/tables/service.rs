@@ -340,6 +340,21 @@ pub struct Frontend {
     pub by_connection: bool,
 }
 
+#[cfg(test)]
+impl Frontend {
+    /// One of a service by `nat`, with nothing special about it.
+    pub fn plainest(service: u32) -> Self {
+        Frontend {
+            service,
+            mode: Mode::Nat,
+            pool: Pool::Cluster,
+            when_empty: WhenEmpty::Reject,
+            clients: Clients::All,
+            by_connection: false,
+        }
+    }
+}
+
 /// The roles of ports whose packets a side stands for.
 #[must_use]
 pub fn roles(side: Side) -> &'static [Role] {

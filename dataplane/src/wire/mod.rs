@@ -55,14 +55,14 @@ macro_rules! numbers {
 
 numbers!(u8: 1, u16: 2, u32: 4, u128: 16);
 
-/// A MAC address.
-impl Field<6> for [u8; 6] {
+/// A MAC address, or whatever is taken as it stands.
+impl<const N: usize> Field<N> for [u8; N] {
     #[inline(always)]
-    fn from_wire(bytes: [u8; 6]) -> Self {
+    fn from_wire(bytes: [u8; N]) -> Self {
         bytes
     }
     #[inline(always)]
-    fn to_wire(self) -> [u8; 6] {
+    fn to_wire(self) -> [u8; N] {
         self
     }
 }

@@ -28,17 +28,6 @@ impl Field<8> for Octets<u64> {
     }
 }
 
-impl Field<2> for [u8; 2] {
-    #[inline(always)]
-    fn from_wire(bytes: [u8; 2]) -> Self {
-        bytes
-    }
-    #[inline(always)]
-    fn to_wire(self) -> [u8; 2] {
-        self
-    }
-}
-
 impl Field<4> for Octets<u32> {
     #[inline(always)]
     fn from_wire(bytes: [u8; 4]) -> Self {

@@ -57,23 +57,9 @@ impl Doors {
 
 #[cfg(test)]
 mod tests {
-    use levee_api::program::{Mode, Pool, WhenEmpty};
-
     use super::*;
     use crate::address::Address;
-    use crate::tables::service::Clients;
     use crate::verdict::Endpoint;
-
-    fn frontend(service: u32) -> Frontend {
-        Frontend {
-            service,
-            mode: Mode::Nat,
-            pool: Pool::Cluster,
-            when_empty: WhenEmpty::Reject,
-            clients: Clients::All,
-            by_connection: false,
-        }
-    }
 
     fn ends(client: u16, port: u16) -> Ends {
         let end = |last, port| Endpoint { address: Address::v4(0x0a00_0000 + last), port };
@@ -83,18 +69,18 @@ mod tests {
     #[test]
     fn a_door_is_known_to_all_clients_until_the_tables_change_or_it_is_another() {
         let mut doors = Doors::default();
-        doors.note(ends(1, 80), PortId(0), 5, frontend(3));
-        assert_eq!(doors.get(ends(2, 80), PortId(0), 5), Some(&frontend(3)));
+        doors.note(ends(1, 80), PortId(0), 5, Frontend::plainest(3));
+        assert_eq!(doors.get(ends(2, 80), PortId(0), 5), Some(&Frontend::plainest(3)));
         assert_eq!(doors.get(ends(1, 80), PortId(0), 6), None, "another stamp");
         assert_eq!(doors.get(ends(1, 80), PortId(1), 5), None, "another side");
         assert_eq!(doors.get(ends(1, 81), PortId(0), 5), None, "another port");
         for port in 0..2000 {
-            doors.note(ends(1, port), PortId(0), 5, frontend(u32::from(port)));
-            assert_eq!(doors.get(ends(9, port), PortId(0), 5), Some(&frontend(u32::from(port))));
+            doors.note(ends(1, port), PortId(0), 5, Frontend::plainest(u32::from(port)));
+            assert_eq!(doors.get(ends(9, port), PortId(0), 5), Some(&Frontend::plainest(u32::from(port))));
         }
         let wrong = |port: &u16| {
             let found = doors.get(ends(9, *port), PortId(0), 5);
-            found.is_some_and(|found| *found != frontend(u32::from(*port)))
+            found.is_some_and(|found| *found != Frontend::plainest(u32::from(*port)))
         };
         assert_eq!((0..2000).filter(wrong).count(), 0);
     }

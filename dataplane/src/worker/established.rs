@@ -139,14 +139,9 @@ impl Bench {
             match step {
                 Step::Goes(port) => {
                     self.counters.add(Counter::ForwardedBytes, frame.len() as u64);
-                    let lane = match self.egress.get(usize::from(port.0)) {
-                        Some(Egress::Lane(lane)) => lanes.get(*lane),
-                        _ => None,
-                    };
-                    let room = lane.is_some_and(|lane| lane.backlog.len() < BACKLOG);
                     let way = if opener.is_some() { Counter::Opening } else { Counter::Established };
-                    self.counters.add(way, u64::from(room));
-                    self.send(port, frame, Counter::Forwarded, lanes);
+                    let sent = self.send(port, frame, Counter::Forwarded, lanes);
+                    self.counters.add(way, u64::from(sent));
                 }
                 Step::Ends(reason) => self.drop(frame, reason),
                 Step::Stays if matches!(seen.kind, Look::V4 | Look::V6) => self.long(frame, seen, scene, lanes),

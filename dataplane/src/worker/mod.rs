@@ -569,14 +569,15 @@ impl Bench {
         }
     }
 
-    /// Puts a frame on its way out of a port and counts it, or drops it.
+    /// Puts a frame on its way out of a port and counts it, or drops it. Says whether it leaves by a queue of this worker's.
     #[inline]
-    fn send<P: Port>(&mut self, port: PortId, frame: Frame, counter: Counter, lanes: &mut [Lane<P>]) {
+    fn send<P: Port>(&mut self, port: PortId, frame: Frame, counter: Counter, lanes: &mut [Lane<P>]) -> bool {
         match self.egress.get(usize::from(port.0)) {
             Some(Egress::Lane(lane)) => match lanes.get_mut(*lane) {
                 Some(lane) if lane.backlog.len() < BACKLOG => {
                     lane.backlog.push(frame);
                     self.counters.add(counter, 1);
+                    return true;
                 }
                 _ => self.refuse(frame, counter, Reason::TxFull),
             },
@@ -587,6 +588,7 @@ impl Bench {
             }
             Some(Egress::None) | None => self.refuse(frame, counter, Reason::NoRoute),
         }
+        false
     }
 
     /// Drops a frame for which there was no way out. One of levee's own was never received, and is no drop of a frame that
