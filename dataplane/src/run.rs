@@ -289,12 +289,20 @@ fn go_first(schedule: Schedule, who: &str, events: &Events) {
 /// session's own beside others. A daemon's session is its own; one that was started from a shell shares it, and leaves it as it is.
 /// Best effort: where there are control groups for the processor, as in containers, these share time, and this is nothing.
 fn weigh_session(nice: i8) {
-    let session = rustix::process::getsid(None);
-    if session.is_ok_and(|session| session == rustix::process::getpid())
-        && let Err(error) = std::fs::write("/proc/self/autogroup", nice.to_string())
-    {
+    let leads = std::fs::read_to_string("/proc/self/stat").is_ok_and(|stat| leads_its_session(&stat));
+    if leads && let Err(error) = std::fs::write("/proc/self/autogroup", nice.to_string()) {
         tracing::debug!(%error, "the session's weight stays");
     }
+}
+
+/// Whether the process of this `/proc/PID/stat` (proc_pid_stat(5): `pid (comm) state ppid pgrp session …`) began its session.
+///
+/// Not by getsid(2), which says 0 where the leader is outside of the process's PID namespace: rustix's `Pid` cannot be that.
+fn leads_its_session(stat: &str) -> bool {
+    let Some((pid, rest)) = stat.split_once(' ') else { return false };
+    // The name may hold anything, brackets too.
+    let behind_name = rest.rsplit_once(')').map(|(_, behind)| behind);
+    behind_name.and_then(|behind| behind.split_whitespace().nth(3)) == Some(pid)
 }
 
 fn port_names(config: &Config, facts: &[PortFacts]) -> Vec<PortNames> {
@@ -406,4 +414,24 @@ fn ready() {
 
 fn stopping() {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_a_session_is_seen_whatever_its_name() {
+        for (stat, leads) in [
+            ("41 (levee-dataplane) S 1 41 41 0 -1 4194560", true),
+            ("41 (levee) S 9) S 1 41 41 0 -1", true),
+            ("41 (levee-dataplane) S 1 41 7 0 -1", false),
+            // Its leader is in a PID namespace that cannot be seen from here.
+            ("1 (levee-dataplane) S 0 0 0 0 -1", false),
+            ("0 (x) S", false),
+            ("", false),
+        ] {
+            assert_eq!(leads_its_session(stat), leads, "{stat}");
+        }
+    }
 }

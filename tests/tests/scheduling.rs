@@ -2,6 +2,7 @@
 //! alone; and who may not go first works all the same, and says so.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use levee_tests::levee::{Dataplane, Ports, Take, binary};
@@ -46,6 +47,20 @@ fn start(path: &Path, more: &str) -> Dataplane {
     Dataplane::start_with(&path.balancer.namespace, Ports::Balancer(Take::Owned), &[0], more)
 }
 
+/// The command that has a balancer run by other commands.
+fn by(path: &Path, others: &[&str]) -> Command {
+    let namespace = &path.balancer.namespace;
+    let file = |ending: &str| namespace.directory().join(format!("{}-by.{ending}", namespace.name()));
+    let text = format!(
+        "ports: [{{interface: eth0, role: uplink}}]\nworkers: [0]\nsocket: {}\nflows: {{capacity: 16384}}\nmemory: {{frames: 2048}}\n",
+        file("sock").display()
+    );
+    fs::write(file("yaml"), text).expect("the lab's directory can be written");
+    let mut command = namespace.command("env");
+    command.args(others).arg(binary("levee-dataplane")).arg("--config").arg(file("yaml"));
+    command
+}
+
 #[test]
 fn levee_goes_before_ordinary_tasks() {
     let Some(path) = Path::start(1) else { return };
@@ -68,18 +83,10 @@ fn a_daemons_session_goes_before_others() {
         eprintln!("SKIPPED: this kernel does not share time by session (CONFIG_SCHED_AUTOGROUP)");
         return;
     }
-    let namespace = &path.balancer.namespace;
-    let file = |ending: &str| namespace.directory().join(format!("{}-leader.{ending}", namespace.name()));
-    let text = format!(
-        "ports: [{{interface: eth0, role: uplink}}]\nworkers: [0]\nsocket: {}\nflows: {{capacity: 16384}}\nmemory: {{frames: 2048}}\n",
-        file("sock").display()
-    );
-    fs::write(file("yaml"), text).expect("the lab's directory can be written");
     // As systemd starts it: the leader of a session of its own.
-    let mut command = namespace.command("setsid");
-    command.arg(binary("levee-dataplane")).arg("--config").arg(file("yaml"));
+    let command = by(&path, &["setsid"]);
     let before = fs::read_to_string("/proc/self/autogroup").expect("it is there");
-    let mut daemon = namespace.start("leader", command);
+    let mut daemon = path.balancer.namespace.start("leader", command);
     daemon.wait_until("its session goes before others", Duration::from_secs(20), |daemon| {
         let group = fs::read_to_string(format!("/proc/{}/autogroup", daemon.pid())).unwrap_or_default();
         group.trim_end().ends_with("nice -20")
@@ -90,6 +97,17 @@ fn a_daemons_session_goes_before_others() {
         before,
         "this session stays as it was"
     );
+}
+
+/// As in a container whose first process did not begin a session: getsid(2) knows no leader.
+#[test]
+fn it_runs_where_the_leader_of_its_session_cannot_be_seen() {
+    let Some(path) = Path::start(1) else { return };
+    let command = by(&path, &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let mut daemon = path.balancer.namespace.start("contained", command);
+    // Its number in there is 1.
+    daemon.wait_until("it runs", Duration::from_secs(20), |daemon| daemon.log().contains("runs, process 1"));
+    daemon.kill();
 }
 
 #[test]
