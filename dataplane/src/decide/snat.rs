@@ -10,8 +10,10 @@ use crate::flows::state::State;
 use crate::flows::{FlowId, Flows, Millis, Tuple, Vacancy};
 use crate::hash::{MAGLEV_KEY, spread};
 use crate::reason::Reason;
+use crate::tables::Tables;
 use crate::tables::ranges::has_ports;
-use crate::tables::snat::{SnatRange, WITHOUT_PORTS};
+use crate::tables::snat::WITHOUT_PORTS;
+use crate::tables::sources::{Pool, Sources};
 use crate::verdict::Endpoint;
 
 /// How many ports are looked at for a new flow. They are looked at independently of each other: with three quarters
@@ -38,11 +40,11 @@ pub(super) fn source(
     if !has_ports(tuple.protocol) {
         return without_ports(backend, place, tuple.protocol, scene, flows).map(|source| (source, None));
     }
-    let pool = Pool::towards(backend, place, scene)?;
+    let pool = pool(backend, place, scene)?;
     let seed = seed(tuple.source, hash);
     let mut least: Option<((Worth, Millis), FlowId, Endpoint)> = None;
     for step in 0..TRIES {
-        let Some(source) = pool.look(seed, step) else { break };
+        let Some(source) = look(pool, seed, step) else { break };
         if step > 0 {
             if flows.ports_left() == 0 {
                 break;
@@ -87,79 +89,42 @@ impl Looks {
         scene: &Scene<'_>,
     ) -> Option<(Endpoint, Self)> {
         let looks = Looks { place, seed: seed(client, hash) };
-        Some((Pool::towards(backend, place, scene).ok()?.look(looks.seed, 0)?, looks))
+        Some((look(pool(backend, place, scene).ok()?, looks.seed, 0)?, looks))
     }
 
     /// Those after the first.
     pub(super) fn further<'a>(self, backend: Endpoint, scene: &Scene<'a>) -> impl Iterator<Item = Endpoint> + use<'a> {
-        let pool = Pool::towards(backend, self.place, scene).ok();
-        (1..TRIES).map_while(move |step| pool?.look(self.seed, step))
+        let pool = pool(backend, self.place, scene).ok();
+        (1..TRIES).map_while(move |step| look(pool?, self.seed, step))
     }
 }
 
-/// This worker's ports towards a backend, of all addresses of its family as if they were one range: the first of them is
-/// not used up before the second is looked at.
-#[derive(Debug, Clone, Copy)]
-struct Pool<'a> {
-    ranges: &'a [SnatRange],
-    v4: bool,
-    worker: usize,
-    workers: usize,
-    count: u32,
-}
-
-impl<'a> Pool<'a> {
-    #[inline(always)]
-    fn towards(backend: Endpoint, place: Place, scene: &Scene<'a>) -> Result<Self, Reason> {
-        let (missing, ranges) = ranges(place, scene);
-        let (worker, workers) = (scene.worker, scene.tables.workers);
-        let pool = Pool { ranges, v4: backend.address.is_v4(), worker, workers, count: 0 };
-        let count = pool.parts().map(|(_, part)| part.end.saturating_sub(part.start)).sum();
-        if count == 0 {
-            return Err(if pool.parts().next().is_some() { Reason::NoSnatPort } else { missing });
-        }
-        Ok(Pool { count, ..pool })
-    }
-
-    #[inline(always)]
-    fn parts(&self) -> impl Iterator<Item = (&'a SnatRange, std::ops::Range<u32>)> + use<'a> {
-        let Pool { ranges, v4, worker, workers, .. } = *self;
-        let of_family = ranges.iter().filter(move |range| range.address.is_v4() == v4);
-        of_family.map(move |range| (range, range.part(worker, workers)))
-    }
-
-    /// The port that is looked at in one step; `None` if there are not so many. One after another would do among few only: among many,
-    /// ports in use would grow together to runs longer than anybody looks.
-    #[inline(always)]
-    fn look(&self, seed: u64, step: u32) -> Option<Endpoint> {
-        if step >= self.count {
-            return None;
-        }
-        let mut offset = if self.count <= TRIES {
-            (spread(seed, self.count as usize) as u32 + step) % self.count
-        } else {
-            spread(if step == 0 { seed } else { MAGLEV_KEY.word(seed ^ u64::from(step)) }, self.count as usize) as u32
-        };
-        for (range, part) in self.parts() {
-            let count = part.end.saturating_sub(part.start);
-            if offset < count {
-                let port = u16::try_from(part.start + offset).unwrap_or(u16::MAX);
-                return Some(Endpoint { address: range.address, port });
-            }
-            offset -= count;
-        }
-        None
-    }
-}
-
-/// The addresses and ports that there are towards a backend; and what is missing if none of them is of its family.
+/// This worker's sources towards a backend; or what is missing.
 #[inline(always)]
-fn ranges<'a>(place: Place, scene: &Scene<'a>) -> (Reason, &'a [SnatRange]) {
-    if place.kernel {
-        (Reason::HostNetwork, &scene.tables.host_snat)
-    } else {
-        (Reason::NoSnatAddress, &scene.tables.snat)
+fn pool<'a>(backend: Endpoint, place: Place, scene: &Scene<'a>) -> Result<&'a Pool, Reason> {
+    let (missing, sources) = sources(place, scene.tables);
+    sources.pool(scene.worker, backend.address.is_v4()).ok_or(missing)
+}
+
+/// The source that is looked at in one step; `None` if there are not so many. One after another would do among few only: among many,
+/// ports in use would grow together to runs longer than anybody looks.
+#[inline(always)]
+fn look(pool: &Pool, seed: u64, step: u32) -> Option<Endpoint> {
+    let count = pool.count();
+    if step >= count {
+        return None;
     }
+    pool.get(if count <= TRIES {
+        (spread(seed, count as usize) as u32 + step) % count
+    } else {
+        spread(if step == 0 { seed } else { MAGLEV_KEY.word(seed ^ u64::from(step)) }, count as usize) as u32
+    })
+}
+
+/// Where sources towards a backend are taken from; and what is missing if none of them is of its family.
+#[inline(always)]
+fn sources(place: Place, tables: &Tables) -> (Reason, &Sources) {
+    if place.kernel { (Reason::HostNetwork, &tables.host_snat) } else { (Reason::NoSnatAddress, &tables.snat) }
 }
 
 /// The client's port makes each flow's first look its own.
@@ -201,13 +166,13 @@ fn without_ports(
     scene: &Scene<'_>,
     flows: &Flows,
 ) -> Result<Endpoint, Reason> {
-    let (_, ranges) = ranges(place, scene);
+    let (_, sources) = sources(place, scene.tables);
     let mut reason = Reason::NoSnatAddress;
     // Affinity remembers a backend that is reached by `nat` where the one that others get is not.
     if scene.worker != WITHOUT_PORTS {
         return Err(Reason::NoSnatPort);
     }
-    for range in ranges.iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
+    for range in sources.ranges().iter().filter(|range| range.address.is_v4() == backend.address.is_v4()) {
         if scene.tables.owner(range.address).kernel {
             continue;
         }

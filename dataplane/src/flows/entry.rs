@@ -48,8 +48,9 @@ const _: () = assert!(size_of::<Entry>() == 48);
 const STATE: u8 = 0b111;
 /// The two states in which packets that begin and end nothing change nothing have these bits, and no other has both.
 const STEADY: u8 = 0b110;
-const ESTABLISHED: u8 = STEADY;
-const UDP: u8 = STEADY | 1;
+const ESTABLISHED: u8 = State::Established as u8;
+const UDP: u8 = State::Udp as u8;
+const _: () = assert!(ESTABLISHED == STEADY && UDP == STEADY | 1 && UDP == STATE);
 const MODE_SHIFT: u8 = 3;
 const FROM_SHIFT: u8 = 5;
 const SIDE: u8 = 0b11 << FROM_SHIFT;
@@ -76,7 +77,7 @@ impl Entry {
     /// An entry of a flow of IPv4 that a SYN opens; its next hops are the table's to set.
     #[inline(always)]
     pub(super) fn opened(opening: &Opening, now: u32) -> Self {
-        let flags = state_bits(State::Syn) | mode_bits(opening.mode) | from_bits(opening.from);
+        let flags = State::Syn as u8 | mode_bits(opening.mode) | from_bits(opening.from);
         Entry {
             forward: opening.forward,
             reverse: opening.reverse,
@@ -98,7 +99,7 @@ impl Entry {
         (self.last, self.stamp) = (flow.last, flow.stamp);
         (self.service_slot, self.via) = (flow.service_slot, flow.via);
         let [protocol, flags] = self.kind;
-        let flags = flags & EXTENDED | state_bits(flow.state) | mode_bits(flow.mode) | from_bits(flow.from);
+        let flags = flags & EXTENDED | flow.state as u8 | mode_bits(flow.mode) | from_bits(flow.from);
         self.kind = [protocol, flags];
     }
 
@@ -116,6 +117,7 @@ impl Entry {
 
     #[inline(always)]
     pub(super) fn state(&self) -> State {
+        // By their own numbers, so that nothing is left of this but the mask.
         match self.flags() & STATE {
             0 => State::Free,
             1 => State::Syn,
@@ -240,19 +242,6 @@ impl Extension {
     pub(super) fn is_reverse(&self, source: Address, destination: Address) -> bool {
         let Extension([.., backend, seen]) = self;
         *backend == source.head() && *seen == destination.head()
-    }
-}
-
-fn state_bits(state: State) -> u8 {
-    match state {
-        State::Free => 0,
-        State::Syn => 1,
-        State::ClosedByClient => 2,
-        State::ClosedByBackend => 3,
-        State::Closed => 4,
-        State::Dead => 5,
-        State::Established => ESTABLISHED,
-        State::Udp => UDP,
     }
 }
 

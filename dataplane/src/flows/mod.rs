@@ -460,21 +460,31 @@ impl Flows {
 
     /// Forgets a flow.
     pub fn remove(&mut self, id: FlowId) {
-        let Some((forward, reverse)) = self.hashes(id) else { return };
-        let Some(entry) = self.entries.get(id.0 as usize).copied() else { return };
+        if let Some(hashes) = self.hashes(id) {
+            self.forget(id, hashes);
+        }
+    }
+
+    /// Forgets a flow that stands in the index under these hashes.
+    fn forget(&mut self, id: FlowId, (forward, reverse): Hashes) {
+        let Some(entry) = self.entries.get(id.0 as usize) else { return };
+        let extension = if entry.is_extended() { entry.link.checked_sub(1) } else { None };
+        let hops = [entry.forward_hop, entry.reverse_hop];
+        // Whoever gets the entry next is another flow.
+        if self.doomed.is_some_and(|doomed| doomed.id == id) {
+            self.doomed = None;
+        }
         self.index.remove(forward, id.0);
         if let Some(reverse) = reverse {
             self.index.remove(reverse, id.0);
         }
-        self.hops.release(entry.forward_hop);
-        self.hops.release(entry.reverse_hop);
+        hops.into_iter().for_each(|hop| self.hops.release(hop));
         self.flows -= 1;
-        self.give(id.0, if entry.is_extended() { entry.link.checked_sub(1) } else { None });
+        self.give(id.0, extension);
     }
 
-    /// The hashes that a flow stands in the index under.
     #[inline]
-    fn hashes(&self, id: FlowId) -> Option<(u64, Option<u64>)> {
+    fn hashes(&self, id: FlowId) -> Option<Hashes> {
         let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
         if entry.state() == State::Free {
             return None;
@@ -503,13 +513,19 @@ impl Flows {
 
     /// An entry that nobody has any more, and its extension.
     fn give(&mut self, id: u32, extension: Option<u32>) {
-        for free in [Some(id), extension].into_iter().flatten() {
-            self.mark(free, false);
-            if let Some(entry) = self.entries.get_mut(free as usize) {
-                *entry = Entry::free(self.free);
-                self.free = free + 1;
-                self.unused += 1;
-            }
+        self.give_one(id);
+        if let Some(extension) = extension {
+            self.mark(extension, false);
+            self.give_one(extension);
+        }
+    }
+
+    #[inline(always)]
+    fn give_one(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(id as usize) {
+            *entry = Entry::free(self.free);
+            self.free = id + 1;
+            self.unused += 1;
         }
     }
 
@@ -614,13 +630,13 @@ impl Flows {
 
     /// Forgets a flow that is worth least, of a few. False if there is none to forget.
     fn evict(&mut self, now: Millis) -> bool {
-        // It may have come to life since it was chosen, or gone and left its entry to another.
-        let chosen = self.doomed.take().filter(|doomed| self.doom(doomed.id) == Some(*doomed));
+        // It may have come to life since it was chosen.
+        let chosen = self.doomed.filter(|doomed| self.is_as_it_was(doomed));
         let Some(victim) = chosen.or_else(|| self.least(now)) else { return false };
-        self.remove(victim.id);
+        self.forget(victim.id, victim.hashes);
         // The next one now: where it stands in the index can be on its way until it is needed.
         self.doomed = self.least(now);
-        if let Some((forward, reverse)) = self.doomed.and_then(|doomed| self.hashes(doomed.id)) {
+        if let Some(Doomed { hashes: (forward, reverse), .. }) = self.doomed {
             self.index.prefetch(forward);
             if let Some(reverse) = reverse {
                 self.index.prefetch(reverse);
@@ -632,20 +648,18 @@ impl Flows {
     /// The least valuable of the next few entries under the hand.
     fn least(&mut self, now: Millis) -> Option<Doomed> {
         let most = EVICTION_LOOKS.min(self.entries.len()).min(self.effort.entries as usize);
-        let mut victim: Option<(u64, Doomed)> = None;
+        let (mut victim, mut cheapest) = (FlowId::NONE, u64::MAX);
         let mut looks = 0;
-        while looks < most && (looks < EVICTION_CHOICE || victim.is_none()) {
+        while looks < most && (looks < EVICTION_CHOICE || victim == FlowId::NONE) {
             looks += 1;
             let id = self.turn();
-            let Some(doomed) = self.doom(id) else { continue };
-            let Doomed { state, last, .. } = doomed;
-            let idle = now.wrapping_sub(last);
+            let Some((state, idle)) = self.age(id, now) else { continue };
             let expired = idle >= self.timeouts.of(state);
             let Some(rank) = (if expired { Some(0) } else { state.worth() }) else { continue };
             // Cheapest first; among equals the one that has been idle longest.
             let worth = u64::from(rank) << 32 | u64::from(u32::MAX - idle);
-            if victim.is_none_or(|(least, _)| worth < least) {
-                victim = Some((worth, doomed));
+            if worth < cheapest {
+                (victim, cheapest) = (id, worth);
             }
             // There is nothing cheaper, or it would be long in coming.
             if rank == 0 || rank == 1 && looks >= EVICTION_CHOICE / 2 {
@@ -653,22 +667,26 @@ impl Flows {
             }
         }
         self.effort.entries -= looks as u32;
-        Some(victim?.1)
+        let (state, idle) = self.age(victim, now)?;
+        Some(Doomed { id: victim, state, last: now.wrapping_sub(idle), hashes: self.hashes(victim)? })
     }
 
-    #[inline]
-    fn doom(&self, id: FlowId) -> Option<Doomed> {
-        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
-        (entry.state() != State::Free).then(|| Doomed { id, state: entry.state(), last: entry.last })
+    fn is_as_it_was(&self, doomed: &Doomed) -> bool {
+        let entry = self.entries.get(doomed.id.0 as usize);
+        entry.is_some_and(|entry| entry.state() == doomed.state && entry.last == doomed.last)
     }
 }
 
-/// A flow that is to be forgotten, and how it was when that was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a flow stands in the index under: its client's tuple, and the reply's where replies pass.
+type Hashes = (u64, Option<u64>);
+
+/// A flow that is to be forgotten, and how it was when that was decided. If it is gone, so is this.
+#[derive(Debug, Clone, Copy)]
 struct Doomed {
     id: FlowId,
     state: State,
     last: Millis,
+    hashes: Hashes,
 }
 
 /// Whether what a flow remembers holds; it is then as of now.

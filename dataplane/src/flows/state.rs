@@ -3,7 +3,7 @@
 use super::Direction;
 use crate::headers::tcp_flags::{ACK, FIN, RST, SYN};
 
-/// A flow's state.
+/// A flow's state. Its number is what stands in an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Zeroable)]
 #[repr(u8)]
 pub enum State {
@@ -11,8 +11,6 @@ pub enum State {
     Free = 0,
     /// TCP: the client has sent a SYN and nothing after it.
     Syn,
-    /// TCP: the client has acknowledged.
-    Established,
     /// TCP: the client has sent FIN.
     ClosedByClient,
     /// TCP: the backend has sent FIN.
@@ -21,6 +19,8 @@ pub enum State {
     Closed,
     /// TCP: its backend is gone; what still comes is answered with RST, so that the client learns of it.
     Dead,
+    /// TCP: the client has acknowledged.
+    Established,
     /// UDP.
     Udp,
 }
@@ -52,6 +52,7 @@ impl State {
     }
 
     /// How much a flow is worth when the table is full: 0 is nothing. `None`: never evicted.
+    #[inline]
     #[must_use]
     pub fn worth(self) -> Option<u8> {
         match self {

@@ -14,6 +14,7 @@ use levee_api::tunnel;
 
 use super::service::{BackendKey, Frontend, FrontendKey, Service, clients, roles};
 use super::snat::SnatRange;
+use super::sources::Sources;
 use super::tunnel::Tunnel;
 use super::{NeighbourKey, Owner, Port, Route, Tables, validate};
 use crate::address::Address;
@@ -132,8 +133,8 @@ impl Master {
             services_stamp: 1,
             hops_stamp: 1,
             ports: setup.ports.clone().into(),
-            snat: setup.snat.clone().into(),
-            host_snat: setup.host_snat.clone().into(),
+            snat: Sources::new(&setup.snat, setup.workers).into(),
+            host_snat: Sources::new(&setup.host_snat, setup.workers).into(),
             multicast: setup.multicast.iter().map(|net| (*net, ())).collect(),
             narrowest: setup.ports.iter().map(|port| port.mtu).min().unwrap_or(u16::MAX),
             mss_clamp: setup.mss_clamp,

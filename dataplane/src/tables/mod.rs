@@ -22,6 +22,7 @@ pub mod rows;
 pub mod service;
 pub mod slots;
 pub mod snat;
+pub mod sources;
 pub mod tunnel;
 mod validate;
 
@@ -37,6 +38,7 @@ use self::ranges::{Ranges, RangesKey};
 use self::service::{BackendKey, Frontend, FrontendKey, Service};
 use self::slots::Slots;
 use self::snat::SnatRange;
+use self::sources::Sources;
 use self::tunnel::Tunnel;
 use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
@@ -76,10 +78,10 @@ pub struct Tables {
     /// MACs by port and address.
     pub neighbours: Map<NeighbourKey, Mac>,
     /// Source addresses for `nat`.
-    pub snat: Arc<[SnatRange]>,
+    pub snat: Arc<Sources>,
     /// Sources for `nat` towards this host's own IP stack, which lead the answers back here; none where there is no port
     /// of role `host`.
-    pub host_snat: Arc<[SnatRange]>,
+    pub host_snat: Arc<Sources>,
     /// Far ends of tunnels that backends are behind, with the number of services that have them.
     pub far_ends: Map<Address, u32>,
     /// Tunnels that end here; packets are wrapped for the first.
@@ -343,9 +345,7 @@ impl Tables {
     #[inline]
     #[must_use]
     pub fn snat_range(&self, address: Address, port: u16) -> Option<&SnatRange> {
-        self.snat
-            .iter()
-            .chain(self.host_snat.iter())
-            .find(|range| range.address == address && range.ports.contains(port))
+        let mut all = self.snat.ranges().iter().chain(self.host_snat.ranges());
+        all.find(|range| range.address == address && range.ports.contains(port))
     }
 }

@@ -42,9 +42,6 @@ impl SnatRange {
             let end = u32::from(self.ports.first) + self.ports.count();
             return if worker == 0 { u32::from(self.ports.first)..end } else { end..end };
         }
-        if workers <= 1 {
-            return u32::from(self.ports.first)..u32::from(self.ports.first) + self.ports.count();
-        }
         let bound = |n: usize| {
             let share = u64::from(self.ports.count()) * n as u64 / workers.max(1) as u64;
             u32::from(self.ports.first) + u32::try_from(share).unwrap_or(u32::MAX)
