@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use levee_benches::peers::{Machine, Pipeline, Results, Row, Times, change, flood, idle, per_flow, time};
+use levee_benches::peers::{Machine, Pause, Pipeline, Results, Row, Times, change, flood, idle, per_flow, time};
 use levee_benches::program::{Output, has_cores, write};
 use levee_benches::services::{MOST, Services};
 use levee_benches::throughput::contestants::{
@@ -35,6 +35,8 @@ enum Part {
     Changes,
     /// Nothing to do
     Idle,
+    /// Turns full of newcomers, over memory
+    Pause,
 }
 
 #[derive(Parser)]
@@ -79,6 +81,11 @@ impl Options {
         self.only.is_empty() || self.only.contains(&part)
     }
 
+    /// Whether anything is measured that needs somebody to forward.
+    fn wants_a_field(&self) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| *part != Part::Pause)
+    }
+
     /// levee as it is, and with each of the lines.
     fn levees(&self, services: Services) -> Vec<Levee> {
         let all = std::iter::once("").chain(self.with.iter().map(String::as_str));
@@ -109,6 +116,9 @@ fn main() -> ExitCode {
 }
 
 fn contestants(options: &Options, services: &[Services]) -> Vec<Box<dyn Contestant>> {
+    if !options.wants_a_field() {
+        return Vec::new();
+    }
     let mut all: Vec<Box<dyn Contestant>> = vec![Box::new(Bounce), Box::new(Testpmd)];
     if !options.wants(Part::Throughput) {
         // Who is compared in the other parts.
@@ -149,6 +159,16 @@ fn run(options: &Options) -> Option<Results> {
     let services: Vec<Services> = options.services.iter().map(|count| Services { count: *count }).collect();
     let begun = Instant::now();
     let step = |what: &str| eprintln!("{:4.0} s: {what}", begun.elapsed().as_secs_f64());
+    let mut pauses = Vec::new();
+    if options.wants(Part::Pause) {
+        // First, while there is no place yet in which anything could be left to do.
+        step("turns full of newcomers, over memory");
+        pauses = Pause::all();
+        for pause in &pauses {
+            let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|part| pause.at(part));
+            eprintln!("        {:50} {p50:.1} / {p99:.1} / {longest:.1} µs", pause.scene);
+        }
+    }
     step("building places, and looking at what each contestant makes of frames");
     let field = Field::build(contestants(options, &services), &plan)?;
     let mut rows: Vec<Row> = field
@@ -157,6 +177,9 @@ fn run(options: &Options) -> Option<Results> {
         .map(|entry| Row { key: entry.contestant.key(), name: entry.contestant.name(), scores: Vec::new() })
         .collect();
     for round in 1..=plan.rounds {
+        if field.entries.is_empty() {
+            break;
+        }
         step(&format!("round {round} of {}", plan.rounds));
         for (entry, row) in field.entries.iter().zip(&mut rows) {
             let score = measure(&*entry.contestant, &entry.topology, &plan);
@@ -181,6 +204,7 @@ fn run(options: &Options) -> Option<Results> {
         idle: Vec::new(),
         per_flow: None,
         pipeline: pipeline(options),
+        pauses,
     };
     // levee itself does not forward: everything else would be the same failure again.
     let Some(entry) = field.entry(&levee.key()) else { return Some(results) };

@@ -62,6 +62,9 @@ const ESTABLISHED: [(u32, f64); 4] = [(1_000, 35.0), (100_000, 50.0), (1_000_000
 /// One that begins a flow: nanoseconds at most.
 const BEGINNING: f64 = 150.0;
 
+/// A turn in which all packets begin flows: microseconds at most, ever.
+const PAUSE: f64 = 50.0;
+
 /// Instructions of one of an established flow, at most.
 const INSTRUCTIONS: f64 = 300.0;
 
@@ -97,6 +100,16 @@ fn over_memory(results: &Results) -> Vec<Bar> {
         let measured = pipeline.beginning.iter().find(|(name, _)| name == table).map(|(_, ns)| *ns);
         bars.push(at_most(format!("over memory, nat, new flows only, {table}: a packet"), BEGINNING, "ns", measured));
     }
+    let longest = results.pauses.iter().max_by(|one, other| one.longest().total_cmp(&other.longest()));
+    bars.push(at_most(
+        format!(
+            "over memory, nat, new flows only, {}: the longest turn",
+            longest.map_or("any table", |pause| pause.scene)
+        ),
+        PAUSE,
+        "µs",
+        longest.map(|pause| Spread::one(pause.longest())),
+    ));
     let instructions = pipeline.instructions.map(|count| Spread::one(count.into()));
     bars.push(at_most("a packet of an established flow".into(), INSTRUCTIONS, "instructions", instructions));
     let [most, least] = [Size::MOST, Size::LEAST].map(|Size { services, backends, flows }| {

@@ -6,7 +6,7 @@
 //!                        Flood of SYNs ────┼─► Results ─► bars ─► figures.md, JSON, SVG, the exit status
 //!                        Changes ──────────┤
 //!                        Idle, memory ─────┤
-//!                        Pipeline ─────────┘
+//!                        Pipeline, Pause ──┘
 //! ```
 //!
 //! | noun | what it is |
@@ -18,6 +18,7 @@
 //! | [`Changes`] | what changing one backend takes, and what it takes from those who forward |
 //! | [`Idle`] | what levee costs when there is nothing to do, and what Services cost in memory |
 //! | [`Pipeline`] | what a packet takes without a kernel: with more flows, with more of everything, when it begins one |
+//! | [`Pause`] | the longest that a turn takes in which all packets begin flows |
 //! | [`Machine`] | where all this was measured |
 //! | [`plot`] | the pictures |
 //!
@@ -28,6 +29,7 @@ mod changes;
 mod flood;
 mod idle;
 mod machine;
+mod pause;
 mod pipeline;
 pub mod plot;
 mod results;
@@ -39,6 +41,7 @@ pub use changes::{Changes, change};
 pub use flood::{Flood, flood};
 pub use idle::{Idle, idle, per_flow};
 pub use machine::Machine;
+pub use pause::Pause;
 pub use pipeline::Pipeline;
 pub use results::{Results, Row};
 pub use times::{Times, time};

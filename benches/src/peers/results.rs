@@ -1,6 +1,6 @@
 //! Everything that one run has measured.
 
-use super::{Changes, Flood, Idle, Machine, Pipeline, Spread, Times};
+use super::{Changes, Flood, Idle, Machine, Pause, Pipeline, Spread, Times};
 use crate::throughput::{Plan, Score};
 
 /// See the module.
@@ -30,6 +30,8 @@ pub struct Results {
     pub per_flow: Option<f64>,
     /// Packets over memory.
     pub pipeline: Pipeline,
+    /// Turns full of newcomers, over memory.
+    pub pauses: Vec<Pause>,
 }
 
 /// One contestant's throughput.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::peers::bars::{Limit, Verdict, bars};
 use crate::peers::times::QUANTILES;
-use crate::peers::{Changes, Flood, Results, Spread, Times};
+use crate::peers::{Changes, Flood, Pause, Results, Spread, Times};
 
 impl Results {
     /// All of it as JSON.
@@ -84,6 +84,7 @@ impl Results {
             "memory_per_service_bytes": self.memory_per_service(),
             "memory_per_flow_bytes": self.per_flow,
             "pipeline": self.pipeline.json(),
+            "pauses": self.pauses.iter().map(Pause::json).collect::<Vec<_>>(),
         })
     }
 }

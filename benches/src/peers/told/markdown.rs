@@ -32,6 +32,7 @@ impl Results {
         self.tell_changes(&mut text);
         self.tell_idle(&mut text);
         self.tell_pipeline(&mut text);
+        self.tell_pauses(&mut text);
         text
     }
 
@@ -52,6 +53,9 @@ impl Results {
     }
 
     fn tell_throughput(&self, text: &mut String) {
+        if self.rows.is_empty() && self.missing.is_empty() {
+            return;
+        }
         text.push_str(
             "\n## Throughput\n\n| | Mpps | least–most | ÷ bounce | least–most | lost of what was sent | its own time on its core | that core was busy |\n\
              |---|---:|---:|---:|---:|---:|---:|---:|\n",
@@ -218,6 +222,29 @@ impl Results {
             let [services, backends, flows] = [services, backends, flows].map(|number| count(number.into()));
             let times = point.ns.median / least.ns.median;
             let _ = writeln!(text, "| {services} | {backends} | {flows} | {} | {times:.2} |", ns(&point.ns));
+        }
+    }
+
+    fn tell_pauses(&self, text: &mut String) {
+        let Some(first) = self.pauses.first() else { return };
+        let _ = writeln!(
+            text,
+            "\n## Turns full of newcomers, over memory, `nat`\n\n\
+             Microseconds of a turn with 64 packets that each want to begin a flow; {} turns, each as it was when least disturbed in several \
+             runs of the same. The last column is what a clock on the wall has seen, interrupts and others' turns on the core included.\n\n\
+             | into | p50 | p99 | longest | which is turn | seen |\n|---|---:|---:|---:|---:|---:|",
+            count(first.turns.len() as f64)
+        );
+        for pause in &self.pauses {
+            let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|part| pause.at(part));
+            let _ = writeln!(
+                text,
+                "| {} | {p50:.1} | {p99:.1} | {longest:.1} | {} | {:.1} | {:.0} |",
+                pause.scene,
+                pause.turn(),
+                pause.settled(),
+                pause.seen
+            );
         }
     }
 }

@@ -45,7 +45,7 @@ fn percent(part: f64) -> String {
 fn figure(figure: f64, unit: &str) -> String {
     match unit {
         "" => format!("{figure:.2}"),
-        "KiB" | "B" | "ns" => format!("{figure:.1} {unit}"),
+        "KiB" | "B" | "ns" | "µs" => format!("{figure:.1} {unit}"),
         _ => format!("{figure:.0} {unit}"),
     }
 }
@@ -54,7 +54,7 @@ fn range(spread: &Spread, unit: &str) -> String {
     match unit {
         "" => format!("{:.2}–{:.2}", spread.least, spread.most),
         _ if spread.least.total_cmp(&spread.most).is_eq() => "–".into(),
-        "ns" => format!("{:.1}–{:.1}", spread.least, spread.most),
+        "ns" | "µs" => format!("{:.1}–{:.1}", spread.least, spread.most),
         _ => format!("{:.0}–{:.0}", spread.least, spread.most),
     }
 }

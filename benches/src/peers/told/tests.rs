@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::growth::Size;
-use crate::peers::{Machine, Pipeline, Results, Row};
+use crate::peers::{Machine, Pause, Pipeline, Results, Row};
 use crate::throughput::{Plan, Score};
 
 fn score(arrived: f64) -> Score {
@@ -38,6 +38,7 @@ fn results() -> Results {
         idle: Vec::new(),
         per_flow: None,
         pipeline: Pipeline::default(),
+        pauses: Vec::new(),
     }
 }
 
@@ -113,6 +114,25 @@ fn what_was_measured_over_memory_is_held_against_its_bars() {
     }
     let names: Vec<_> = results.plots().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["throughput-by-services.svg", "ns-by-flows.svg"]);
+}
+
+#[test]
+fn the_longest_turn_of_all_scenes_is_held_against_its_bar() {
+    let pause =
+        |scene, longest: f64| Pause { scene, turns: [vec![7.0; 10], vec![8.0, longest]].concat(), seen: 4000.0 };
+    let told = |of: [f64; 2]| {
+        let pauses = vec![pause("room", of[0]), pause("a full table", of[1])];
+        let results = Results { pauses, ..results() };
+        (results.markdown(), results.json())
+    };
+    let (text, json) = told([50.0, 30.0]);
+    assert!(text.contains("new flows only, room: the longest turn | 50.0 µs | – | ≤ 50.0 µs | met |"), "{text}");
+    assert!(text.contains("| a full table | 7.0 | 8.0 | 30.0 | 12 | 30.0 | 4000 |"), "{text}");
+    assert_eq!(json["pauses"][1]["longest_us"], 30.0);
+    let (text, _) = told([20.0, 50.1]);
+    assert!(text.contains("a full table: the longest turn | 50.1 µs | – | ≤ 50.0 µs | **missed** |"), "{text}");
+    let failures = results().failures();
+    assert!(failures.iter().any(|failure| failure.contains("the longest turn: no figure")), "{failures:?}");
 }
 
 #[test]
