@@ -13,7 +13,7 @@ mod wrap;
 
 pub use error::{Search, decide_error};
 pub use established::{established, likely};
-pub use opening::{Opened, Proposal, open, propose};
+pub use opening::{Offer, Opened, Proposal, open, propose};
 pub use places::{Place, Places};
 pub use way::decide_about_tunnel;
 pub use wrap::fits_in_tunnel;

@@ -4,6 +4,7 @@
 //! source port is free, and whether the table has room. So it is done in two steps, for a batch of packets at a time:
 //!
 //! ```text
+//!   offer     tables alone, once for all that go to one frontend: is it plain
 //!   propose   tables alone: backend, next hop, the port that is looked at first ──► the reply's bucket is asked for
 //!   open      the flow is not there, the port is free, it may begin             ──► inserted; where the packet goes
 //! ```
@@ -13,7 +14,7 @@
 //! decided here is what `decide` would (`worker::tests::established` plays the same story to both).
 
 use levee_api::net::Role;
-use levee_api::program::Mode;
+use levee_api::program::{Mode, Pool};
 
 use super::snat::Looks;
 use super::{Memory, Scene, effective, owner};
@@ -23,17 +24,50 @@ use crate::flows::{Opening, Vacancy};
 use crate::headers::Glance;
 use crate::limits::Welcome;
 use crate::reason::Reason;
-use crate::tables::service::{Clients, Frontend};
-use crate::verdict::Course;
+use crate::tables::service::{Clients, Frontend, Service};
+use crate::verdict::{Course, Endpoint, NextHop};
+
+/// What a frontend has for whoever opens a connection to it: asked once for all of a batch that do.
+#[derive(Clone, Copy)]
+pub struct Offer<'a> {
+    service: &'a Service,
+    vip: Endpoint,
+    mode: Mode,
+    pool: Pool,
+    /// The side that they come from.
+    from: Role,
+    /// Of the tables.
+    stamp: u32,
+}
+
+impl<'a> Offer<'a> {
+    /// What a frontend at a VIP has for those who come `from` the fabric's side or the pods'; `None` if it is not plain.
+    #[must_use]
+    pub fn new(frontend: &Frontend, vip: Endpoint, from: Role, scene: &Scene<'a>) -> Option<Self> {
+        let tables = scene.tables;
+        let service = tables.services.get(frontend.service)?;
+        let Frontend { mode, pool, clients, .. } = *frontend;
+        let plain = tables.mss_clamp == 0
+            && clients == Clients::All
+            && service.affinity_ms.is_none()
+            && matches!(mode, Mode::Nat | Mode::Dnat);
+        plain.then(|| Offer { service, vip, mode, pool, from, stamp: tables.stamp() })
+    }
+}
 
 /// A flow that would begin.
 #[derive(Debug, Clone, Copy)]
 pub struct Proposal {
-    flow: Opening,
-    /// Hashes of both of its tuples.
-    hashes: [u64; 2],
+    /// What its backend's packets would carry, and the hash of that.
+    reverse: Ends,
+    reply: u64,
     /// Other ports, with `nat`.
     ports: Option<Looks>,
+    hop: NextHop,
+    service_slot: u32,
+    stamp: u32,
+    mode: Mode,
+    from: Role,
 }
 
 /// What becomes of a packet whose flow was proposed.
@@ -46,80 +80,58 @@ pub enum Opened {
     Undecided,
 }
 
-/// What the tables say of a SYN that came `from` the fabric's side or the pods', for a frontend. `hash` is its tuple's. The reply's
-/// place in the table of flows is asked for.
+/// What the tables say of a SYN that takes an offer. The reply's place in the table of flows is asked for.
 #[inline(always)]
 #[must_use]
-pub fn propose(
-    glance: &Glance,
-    hash: u64,
-    frontend: &Frontend,
-    from: Role,
-    scene: &Scene<'_>,
-    memory: &mut Memory,
-) -> Option<Proposal> {
+pub fn propose(glance: &Glance, offer: &Offer<'_>, scene: &Scene<'_>, memory: &mut Memory) -> Option<Proposal> {
     let tables = scene.tables;
-    let service = tables.services.get(frontend.service)?;
-    if glance.length > tables.narrowest
-        || tables.mss_clamp != 0
-        || frontend.clients != Clients::All
-        || service.affinity_ms.is_some()
-        || !matches!(frontend.mode, Mode::Nat | Mode::Dnat)
-    {
+    let Offer { service, vip, mode, pool, from, stamp } = *offer;
+    if glance.length > tables.narrowest {
         return None;
     }
-    let Tuple { source: client, destination: vip, .. } = glance.ends.tuple_v4(glance.protocol);
+    let Tuple { source: client, .. } = glance.ends.tuple_v4(glance.protocol);
     let source = tables.owner(client.address);
     if source.announce || source.inward || client.address.is_martian_source() {
         return None;
     }
-    if frontend.mode == Mode::Dnat && owner(client.address, tables) != scene.worker {
+    if mode == Mode::Dnat && owner(client.address, tables) != scene.worker {
         return None;
     }
     let chosen = service.hash(client, vip);
-    let backend = service.pick(frontend.pool, chosen).filter(|backend| backend.via == 0)?;
+    let backend = service.pick(pool, chosen).filter(|backend| backend.via == 0)?;
     let target = service.target(backend, vip);
-    let place = memory.places.get(target.address, tables);
+    if !target.address.is_v4() {
+        return None;
+    }
+    let place = memory.places.get_as_of(stamp, target.address, tables);
     let hop = place.hop?;
-    let mode = effective(frontend.mode, client.address, target.address, place, Some(from));
+    let mode = effective(mode, client.address, target.address, place, Some(from));
     let (seen, ports) = if mode == Mode::Nat {
         let (first, looks) = Looks::first(target, place, client, chosen, scene)?;
         (first, Some(looks))
     } else {
         (client, None)
     };
-    if !target.address.is_v4() || !seen.address.is_v4() {
-        return None;
-    }
     let reverse = Ends::of(target, seen);
     let reply = memory.flows.hash_v4(reverse, glance.protocol);
     memory.flows.prefetch_both(reply);
-    let flow = Opening {
-        forward: glance.ends,
-        reverse,
-        protocol: glance.protocol,
-        mode,
-        from,
-        service_slot: service.slot,
-        stamp: tables.stamp(),
-        hop,
-    };
-    Some(Proposal { flow, hashes: [hash, reply], ports })
+    Some(Proposal { reverse, reply, ports, hop, service_slot: service.slot, stamp, mode, from })
 }
 
-/// Begins a flow, if it can be as it was proposed, or by another port.
+/// Begins the flow of a packet with this hash, if it can be as it was proposed, or by another port.
 #[inline(always)]
 #[must_use]
-pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Opened {
-    let Proposal { flow, hashes: [hash, reply], ports } = proposal;
-    let Some(forward) = memory.flows.vacancy_v4(*hash, flow.forward, flow.protocol) else { return Opened::Undecided };
-    let other;
-    let (flow, reverse) = match memory.flows.vacancy_v4(*reply, flow.reverse, flow.protocol) {
-        Some(reverse) => (flow, reverse),
-        None => match ports.and_then(|ports| by_another_port(flow, ports, scene, memory)) {
-            Some((flow, reverse)) => {
-                other = flow;
-                (&other, reverse)
+pub fn open(glance: &Glance, hash: u64, proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Opened {
+    let Proposal { reverse, reply, ports, hop, service_slot, stamp, mode, from } = *proposal;
+    let mut flow =
+        Opening { forward: glance.ends, reverse, protocol: glance.protocol, mode, from, service_slot, stamp, hop };
+    let Some(forward) = memory.flows.vacancy_v4(hash, flow.forward, flow.protocol) else { return Opened::Undecided };
+    let reverse = match memory.flows.vacancy_v4(reply, flow.reverse, flow.protocol) {
+        Some(reverse) => reverse,
+        None => match ports.and_then(|ports| by_another_port(reverse, flow.protocol, ports, scene, memory)) {
+            Some((other, reverse)) => {
+                flow.reverse = other;
+                reverse
             }
             None => return Opened::Undecided,
         },
@@ -132,7 +144,7 @@ pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Open
             Welcome::TooManyOfVip => return Opened::Dropped(Reason::NewFlowsOfVip),
         }
     }
-    if memory.flows.open(flow, forward, reverse, scene.now).is_none() {
+    if memory.flows.open(&flow, forward, reverse, scene.now).is_none() {
         return Opened::Dropped(Reason::FlowTableFull);
     }
     memory.created += 1;
@@ -140,14 +152,20 @@ pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Open
 }
 
 #[inline(never)]
-fn by_another_port(flow: &Opening, ports: Looks, scene: &Scene<'_>, memory: &mut Memory) -> Option<(Opening, Vacancy)> {
-    let [backend, _] = flow.reverse.endpoints([Address::UNSPECIFIED_V4.head(); 2]);
+fn by_another_port(
+    reverse: Ends,
+    protocol: u8,
+    ports: Looks,
+    scene: &Scene<'_>,
+    memory: &mut Memory,
+) -> Option<(Ends, Vacancy)> {
+    let [backend, _] = reverse.endpoints([Address::UNSPECIFIED_V4.head(); 2]);
     for (looked, source) in (1..=memory.flows.ports_left()).zip(ports.further(backend, scene)) {
         let reverse = Ends::of(backend, source);
-        let reply = memory.flows.hash_v4(reverse, flow.protocol);
-        if let Some(vacancy) = memory.flows.vacancy_v4(reply, reverse, flow.protocol) {
+        let reply = memory.flows.hash_v4(reverse, protocol);
+        if let Some(vacancy) = memory.flows.vacancy_v4(reply, reverse, protocol) {
             memory.flows.looked(looked);
-            return Some((Opening { reverse, ..*flow }, vacancy));
+            return Some((reverse, vacancy));
         }
     }
     None

@@ -56,9 +56,15 @@ impl Places {
     /// Where an address is, by these tables.
     #[inline(always)]
     pub fn get(&mut self, address: Address, tables: &Tables) -> Place {
+        self.get_as_of(tables.stamp(), address, tables)
+    }
+
+    /// The same where the tables' stamp has been asked for.
+    #[inline(always)]
+    pub(super) fn get_as_of(&mut self, stamp: u32, address: Address, tables: &Tables) -> Place {
         let index = address.hash() as usize % PLACES;
         match self.kept.get(index) {
-            Some(kept) if kept.address == address && kept.stamp == tables.stamp() => {
+            Some(kept) if kept.address == address && kept.stamp == stamp => {
                 Place { kernel: kept.kernel, local: kept.local, hop: kept.reached.then_some(kept.hop) }
             }
             _ => self.look(index, address, tables),

@@ -40,7 +40,7 @@ pub(super) fn source(
     if !has_ports(tuple.protocol) {
         return without_ports(backend, place, tuple.protocol, scene, flows).map(|source| (source, None));
     }
-    let pool = pool(backend, place, scene)?;
+    let pool = pool(backend, place.kernel, scene)?;
     let seed = seed(tuple.source, hash);
     let mut least: Option<((Worth, Millis), FlowId, Endpoint)> = None;
     for step in 0..TRIES {
@@ -74,8 +74,9 @@ pub(super) fn source(
 /// Where [`source()`] looks for a flow of TCP or UDP.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Looks {
-    place: Place,
     seed: u64,
+    /// Whether the backend is this host's kernel.
+    kernel: bool,
 }
 
 impl Looks {
@@ -88,21 +89,21 @@ impl Looks {
         hash: u64,
         scene: &Scene<'_>,
     ) -> Option<(Endpoint, Self)> {
-        let looks = Looks { place, seed: seed(client, hash) };
-        Some((look(pool(backend, place, scene).ok()?, looks.seed, 0)?, looks))
+        let looks = Looks { seed: seed(client, hash), kernel: place.kernel };
+        Some((look(pool(backend, place.kernel, scene).ok()?, looks.seed, 0)?, looks))
     }
 
     /// Those after the first.
     pub(super) fn further<'a>(self, backend: Endpoint, scene: &Scene<'a>) -> impl Iterator<Item = Endpoint> + use<'a> {
-        let pool = pool(backend, self.place, scene).ok();
+        let pool = pool(backend, self.kernel, scene).ok();
         (1..TRIES).map_while(move |step| look(pool?, self.seed, step))
     }
 }
 
 /// This worker's sources towards a backend; or what is missing.
 #[inline(always)]
-fn pool<'a>(backend: Endpoint, place: Place, scene: &Scene<'a>) -> Result<&'a Pool, Reason> {
-    let (missing, sources) = sources(place, scene.tables);
+fn pool<'a>(backend: Endpoint, kernel: bool, scene: &Scene<'a>) -> Result<&'a Pool, Reason> {
+    let (missing, sources) = sources(kernel, scene.tables);
     sources.pool(scene.worker, backend.address.is_v4()).ok_or(missing)
 }
 
@@ -114,17 +115,19 @@ fn look(pool: &Pool, seed: u64, step: u32) -> Option<Endpoint> {
     if step >= count {
         return None;
     }
-    pool.get(if count <= TRIES {
-        (spread(seed, count as usize) as u32 + step) % count
+    if step == 0 {
+        pool.pick(seed)
+    } else if count <= TRIES {
+        pool.get((spread(seed, count as usize) as u32 + step) % count)
     } else {
-        spread(if step == 0 { seed } else { MAGLEV_KEY.word(seed ^ u64::from(step)) }, count as usize) as u32
-    })
+        pool.pick(MAGLEV_KEY.word(seed ^ u64::from(step)))
+    }
 }
 
-/// Where sources towards a backend are taken from; and what is missing if none of them is of its family.
+/// Where sources towards a backend are taken from, which is this host's kernel or is not; and what is missing if none of them is of its family.
 #[inline(always)]
-fn sources(place: Place, tables: &Tables) -> (Reason, &Sources) {
-    if place.kernel { (Reason::HostNetwork, &tables.host_snat) } else { (Reason::NoSnatAddress, &tables.snat) }
+fn sources(kernel: bool, tables: &Tables) -> (Reason, &Sources) {
+    if kernel { (Reason::HostNetwork, &tables.host_snat) } else { (Reason::NoSnatAddress, &tables.snat) }
 }
 
 /// The client's port makes each flow's first look its own.
@@ -166,7 +169,7 @@ fn without_ports(
     scene: &Scene<'_>,
     flows: &Flows,
 ) -> Result<Endpoint, Reason> {
-    let (_, sources) = sources(place, scene.tables);
+    let (_, sources) = sources(place.kernel, scene.tables);
     let mut reason = Reason::NoSnatAddress;
     // Affinity remembers a backend that is reached by `nat` where the one that others get is not.
     if scene.worker != WITHOUT_PORTS {

@@ -20,6 +20,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod affinity;
+mod doomed;
 mod effort;
 mod entry;
 mod flow;
@@ -38,6 +39,7 @@ pub use self::timeouts::Timeouts;
 pub use self::vacancy::Vacancy;
 pub use crate::ends::Tuple;
 
+use self::doomed::{Doomed, Prices};
 use self::effort::Effort;
 use self::entry::{Entry, Extension};
 use self::hops::{HopId, Hops};
@@ -89,6 +91,7 @@ pub struct Flows {
     aged: Millis,
     /// Who is forgotten next if the table is full, as it was when it was chosen.
     doomed: Option<Doomed>,
+    prices: Prices,
     effort: Effort,
     /// Flows that were ever inserted, for vacancies. Wraps.
     inserted: u32,
@@ -103,11 +106,6 @@ const LEAST_LOOKS: usize = 1;
 const MOST_LOOKS: usize = 1024;
 /// How many flows are forgotten in one turn: each costs three cache lines that are anywhere.
 const MOST_FORGOTTEN: usize = 16;
-
-/// How many entries an insert into a full table looks at before it gives up.
-const EVICTION_LOOKS: usize = 64;
-/// And how many before it takes what it has: each look is a cache line, and under a flood of SYNs every insert pays them.
-const EVICTION_CHOICE: usize = 8;
 
 impl Flows {
     /// A table with room for `capacity` flows of IPv4, or half as many of IPv6, all memory faulted in. `key` should be random.
@@ -132,6 +130,7 @@ impl Flows {
             hand: 0,
             aged: 0,
             doomed: None,
+            prices: Prices::new(&timeouts),
             effort: Effort::WHOLE,
             inserted: 0,
             timeouts,
@@ -460,8 +459,9 @@ impl Flows {
 
     /// Forgets a flow.
     pub fn remove(&mut self, id: FlowId) {
-        if let Some(hashes) = self.hashes(id) {
-            self.forget(id, hashes);
+        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id));
+        if let Some(entry) = entry.filter(|entry| entry.state() != State::Free) {
+            self.forget(id, self.hashes_of(entry));
         }
     }
 
@@ -483,20 +483,20 @@ impl Flows {
         self.give(id.0, extension);
     }
 
-    #[inline]
-    fn hashes(&self, id: FlowId) -> Option<Hashes> {
-        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
-        if entry.state() == State::Free {
-            return None;
+    #[inline(always)]
+    fn hashes_of(&self, entry: &Entry) -> Hashes {
+        if entry.is_extended() {
+            return self.hashes_of_extended(entry);
         }
-        let passes = entry.replies_pass();
-        if !entry.is_extended() {
-            let hash = |ends| self.hash_v4(ends, entry.protocol());
-            return Some((hash(entry.forward), passes.then(|| hash(entry.reverse))));
-        }
+        let hash = |ends| self.hash_v4(ends, entry.protocol());
+        (hash(entry.forward), entry.replies_pass().then(|| hash(entry.reverse)))
+    }
+
+    #[inline(never)]
+    fn hashes_of_extended(&self, entry: &Entry) -> Hashes {
         let [client, frontend, backend, source] = entry.endpoints(self.extension(entry));
         let hash = |source, destination| self.hash(&Tuple { source, destination, protocol: entry.protocol() });
-        Some((hash(client, frontend), passes.then(|| hash(backend, source))))
+        (hash(client, frontend), entry.replies_pass().then(|| hash(backend, source)))
     }
 
     /// A free entry.
@@ -627,67 +627,10 @@ impl Flows {
         self.hand = if here + 1 < self.entries.len() { here + 1 } else { 0 };
         FlowId(here as u32)
     }
-
-    /// Forgets a flow that is worth least, of a few. False if there is none to forget.
-    fn evict(&mut self, now: Millis) -> bool {
-        // It may have come to life since it was chosen.
-        let chosen = self.doomed.filter(|doomed| self.is_as_it_was(doomed));
-        let Some(victim) = chosen.or_else(|| self.least(now)) else { return false };
-        self.forget(victim.id, victim.hashes);
-        // The next one now: where it stands in the index can be on its way until it is needed.
-        self.doomed = self.least(now);
-        if let Some(Doomed { hashes: (forward, reverse), .. }) = self.doomed {
-            self.index.prefetch(forward);
-            if let Some(reverse) = reverse {
-                self.index.prefetch(reverse);
-            }
-        }
-        true
-    }
-
-    /// The least valuable of the next few entries under the hand.
-    fn least(&mut self, now: Millis) -> Option<Doomed> {
-        let most = EVICTION_LOOKS.min(self.entries.len()).min(self.effort.entries as usize);
-        let (mut victim, mut cheapest) = (FlowId::NONE, u64::MAX);
-        let mut looks = 0;
-        while looks < most && (looks < EVICTION_CHOICE || victim == FlowId::NONE) {
-            looks += 1;
-            let id = self.turn();
-            let Some((state, idle)) = self.age(id, now) else { continue };
-            let expired = idle >= self.timeouts.of(state);
-            let Some(rank) = (if expired { Some(0) } else { state.worth() }) else { continue };
-            // Cheapest first; among equals the one that has been idle longest.
-            let worth = u64::from(rank) << 32 | u64::from(u32::MAX - idle);
-            if worth < cheapest {
-                (victim, cheapest) = (id, worth);
-            }
-            // There is nothing cheaper, or it would be long in coming.
-            if rank == 0 || rank == 1 && looks >= EVICTION_CHOICE / 2 {
-                break;
-            }
-        }
-        self.effort.entries -= looks as u32;
-        let (state, idle) = self.age(victim, now)?;
-        Some(Doomed { id: victim, state, last: now.wrapping_sub(idle), hashes: self.hashes(victim)? })
-    }
-
-    fn is_as_it_was(&self, doomed: &Doomed) -> bool {
-        let entry = self.entries.get(doomed.id.0 as usize);
-        entry.is_some_and(|entry| entry.state() == doomed.state && entry.last == doomed.last)
-    }
 }
 
 /// What a flow stands in the index under: its client's tuple, and the reply's where replies pass.
 type Hashes = (u64, Option<u64>);
-
-/// A flow that is to be forgotten, and how it was when that was decided. If it is gone, so is this.
-#[derive(Debug, Clone, Copy)]
-struct Doomed {
-    id: FlowId,
-    state: State,
-    last: Millis,
-    hashes: Hashes,
-}
 
 /// Whether what a flow remembers holds; it is then as of now.
 #[inline(always)]

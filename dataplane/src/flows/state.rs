@@ -26,6 +26,18 @@ pub enum State {
 }
 
 impl State {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [State; 8] = [
+        State::Free,
+        State::Syn,
+        State::ClosedByClient,
+        State::ClosedByBackend,
+        State::Closed,
+        State::Dead,
+        State::Established,
+        State::Udp,
+    ];
+
     /// The state after a TCP segment with these flags.
     #[inline]
     #[must_use]
@@ -83,6 +95,11 @@ impl State {
 mod tests {
     use super::*;
     use Direction::{Forward, Reverse};
+
+    #[test]
+    fn their_numbers_are_their_places() {
+        assert!(State::ALL.iter().zip(0..).all(|(state, number)| *state as usize == number));
+    }
 
     #[test]
     fn a_connection_is_followed_from_syn_to_both_fins() {

@@ -109,6 +109,29 @@ fn who_is_to_be_forgotten_and_has_come_to_life_is_not() {
     assert_eq!(flows.len(), 64);
 }
 
+/// What one that was to be forgotten stands in the index under is kept for when it is: not for whoever has its entry by then.
+#[test]
+fn who_gets_the_entry_of_one_that_was_to_be_forgotten_is_another() {
+    let mut flows = table(64);
+    for client in 0..65 {
+        flows.insert(&flow(client, State::Syn, 0), 0).unwrap();
+    }
+    // Often enough to fill the index with what would be left over.
+    for client in 1_000..2_000 {
+        let Doomed { id, .. } = flows.doomed.unwrap();
+        flows.remove(id);
+        assert_eq!(flows.insert(&flow(client, State::Syn, 0), 0), Some(id));
+        flows.insert(&flow(client + 10_000, State::Syn, 0), 0).unwrap();
+        flows.expire(0);
+        let (page, _) = flows.page(0, 64);
+        for (id, flow) in page {
+            assert_eq!(flows.find(&flow.forward()), Some((id, Direction::Forward)));
+            assert_eq!(flows.find(&flow.reverse().unwrap()), Some((id, Direction::Reverse)));
+        }
+    }
+    assert_eq!(flows.len(), 64);
+}
+
 #[test]
 fn a_vacancy_that_is_taken_meanwhile_is_none() {
     let mut flows = table(16);

@@ -13,6 +13,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::snat::SnatRange;
+use crate::hash::spread;
 use crate::verdict::Endpoint;
 
 /// Addresses that serve as sources, whole and by worker.
@@ -27,6 +28,7 @@ pub struct Sources {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pool {
     parts: Box<[Part]>,
+    count: u32,
 }
 
 /// Those of one address.
@@ -34,8 +36,18 @@ pub struct Pool {
 struct Part {
     /// The first port.
     first: Endpoint,
-    /// How many there are in this part and all before it.
-    end: u32,
+    /// How many there are before it, and how many in it.
+    begin: u32,
+    count: u32,
+}
+
+impl Part {
+    /// One of the pool's sources, if it is in this part.
+    #[inline(always)]
+    fn get(&self, number: u32) -> Option<Endpoint> {
+        let offset = number.wrapping_sub(self.begin);
+        (offset < self.count).then(|| Endpoint { port: self.first.port.wrapping_add(offset as u16), ..self.first })
+    }
 }
 
 impl Sources {
@@ -66,37 +78,41 @@ impl Sources {
 
 impl Pool {
     fn new(ranges: &[SnatRange], v4: bool, worker: usize, workers: usize) -> Self {
-        let mut end = 0;
+        let mut all = 0;
         let of_family = ranges.iter().filter(|range| range.address.is_v4() == v4);
         let parts = of_family.map(|range| {
             let part = range.part(worker, workers);
-            end += part.end.saturating_sub(part.start);
-            // A part without ports begins where the range ends, and its first port is never asked for.
+            let (begin, count) = (all, part.end.saturating_sub(part.start));
+            all += count;
+            // A part without ports may begin beyond the last; its first port is never asked for.
             let port = u16::try_from(part.start).unwrap_or(u16::MAX);
-            Part { first: Endpoint { address: range.address, port }, end }
+            Part { first: Endpoint { address: range.address, port }, begin, count }
         });
-        Pool { parts: parts.collect() }
+        Pool { parts: parts.collect(), count: all }
     }
 
     /// How many sources there are: addresses × ports.
     #[inline(always)]
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.parts.last().map_or(0, |part| part.end)
+        self.count
     }
 
     /// One of them; `None` beyond the last.
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub fn get(&self, number: u32) -> Option<Endpoint> {
-        let mut begin = 0;
-        for Part { first, end } in &self.parts {
-            if number < *end {
-                return Some(Endpoint { port: first.port + (number - begin) as u16, ..*first });
-            }
-            begin = *end;
-        }
-        None
+        self.parts.iter().find_map(|part| part.get(number))
+    }
+
+    /// The one that a hash names: each as likely as any other. `None` if there is none.
+    #[inline(always)]
+    #[must_use]
+    pub fn pick(&self, hash: u64) -> Option<Endpoint> {
+        let number = spread(hash, self.count as usize) as u32;
+        // Where all addresses have as many ports, as they nearly always have, it need not be looked for.
+        let likely = self.parts.get(spread(hash, self.parts.len()));
+        likely.and_then(|part| part.get(number)).or_else(|| self.get(number))
     }
 }
 
@@ -119,7 +135,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_pool_is_all_ports_of_its_worker_and_family_one_after_the_other(
-            ranges in proptest::collection::vec(range(), 0..6), workers in 1usize..9,
+            ranges in proptest::collection::vec(range(), 0..6), workers in 1usize..9, hash: u64,
         ) {
             let sources = Sources::new(&ranges, workers);
             prop_assert_eq!(sources.ranges(), &ranges);
@@ -132,6 +148,7 @@ mod tests {
                 prop_assert_eq!(pool.is_some(), ranges.iter().any(|range| range.address.is_v4() == v4));
                 let pool = pool.cloned().unwrap_or_default();
                 prop_assert_eq!(pool.count() as usize, expected.len());
+                prop_assert_eq!(pool.pick(hash), expected.get(spread(hash, expected.len())).copied());
                 prop_assert_eq!((0..pool.count()).map(|number| pool.get(number).unwrap()).collect::<Vec<_>>(), expected);
                 prop_assert_eq!(pool.get(pool.count()), None);
             }

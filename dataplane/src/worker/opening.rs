@@ -16,7 +16,7 @@ use super::established::{Out, Step};
 use super::special::Kind;
 use super::{Bench, Lane};
 use crate::classify::{Class, classify};
-use crate::decide::{Opened, Proposal, Scene, decide, open, propose};
+use crate::decide::{Offer, Opened, Proposal, Scene, decide, open, propose};
 use crate::headers::Glance;
 use crate::parse::parse;
 use crate::port::Port;
@@ -42,10 +42,18 @@ impl Bench {
     #[inline(never)]
     pub(super) fn propose(&mut self, openers: &mut [Opener], from: Role, scene: &Scene<'_>) {
         let stamp = scene.tables.stamp();
-        for opener in openers {
-            let Opener { glance, hash, proposal } = opener;
-            if let Some(frontend) = self.doors.get(glance.ends, scene.ingress, stamp) {
-                *proposal = propose(glance, *hash, frontend, from, scene, &mut self.memory);
+        let (mut to, mut offer) = (None, None);
+        for Opener { glance, proposal, .. } in openers {
+            // Most of a batch go where the one before them goes.
+            let there = glance.ends.to();
+            if to != Some(there) {
+                to = Some(there);
+                let vip = glance.ends.tuple_v4(glance.protocol).destination;
+                let door = self.doors.get(glance.ends, scene.ingress, stamp);
+                offer = door.and_then(|frontend| Offer::new(frontend, vip, from, scene));
+            }
+            if let Some(offer) = &offer {
+                *proposal = propose(glance, offer, scene, &mut self.memory);
             }
         }
     }
@@ -54,7 +62,7 @@ impl Bench {
     #[inline(never)]
     pub(super) fn open(&mut self, frame: &mut Frame, opener: &Opener, scene: &Scene<'_>, out: &mut Out) -> Step {
         let Some(proposal) = &opener.proposal else { return Step::Stays };
-        match open(proposal, scene, &mut self.memory) {
+        match open(&opener.glance, opener.hash, proposal, scene, &mut self.memory) {
             Opened::Goes(course) => out.take(course.hop, scene.tables, self.umem.bytes_mut(frame), |origin, bytes| {
                 rewrite::redirect(&opener.glance, &course, origin, bytes)
             }),

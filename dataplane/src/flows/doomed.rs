@@ -1,0 +1,113 @@
+//! Who is forgotten when a table is full: what is worth least of a few flows under the hand.
+//!
+//! ```text
+//!   hand ─► | syn | syn | closed |          what costs nothing is taken at once;
+//!   hand ─► | syn | est. | syn | syn |      half-open ones are everywhere in a flood: the best of four;
+//!   hand ─► | udp | est. | … eight … |      others: the best of eight, or the first there is
+//! ```
+//!
+//! Each is chosen one insert before it is needed, so that where it stands in the index is on its way by then; and it is looked at again
+//! before it is forgotten.
+
+use super::state::State;
+use super::timeouts::Timeouts;
+use super::{FlowId, Flows, Hashes, Millis};
+
+/// How many entries an insert into a full table looks at before it gives up.
+const LOOKS: usize = 64;
+/// And how many before it takes what it has: each look is a cache line, and under a flood of SYNs every insert pays them.
+const CHOICE: usize = 8;
+
+/// A flow that is to be forgotten, and how it was when that was decided. If it is gone, so is this.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doomed {
+    pub(super) id: FlowId,
+    state: State,
+    last: Millis,
+    hashes: Hashes,
+}
+
+/// What flows are worth, by their states' numbers.
+pub(super) struct Prices([Price; State::ALL.len()]);
+
+#[derive(Clone, Copy)]
+struct Price {
+    timeout: Millis,
+    /// While it has not timed out: the cheapest first.
+    rank: u64,
+}
+
+/// A rank that nothing of has a price; and the first worth that is too much.
+const NEVER: u64 = u32::MAX as u64;
+const TOO_MUCH: u64 = NEVER << 32;
+
+impl Prices {
+    pub(super) fn new(timeouts: &Timeouts) -> Self {
+        Prices(
+            State::ALL.map(|state| Price { timeout: timeouts.of(state), rank: state.worth().map_or(NEVER, u64::from) }),
+        )
+    }
+
+    /// Less is cheaper; among equals the one that has been idle longest.
+    #[inline(always)]
+    fn worth(&self, state: State, idle: Millis) -> u64 {
+        let Prices(prices) = self;
+        let Some(price) = prices.get(state as usize) else { return TOO_MUCH };
+        let rank = if idle >= price.timeout { 0 } else { price.rank };
+        rank << 32 | u64::from(!idle)
+    }
+}
+
+/// How many looks are enough once something of this worth is found.
+#[inline(always)]
+const fn enough(worth: u64) -> usize {
+    match worth >> 32 {
+        // There is nothing cheaper,
+        0 => 1,
+        // or it would be long in coming.
+        1 => CHOICE / 2,
+        _ => CHOICE,
+    }
+}
+
+impl Flows {
+    /// Forgets a flow that is worth least, of a few. False if there is none to forget.
+    pub(super) fn evict(&mut self, now: Millis) -> bool {
+        // It may have come to life since it was chosen.
+        let chosen = self.doomed.filter(|doomed| self.is_as_it_was(doomed));
+        let Some(victim) = chosen.or_else(|| self.least(now)) else { return false };
+        self.forget(victim.id, victim.hashes);
+        self.doomed = self.least(now);
+        if let Some(Doomed { hashes: (forward, reverse), .. }) = self.doomed {
+            self.index.prefetch(forward);
+            if let Some(reverse) = reverse {
+                self.index.prefetch(reverse);
+            }
+        }
+        true
+    }
+
+    /// The least valuable of the next few entries under the hand.
+    fn least(&mut self, now: Millis) -> Option<Doomed> {
+        let most = LOOKS.min(self.entries.len()).min(self.effort.entries as usize);
+        let (mut victim, mut cheapest, mut wanted) = (FlowId::NONE, TOO_MUCH, most);
+        let mut looks = 0;
+        while looks < wanted {
+            looks += 1;
+            let id = self.turn();
+            let Some(entry) = self.entries.get(id.0 as usize) else { continue };
+            let worth = self.prices.worth(entry.state(), now.wrapping_sub(entry.last));
+            if worth < cheapest && entry.state() != State::Free && !self.is_extension(id) {
+                (victim, cheapest, wanted) = (id, worth, enough(worth).min(most));
+            }
+        }
+        self.effort.entries -= looks as u32;
+        let entry = self.entries.get(victim.0 as usize)?;
+        Some(Doomed { id: victim, state: entry.state(), last: entry.last, hashes: self.hashes_of(entry) })
+    }
+
+    fn is_as_it_was(&self, doomed: &Doomed) -> bool {
+        let entry = self.entries.get(doomed.id.0 as usize);
+        entry.is_some_and(|entry| entry.state() == doomed.state && entry.last == doomed.last)
+    }
+}
