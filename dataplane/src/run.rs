@@ -11,7 +11,7 @@
 //! decided and end; then the kernel gets its neighbour table and offloads back; then open requests are answered.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use af_xdp::schedule::Schedule;
 use crossbeam_channel::bounded;
 use levee_api::net::Role;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::boot::{Booted, rights};
@@ -34,7 +34,7 @@ use crate::intake::{self, rights::Policy};
 use crate::limits::{Ledger, Limit, Newcomers};
 use crate::mem::publication;
 use crate::neighbours::{self, PortNames};
-use crate::running::{PortFacts, Running};
+use crate::running::{PortFacts, Running, WorkerFacts};
 use crate::tables::master::{Master, Setup};
 use crate::verdict::PortId;
 use crate::ways::Ways;
@@ -99,6 +99,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let key = random_key()?;
     let ways = Arc::new(Ways::new(random_key()?));
     let mut handles = Vec::new();
+    let mut facts = Vec::new();
     let mut worker_threads = Vec::new();
     let workers = booted.workers.into_iter().zip(readers).zip(&config.workers).enumerate();
     for (index, (((lanes, pool), tables), core)) in workers {
@@ -124,8 +125,11 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         let name = format!("worker-{index}");
         let ended = Ended::new(&name, &ended_sender);
         let (halt, core, scheduling, events) = (Arc::clone(&halt), core.value, config.scheduling, events.clone());
+        let thread = Arc::new(AtomicI32::new(0));
+        facts.push(WorkerFacts { core, thread: Arc::clone(&thread) });
         worker_threads.push(spawn(&name, ended, move || {
             take_place(core, scheduling, &events);
+            thread.store(gettid().as_raw_nonzero().get(), Ordering::Relaxed);
             rights::drop_all()?;
             worker.run(&halt);
             Ok(())
@@ -156,7 +160,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let subject = Arc::new(Running {
         inbox: inbox_sender.clone(),
         handles,
-        cores: config.workers.iter().map(|core| core.value).collect(),
+        workers: facts,
         shares,
         ports: booted.facts,
         events: events.clone(),

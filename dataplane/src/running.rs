@@ -8,17 +8,19 @@ mod tunnels;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use af_xdp::RingSizes;
+use af_xdp::schedule::Schedule;
 use crossbeam_channel::Sender;
 use levee_api::explain::{Explanation, Packet, Question};
 use levee_api::net::{Family, PortRange, Protocol, Role};
 use levee_api::program::{Applied, Delta, Pool, Program, ServiceKey, Side};
 use levee_api::report::{
-    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Status,
-    TunnelEntry, VipEntry, WorkerStatus,
+    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Queue, Rings, Scheduling,
+    Status, TunnelEntry, VipEntry, WorkerStatus,
 };
 use levee_api::term::{Term, TermStatus};
 use tokio::sync::oneshot;
@@ -60,10 +62,39 @@ pub struct PortFacts {
     pub mode: &'static str,
     /// `native` or `skb`, as attached.
     pub attached: &'static str,
+    /// Slots of its queues' rings, if they have any.
+    pub rings: Option<RingSizes>,
     /// Its queues.
     pub queues: Vec<QueueFacts>,
     /// What its XDP program counts, if it has one.
     pub steering: Option<steer::Observer>,
+}
+
+/// What does not change about a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerFacts {
+    /// The core it is pinned to.
+    pub core: usize,
+    /// The kernel's number of its thread (gettid(2)), which the thread itself puts here; 0 until then.
+    pub thread: Arc<AtomicI32>,
+}
+
+impl WorkerFacts {
+    /// How the kernel schedules it.
+    fn scheduling(&self) -> Option<Scheduling> {
+        let thread = self.thread.load(Ordering::Relaxed);
+        // 0 would be the thread that asks.
+        let schedule = (thread != 0).then(|| Schedule::of(thread))?.ok()?;
+        Some(match schedule {
+            Some(Schedule::Fair { nice, slice }) => {
+                let slice = slice.map(|slice| u64::try_from(slice.as_micros()).unwrap_or(u64::MAX));
+                Scheduling::Fair { nice, slice_microseconds: slice }
+            }
+            Some(Schedule::Fifo { priority }) => Scheduling::Fifo { priority },
+            Some(Schedule::RoundRobin { priority }) => Scheduling::RoundRobin { priority },
+            None => Scheduling::Other,
+        })
+    }
 }
 
 /// What does not change about a queue, and where its counts are.
@@ -85,8 +116,8 @@ pub struct Running {
     pub inbox: Sender<Message>,
     /// The workers, by index.
     pub handles: Vec<Handle>,
-    /// The workers' cores, by index.
-    pub cores: Vec<usize>,
+    /// What does not change about them, by index.
+    pub workers: Vec<WorkerFacts>,
     /// What the director lets be read.
     pub shares: Arc<Shares>,
     /// Ports, by [`PortId`].
@@ -168,9 +199,11 @@ impl Running {
 
     fn worker_status(&self, handle: &Handle) -> WorkerStatus {
         let counters = &handle.counters;
+        let facts = self.workers.get(handle.worker);
         WorkerStatus {
             worker: handle.worker,
-            core: self.cores.get(handle.worker).copied().unwrap_or_default(),
+            core: facts.map(|facts| facts.core).unwrap_or_default(),
+            scheduling: facts.and_then(WorkerFacts::scheduling),
             // One that sleeps has not looked yet, and will before its next frame.
             generation: handle.pulse.generation.load(Ordering::Acquire).max(self.shares.running()),
             flows: handle.pulse.flows.load(Ordering::Relaxed).into(),
@@ -338,6 +371,12 @@ impl Subject for Running {
                     take: port.take.to_string(),
                     mode: port.mode.to_owned(),
                     attached: port.attached.to_owned(),
+                    rings: port.rings.map(|RingSizes { fill, rx, tx, completion }| Rings {
+                        receive: rx,
+                        fill,
+                        transmit: tx,
+                        completion,
+                    }),
                     queues: port.queues.iter().map(queue).collect(),
                 }
             })

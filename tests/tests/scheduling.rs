@@ -1,12 +1,14 @@
-//! How the kernel schedules levee, as the kernel tells it: by default all of it goes before ordinary tasks; a real-time worker is one
-//! alone; and who may not go first works all the same, and says so.
+//! How the kernel schedules levee, and how long its rings are, as the kernel tells it and as levee does: by default all of it goes before
+//! ordinary tasks; a real-time worker is one alone; and who may not go first works all the same, and says so.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use levee_tests::levee::{Dataplane, Ports, Take, binary};
 use levee_tests::path::Path;
+use serde_json::{Value, json};
 
 /// sched(7).
 const OTHER: u32 = 0;
@@ -21,25 +23,36 @@ struct Place {
     policy: u32,
 }
 
-/// The thread of this name.
-fn place(pid: u32, thread: &str) -> Place {
+/// The thread of this name: its number, and its place.
+fn thread(pid: u32, thread: &str) -> (u32, Place) {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process's threads").flatten();
     let found = tasks.into_iter().find_map(|task| {
         let stat = fs::read_to_string(task.path().join("stat")).ok()?;
         // The name is in brackets and may hold anything; fields are counted from 1, and the first behind it is the third.
-        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let (number, rest) = stat.split_once('(')?;
+        let (name, rest) = rest.rsplit_once(')')?;
         let fields: Vec<String> = rest.split_whitespace().map(str::to_owned).collect();
-        (name == thread).then_some(fields)
+        (name == thread).then_some((number.trim().parse().ok()?, fields))
     });
-    let fields = found.unwrap_or_else(|| panic!("no thread `{thread}`"));
+    let (number, fields) = found.unwrap_or_else(|| panic!("no thread `{thread}`"));
     let field = |number: usize| -> i64 { fields[number - 3].parse().expect("a number") };
     let small = |number| u32::try_from(field(number)).expect("not negative");
-    Place {
+    let place = Place {
         nice: i32::try_from(field(19)).expect("small"),
         core: usize::try_from(field(39)).expect("not negative"),
         priority: small(40),
         policy: small(41),
-    }
+    };
+    (number, place)
+}
+
+fn place(pid: u32, name: &str) -> Place {
+    thread(pid, name).1
+}
+
+/// What levee itself says of its worker, `levee status` to people and the socket to programs.
+fn told(levee: &Dataplane) -> Value {
+    levee.get("/v1/status")["workers"][0]["scheduling"].clone()
 }
 
 /// A balancer with a worker on core 0 and these lines of configuration.
@@ -73,7 +86,18 @@ fn levee_goes_before_ordinary_tasks() {
     }
     assert!(levee.daemon.stop(Duration::from_secs(10)).success());
     let levee = start(&path, "scheduling: {nice: 5, slice: 1ms}\n");
-    assert_eq!(place(levee.daemon.pid(), "worker-0").nice, 5);
+    let (number, worker) = thread(levee.daemon.pid(), "worker-0");
+    assert_eq!(worker.nice, 5);
+    let said = told(&levee);
+    assert_eq!((&said["policy"], &said["nice"]), (&json!("fair"), &json!(5)), "{said}");
+    if said["slice_microseconds"].is_null() {
+        eprintln!("SKIPPED: slices need Linux 6.12");
+    } else {
+        assert_eq!(said["slice_microseconds"], 1000);
+    }
+    // As it is, not as it was asked for.
+    path.balancer.namespace.run(&format!("renice -n 7 -p {number}"));
+    assert_eq!(told(&levee)["nice"], 7);
 }
 
 #[test]
@@ -122,7 +146,35 @@ fn a_real_time_worker_is_so_alone() {
         return;
     }
     assert_eq!((worker.policy, worker.priority, worker.core), (FIFO, 3, 0));
+    assert_eq!(told(&levee), json!({ "policy": "fifo", "priority": 3 }));
     for thread in ["levee-dataplane", "director", "neighbours"] {
         assert_eq!(place(levee.daemon.pid(), thread).policy, OTHER, "{thread}");
     }
+}
+
+/// The rings of AF_XDP sockets that a process has mapped (proc_pid_maps(5)): their offsets, which say which they are, and bytes.
+fn mapped(pid: u32) -> BTreeMap<u64, u64> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("the process is there");
+    let number = |text: &str| u64::from_str_radix(text, 16).expect("hexadecimal");
+    let rings = maps.lines().filter(|line| line.contains("socket:[")).map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (from, to) = fields[0].split_once('-').expect("a range");
+        (number(fields[2]), number(to) - number(from))
+    });
+    rings.collect()
+}
+
+#[test]
+fn rings_are_as_long_as_levee_says() {
+    let Some(path) = Path::start(1) else { return };
+    let levee = start(&path, "rings: {receive: 1024, transmit: 512}\n");
+    let port = levee.get("/v1/ports")[0].clone();
+    assert_eq!(port["rings"], json!({ "receive": 1024, "fill": 1024, "transmit": 512, "completion": 512 }), "{port}");
+    // As include/uapi/linux/if_xdp.h has them: XDP_PGOFF_RX_RING and so on. A descriptor of a packet is 16 bytes, one of a frame 8, and
+    // before them are the ring's indices, on a page that is theirs where descriptors fill theirs. The kernel maps no more than there is.
+    let pages = |bytes: u64| (bytes / 4096 + 1) * 4096;
+    let (receive, transmit) = (0, 0x8000_0000);
+    let (fill, completion) = (0x1_0000_0000, 0x1_8000_0000);
+    let wanted = [(receive, 1024 * 16), (transmit, 512 * 16), (fill, 1024 * 8), (completion, 512 * 8)];
+    assert_eq!(mapped(levee.daemon.pid()), wanted.map(|(ring, bytes)| (ring, pages(bytes))).into());
 }

@@ -1,6 +1,7 @@
 //! What a running dataplane says about itself. Times are seconds since the dataplane started unless a field says otherwise.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,9 @@ pub struct WorkerStatus {
     pub worker: usize,
     /// The core it is pinned to.
     pub core: usize,
+    /// How the kernel schedules its thread: as it says now, not as it was asked. Absent while there is no such thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling: Option<Scheduling>,
     /// The generation it runs.
     pub generation: Generation,
     /// Flows it tracks.
@@ -79,6 +83,44 @@ pub struct WorkerStatus {
     /// Frames that it was given by other workers.
     #[serde(default)]
     pub taken_over: u64,
+}
+
+/// How the kernel schedules a thread (sched(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "policy", rename_all = "kebab-case")]
+pub enum Scheduling {
+    /// `SCHED_OTHER`: a share of its core by weight.
+    Fair {
+        /// -20, the most weight, to 19.
+        nice: i8,
+        /// How long it asks to run at a time, in microseconds; absent before Linux 6.12.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slice_microseconds: Option<u64>,
+    },
+    /// `SCHED_FIFO`: before all that are scheduled fairly.
+    Fifo {
+        /// 1 to 99, the highest.
+        priority: u8,
+    },
+    /// `SCHED_RR`: the same, taking turns with its equals.
+    RoundRobin {
+        /// 1 to 99, the highest.
+        priority: u8,
+    },
+    /// None that levee asks for: somebody else has changed it.
+    Other,
+}
+
+impl fmt::Display for Scheduling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scheduling::Fair { nice, .. } => write!(f, "fair, nice {nice}"),
+            Scheduling::Fifo { priority } => write!(f, "fifo, priority {priority}"),
+            Scheduling::RoundRobin { priority } => write!(f, "round-robin, priority {priority}"),
+            Scheduling::Other => f.write_str("other"),
+        }
+    }
 }
 
 /// `GET /v1/counters`: totals over all workers, by name; the same for each port.
@@ -125,8 +167,25 @@ pub struct Port {
     pub mode: String,
     /// How the XDP program is attached: `native` or `skb`; or `routes`, where the kernel's lead here.
     pub attached: String,
+    /// Slots of the rings of each of its queues; absent where there are none, with the node's own IP stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rings: Option<Rings>,
     /// One entry a queue.
     pub queues: Vec<Queue>,
+}
+
+/// Slots of the four rings of a queue: as many frames can be in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rings {
+    /// Frames that were received, and wait for the worker.
+    pub receive: u32,
+    /// Frames that wait to be received into.
+    pub fill: u32,
+    /// Frames that wait to be sent.
+    pub transmit: u32,
+    /// Frames that were sent, and wait for the worker to take them back.
+    pub completion: u32,
 }
 
 /// One queue of a port, as the kernel counts it (`struct xdp_statistics`) and as levee does.

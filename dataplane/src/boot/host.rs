@@ -50,6 +50,7 @@ pub(super) fn host(umem: &Arc<Umem>, mtu: u32, ipv6: bool, worker: usize) -> Res
         take: Take::All,
         mode: "tap",
         attached: "routes",
+        rings: None,
         queues: vec![QueueFacts { queue: 0, worker, observer: None, traffic: Arc::clone(port.traffic()) }],
         steering: None,
     };

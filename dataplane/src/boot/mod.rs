@@ -201,8 +201,8 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
             LinkMode::Native => "native",
             LinkMode::Generic => "skb",
         };
-        let Rings { receive, transmit } = config.rings.within(per_queue);
-        tracing::info!(interface = port.interface.name, role = %port.config.role, mode, attached, take = %port.config.take, queues = queues.len(), receive, transmit, "port");
+        let rings = ring_sizes(config, per_queue);
+        tracing::info!(interface = port.interface.name, role = %port.config.role, mode, attached, take = %port.config.take, queues = queues.len(), receive = rings.rx, transmit = rings.tx, "port");
         let observer = steering.observer();
         booted.add(port, link, tap.is_some(), PortSteering { interface: port.interface.name.clone(), steering, take });
         booted.facts.push(PortFacts {
@@ -212,6 +212,7 @@ pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
             take: port.config.take,
             mode,
             attached,
+            rings: Some(rings),
             queues,
             steering: Some(observer),
         });
@@ -344,17 +345,23 @@ fn memory(config: &Config, plan: &Plan<'_>) -> Result<(Arc<Umem>, FramePool), Bo
     Umem::new(memory).map_err(|source| BootError::Device { what: format!("memory for {frames} frames"), source })
 }
 
-fn socket_config(config: &Config, port: &PlannedPort<'_>, queue: u32, frames: usize) -> SocketConfig {
+/// Slots of a queue's rings that has so many frames. The kernel makes them so, or refuses the socket.
+fn ring_sizes(config: &Config, frames: usize) -> RingSizes {
     let Rings { receive, transmit } = config.rings.within(frames);
+    RingSizes { fill: receive, rx: receive, tx: transmit, completion: transmit }
+}
+
+fn socket_config(config: &Config, port: &PlannedPort<'_>, queue: u32, frames: usize) -> SocketConfig {
+    let rings = ring_sizes(config, frames);
     SocketConfig {
-        rings: RingSizes { fill: receive, rx: receive, tx: transmit, completion: transmit },
+        rings,
         mode: match port.config.mode {
             Mode::Auto => af_xdp::Mode::Auto,
             Mode::ZeroCopy => af_xdp::Mode::ZeroCopy,
             Mode::Copy => af_xdp::Mode::Copy,
         },
         busy_poll: config.busy_poll.map(|busy| af_xdp::BusyPoll { micros: busy.microseconds, budget: busy.budget }),
-        tx_budget: Some(transmit.min(256)),
+        tx_budget: Some(rings.tx.min(256)),
         ..SocketConfig::new(port.interface.index, queue)
     }
 }

@@ -45,6 +45,7 @@ mod tests {
         let worker = |(worker, alive)| WorkerStatus {
             worker,
             core: worker + 2,
+            scheduling: None,
             generation,
             alive,
             flows: 0,

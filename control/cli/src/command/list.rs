@@ -1,6 +1,6 @@
 //! `levee vip list`, `backend list`, `tunnel list`, `neigh list`, `port list`: what the dataplane has, as tables.
 
-use levee_api::report::{BackendEntry, Drain, Neighbour, Port, TunnelEntry, VipEntry};
+use levee_api::report::{BackendEntry, Drain, Neighbour, Port, Rings, TunnelEntry, VipEntry};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -136,6 +136,10 @@ impl PortQueue {
         port.queues.iter().map(|queue| row(Some(queue.clone()))).collect()
     }
 
+    fn of_rings(&self, ring: impl Fn(&Rings) -> u32) -> String {
+        or_dash(self.port.rings.as_ref().map(ring).as_ref())
+    }
+
     fn of_queue<T: ToString>(&self, value: impl Fn(&levee_api::report::Queue) -> T) -> String {
         or_dash(self.queue.as_ref().map(value).as_ref())
     }
@@ -159,6 +163,10 @@ impl Row for PortQueue {
                 queue.rx_dropped.saturating_add(queue.rx_ring_full).saturating_add(queue.fill_ring_empty)
             })
         }),
+        column("RX RING", |row| row.of_rings(|rings| rings.receive)),
+        column("TX RING", |row| row.of_rings(|rings| rings.transmit)),
+        wide("FILL RING", |row| row.of_rings(|rings| rings.fill)),
+        wide("COMPLETION RING", |row| row.of_rings(|rings| rings.completion)),
         wide("IFINDEX", |row| row.port.ifindex.to_string()),
         wide("RX DROPPED", |row| row.of_queue(|queue| queue.rx_dropped)),
         wide("RX RING FULL", |row| row.of_queue(|queue| queue.rx_ring_full)),

@@ -3,14 +3,14 @@
 use std::io::Write;
 
 use levee_api::program::Generation;
-use levee_api::report::{Health, Status, WorkerStatus};
+use levee_api::report::{Health, Scheduling, Status, WorkerStatus};
 use levee_control::daemon::{DataplaneState, Status as Control};
 use serde::Serialize;
 
 use crate::arguments::{Format, Watch};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Column, Row, column, count, duration, list, value, wide};
+use crate::output::{Column, Row, column, count, duration, list, or_dash, value, wide};
 use crate::repeat::repeat;
 
 /// What programs get: each daemon's own words, or why there are none.
@@ -174,14 +174,25 @@ impl Row for WorkerStatus {
     const COLUMNS: &'static [Column<Self>] = &[
         column("WORKER", |worker| worker.worker.to_string()),
         column("CORE", |worker| worker.core.to_string()),
+        column("SCHEDULED", |worker| or_dash(worker.scheduling.as_ref())),
         column("GENERATION", |worker| worker.generation.to_string()),
         column("FLOWS", |worker| worker.flows.to_string()),
         column("ROOM FOR", |worker| worker.flow_capacity.to_string()),
         column("ALIVE", |worker| if worker.alive { "yes" } else { "NO" }.to_owned()),
+        wide("SLICE", slice),
         wide("RECEIVED", |worker| worker.received.to_string()),
         wide("FORWARDED", |worker| worker.forwarded.to_string()),
         wide("DROPPED", |worker| worker.dropped.to_string()),
         wide("HANDED OVER", |worker| worker.handed_over.to_string()),
         wide("TAKEN OVER", |worker| worker.taken_over.to_string()),
     ];
+}
+
+/// How long a worker asks to run at a time, where it has a share of its core.
+fn slice(worker: &WorkerStatus) -> String {
+    let micros = match worker.scheduling {
+        Some(Scheduling::Fair { slice_microseconds, .. }) => slice_microseconds,
+        _ => None,
+    };
+    or_dash(micros.map(|micros| format!("{micros} µs")).as_ref())
 }

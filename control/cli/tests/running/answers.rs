@@ -25,8 +25,8 @@ fn status_shows_both_halves() {
          programmed  1 service, 2 VIPs, 3 backends\n\
          flows       2 of 1024 tracked\n\
          \n\
-         WORKER  CORE  GENERATION  FLOWS  ROOM FOR  ALIVE\n\
-         0       2     0           2      1024      yes\n\
+         WORKER  CORE  SCHEDULED       GENERATION  FLOWS  ROOM FOR  ALIVE\n\
+         0       2     fair, nice -20  0           2      1024      yes\n\
          \n\
          control     levee-control 0.1.0, process 42, up 1m\n\
          compiles    for node `node-1`\n\
@@ -39,8 +39,8 @@ fn status_shows_both_halves() {
     );
     server.join().expect("asked");
     let wide = dataplane.prints(&["status", "-o", "wide"]);
-    assert!(wide.contains("ALIVE  RECEIVED  FORWARDED  DROPPED  HANDED OVER  TAKEN OVER\n"), "{wide}");
-    assert!(wide.contains("yes    1000      900        98       7            5\n"), "{wide}");
+    assert!(wide.contains("ALIVE  SLICE    RECEIVED  FORWARDED  DROPPED  HANDED OVER  TAKEN OVER\n"), "{wide}");
+    assert!(wide.contains("yes    2800 µs  1000      900        98       7            5\n"), "{wide}");
 }
 
 #[test]
@@ -110,9 +110,11 @@ fn lists_are_tables_with_more_columns_for_wide_screens() {
     );
     assert_eq!(
         dataplane.prints(&["port", "list"]),
-        "INTERFACE  ROLE    MAC                LINK  TAKE   MODE       ATTACHED  QUEUE  WORKER  RX  TX  MISSED\n\
-         eth0       uplink  02:00:00:00:00:01  up    owned  zero-copy  native    0      0       10  8   6\n"
+        "INTERFACE  ROLE    MAC                LINK  TAKE   MODE       ATTACHED  QUEUE  WORKER  RX  TX  MISSED  RX RING  TX RING\n\
+         eth0       uplink  02:00:00:00:00:01  up    owned  zero-copy  native    0      0       10  8   6       4096     2048\n"
     );
+    let wide = dataplane.prints(&["port", "list", "-o", "wide"]);
+    assert!(wide.contains("TX RING  FILL RING  COMPLETION RING  IFINDEX"), "{wide}");
     assert_eq!(
         dataplane.prints(&["flow", "list"]),
         "PROTOCOL  CLIENT              FRONTEND       BACKEND           MODE  STATE        IDLE  SERVICE\n\
@@ -127,7 +129,14 @@ fn lists_are_tables_with_more_columns_for_wide_screens() {
 fn programs_get_what_the_daemon_said() {
     let dataplane = Dataplane::start();
     assert_eq!(dataplane.json(&["vip", "list"])[0]["address"], "192.0.2.80");
-    assert_eq!(dataplane.json(&["port", "list"])[0]["queues"][0]["rx_ring_full"], 2);
+    let ports = dataplane.json(&["port", "list"]);
+    assert_eq!(ports[0]["queues"][0]["rx_ring_full"], 2);
+    assert_eq!(ports[0]["rings"], json!({ "receive": 4096, "fill": 4096, "transmit": 2048, "completion": 2048 }));
+    let status = dataplane.json(&["status"]);
+    assert_eq!(
+        status["dataplane"]["workers"][0]["scheduling"],
+        json!({ "policy": "fair", "nice": -20, "slice_microseconds": 2800 })
+    );
     assert_eq!(dataplane.json(&["neigh", "list"])[1]["mac"], json!(null));
     assert_eq!(dataplane.json(&["flow", "list"])[1]["client"], "198.51.100.7:40001");
     assert_eq!(dataplane.json(&["counters"])["totals"]["rx"], 10);

@@ -6,8 +6,8 @@ use levee_api::explain::{Explanation, Fate, Packet, Question};
 use levee_api::net::{Mac, Protocol, Role};
 use levee_api::program::{Applied, Delta, Mode, Pool, Program, ServiceKey, Side};
 use levee_api::report::{
-    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, LearntMtu, Neighbour, Port, Queue, Status,
-    TunnelEntry, VipEntry, WorkerStatus,
+    BackendEntry, Counters, Drain, Drop, Flow, FlowFilter, Flushed, Health, LearntMtu, Neighbour, Port, Queue, Rings,
+    Scheduling, Status, TunnelEntry, VipEntry, WorkerStatus,
 };
 use levee_api::term::{Term, TermStatus};
 use levee_api::tunnel::Encapsulation;
@@ -67,6 +67,7 @@ impl Subject for Double {
             workers: vec![WorkerStatus {
                 worker: 0,
                 core: 2,
+                scheduling: Some(Scheduling::Fair { nice: -20, slice_microseconds: Some(2800) }),
                 generation: self.programmed().generation,
                 flows: 2,
                 flow_capacity: 1024,
@@ -177,6 +178,7 @@ impl Subject for Double {
             take: "owned".into(),
             mode: "zero-copy".into(),
             attached: "native".into(),
+            rings: Some(Rings { receive: 4096, fill: 4096, transmit: 2048, completion: 2048 }),
             queues: vec![Queue {
                 queue: 0,
                 worker: 0,
