@@ -81,16 +81,11 @@ impl FramePool {
 
     /// Takes all frames back, leaving those of another UMEM, and says how many it took.
     pub fn give_all(&mut self, from: &mut Vec<Frame>) -> usize {
-        let before = from.len();
-        let mut foreign = 0;
-        // In place: `from` keeps its capacity, and foreign frames (there never are any) sink to its beginning.
-        let mine = self.umem.id();
-        for index in 0..before {
-            if from.get(index).is_some_and(|frame| frame.umem() != mine) {
-                from.swap(foreign, index);
-                foreign += 1;
-            }
-        }
+        let (before, mine) = (from.len(), self.umem.id());
+        // All are looked at, whatever they are: a circle without a way out is taken several at a time.
+        let strangers = from.iter().fold(0, |strangers, frame| strangers | frame.umem() ^ mine);
+        // There never are any; those there were would go to the beginning.
+        let foreign = if strangers == 0 { 0 } else { partition(from, |frame| frame.umem() != mine) };
         self.free.extend(from.drain(foreign..).map(Frame::surrender));
         before - foreign
     }
@@ -127,6 +122,19 @@ impl FramePool {
     pub(crate) fn give_chunk(&mut self, chunk: u32) {
         self.free.push(chunk);
     }
+}
+
+/// Puts those that are `first` before the others, in place, and says how many they are.
+#[cold]
+fn partition(frames: &mut [Frame], first: impl Fn(&Frame) -> bool) -> usize {
+    let mut count = 0;
+    for index in 0..frames.len() {
+        if frames.get(index).is_some_and(&first) {
+            frames.swap(count, index);
+            count += 1;
+        }
+    }
+    count
 }
 
 #[cfg(test)]
