@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::address::Address;
+use crate::wire::checksum::{Deltas, Update};
 
 /// An address and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,10 +29,12 @@ pub struct Tuple {
 /// destination, and its ports. Of an IPv4 packet without options it is what stands at 12 in its header, and the four octets
 /// behind: no byte of it is turned round on its way through the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, packed(4))]
 pub struct Ends {
-    addresses: [[u8; 4]; 2],
-    ports: [[u8; 2]; 2],
+    /// Both addresses, the source in the first four octets.
+    addresses: u64,
+    /// Both ports.
+    ports: u32,
 }
 
 impl Ends {
@@ -39,9 +42,10 @@ impl Ends {
     #[inline(always)]
     #[must_use]
     pub fn of(source: Endpoint, destination: Endpoint) -> Self {
+        let tails = [source.address, destination.address].map(|address| address.tail().to_be_bytes());
         Ends {
-            addresses: [source.address, destination.address].map(|address| address.tail().to_be_bytes()),
-            ports: [source.port, destination.port].map(u16::to_be_bytes),
+            addresses: bytemuck::must_cast(tails),
+            ports: bytemuck::must_cast([source.port, destination.port].map(u16::to_be_bytes)),
         }
     }
 
@@ -70,49 +74,50 @@ impl Ends {
     #[inline(always)]
     #[must_use]
     pub fn to(self) -> (u32, u16) {
-        let Ends { addresses: [_, address], ports: [_, port] } = self;
-        (u32::from_be_bytes(address), u16::from_be_bytes(port))
+        let [_, (address, port)] = self.numbers();
+        (address, port)
+    }
+
+    /// The last four octets of each address, and its port, as numbers.
+    #[inline(always)]
+    fn numbers(self) -> [(u32, u16); 2] {
+        let [a, b]: [[u8; 4]; 2] = bytemuck::must_cast(self.addresses);
+        let [from, to]: [[u8; 2]; 2] = bytemuck::must_cast(self.ports);
+        [(a, from), (b, to)].map(|(address, port)| (u32::from_be_bytes(address), u16::from_be_bytes(port)))
     }
 
     /// Of the answer to that packet.
     #[inline(always)]
     #[must_use]
     pub fn turned_round(self) -> Self {
-        let Ends { addresses: [source, destination], ports: [from, to] } = self;
-        Ends { addresses: [destination, source], ports: [to, from] }
+        // Halves change places alike in either byte order.
+        Ends { addresses: self.addresses.rotate_left(32), ports: self.ports.rotate_left(16) }
     }
 
-    /// Its words, in the machine's byte order: for hashing, and for sums, which do not care.
+    /// What translating a packet of these ends does to its checksums, of words in the machine's byte order.
     #[inline(always)]
     #[must_use]
-    pub fn words(self) -> [u32; 3] {
-        bytemuck::must_cast::<Ends, [[u8; 4]; 3]>(self).map(u32::from_ne_bytes)
+    pub fn deltas_to(self, new: Ends) -> Deltas {
+        let words = |ends: Ends| [ends.addresses as u32, (ends.addresses >> 32) as u32, ends.ports];
+        let ([a, b, ports], [c, d, new_ports]) = (words(self), words(new));
+        let addresses = Update::NONE.u32(a, c).u32(b, d);
+        Deltas { network: addresses.folded(), transport: addresses.u32(ports, new_ports).folded() }
     }
 
-    /// Both addresses, and the ports, in the machine's byte order.
+    /// Both addresses, and the ports, in the machine's byte order: for hashing, and for sums, which do not care.
     #[inline(always)]
     #[must_use]
     pub fn halves(self) -> (u64, u32) {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = self.bytes();
-        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes(rest))
-    }
-
-    /// Both addresses' words.
-    #[inline(always)]
-    #[must_use]
-    pub fn addresses(self) -> [u32; 2] {
-        let [source, destination, _] = self.words();
-        [source, destination]
+        (self.addresses, self.ports)
     }
 
     /// With the first 96 bits of both addresses.
     #[must_use]
     pub fn endpoints(self, [source, destination]: [[u32; 3]; 2]) -> [Endpoint; 2] {
-        let Ends { addresses: [a, b], ports: [from, to] } = self;
-        let joined = |head, tail, port| Endpoint {
-            address: Address::joined(head, u32::from_be_bytes(tail)),
-            port: u16::from_be_bytes(port),
-        };
-        [joined(source, a, from), joined(destination, b, to)]
+        let [(from, from_port), (to, to_port)] = self.numbers();
+        [
+            Endpoint { address: Address::joined(source, from), port: from_port },
+            Endpoint { address: Address::joined(destination, to), port: to_port },
+        ]
     }
 }

@@ -9,6 +9,7 @@ use levee_api::tunnel::Encapsulation;
 
 use crate::ends::Ends;
 use crate::reason::Reason;
+use crate::wire::checksum::Shifts;
 
 pub use self::next_hop::NextHop;
 pub use crate::ends::Endpoint;
@@ -59,6 +60,8 @@ pub struct Course {
     pub hop: NextHop,
     /// Its ends from now on.
     pub ends: Ends,
+    /// What that does to its checksums; of IPv6 it is not said.
+    pub shifts: Shifts,
 }
 
 /// What is put in front of a packet that is wrapped.

@@ -88,7 +88,7 @@ pub struct Config {
     /// `mss_clamp`: the largest segment that SYNs to and from services may offer, in bytes over IPv4; 20 less over IPv6. For paths on
     /// which "too big" is lost. Default: as the ends offer, 0 here.
     pub mss_clamp: u16,
-    /// `flows.capacity`: flows that each worker has room for, 59 bytes each, faulted in at start; one of IPv6 counts as two. Default 1,048,576.
+    /// `flows.capacity`: flows that each worker has room for, 64 bytes each, faulted in at start; one of IPv6 counts as two. Default 1,048,576, at most 16,777,216.
     pub flow_capacity: u32,
     /// `timeouts`.
     pub timeouts: Timeouts,

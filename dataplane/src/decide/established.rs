@@ -34,6 +34,7 @@ pub fn established(
 }
 
 /// Whether what a flow of a service remembers as of a stamp is so still.
+#[cold]
 #[inline(never)]
 fn holds(tables: &Tables, stamp: u32, service: u32) -> bool {
     !is_newer(tables.hops_stamp, stamp) && !is_newer(tables.service_changed(service), stamp)

@@ -114,7 +114,7 @@ pub fn propose(glance: &Glance, offer: &Offer<'_>, scene: &Scene<'_>, memory: &m
     };
     let reverse = Ends::of(target, seen);
     let reply = memory.flows.hash_v4(reverse, glance.protocol);
-    memory.flows.prefetch_both(reply);
+    memory.flows.prefetch(reply);
     Some(Proposal { reverse, reply, ports, hop, service_slot: service.slot, stamp, mode, from })
 }
 
@@ -144,11 +144,11 @@ pub fn open(glance: &Glance, hash: u64, proposal: &Proposal, scene: &Scene<'_>, 
             Welcome::TooManyOfVip => return Opened::Dropped(Reason::NewFlowsOfVip),
         }
     }
-    if memory.flows.open(&flow, forward, reverse, scene.now).is_none() {
+    let Some(course) = memory.flows.open(&flow, forward, reverse, scene.now) else {
         return Opened::Dropped(Reason::FlowTableFull);
-    }
+    };
     memory.created += 1;
-    Opened::Goes(Course { hop: flow.hop, ends: flow.reverse.turned_round() })
+    Opened::Goes(course)
 }
 
 #[inline(never)]

@@ -22,6 +22,7 @@ use super::state::State;
 use crate::address::Address;
 use crate::ends::{Ends, Tuple};
 use crate::verdict::Endpoint;
+use crate::wire::checksum::{Deltas, Shifts};
 
 /// A flow, without the first 96 bits of its addresses.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -34,7 +35,8 @@ pub(super) struct Entry {
     pub(super) last: u32,
     pub(super) stamp: u32,
     pub(super) service_slot: u32,
-    /// Its extension + 1; of a free entry, the next free one + 1. 0 is none.
+    /// Of a free entry, the next free one + 1; of a flow with an extension, that + 1 (0 is none); of any other, what being translated does to
+    /// the checksums of its client's packets.
     pub(super) link: u32,
     pub(super) forward_hop: HopId,
     pub(super) reverse_hop: HopId,
@@ -70,6 +72,9 @@ impl Entry {
             kind: [flow.tuple.protocol, if flow.is_v4() { 0 } else { EXTENDED }],
             ..Entry::zeroed()
         };
+        if flow.is_v4() {
+            entry.link = bytemuck::must_cast(entry.forward.deltas_to(entry.reverse.turned_round()));
+        }
         entry.update(flow);
         entry
     }
@@ -78,7 +83,9 @@ impl Entry {
     #[inline(always)]
     pub(super) fn opened(opening: &Opening, now: u32) -> Self {
         let flags = State::Syn as u8 | mode_bits(opening.mode) | from_bits(opening.from);
+        let deltas = opening.forward.deltas_to(opening.reverse.turned_round());
         Entry {
+            link: bytemuck::must_cast(deltas),
             forward: opening.forward,
             reverse: opening.reverse,
             last: now,
@@ -136,13 +143,39 @@ impl Entry {
         self.flags() & STEADY == STEADY
     }
 
-    /// Whether it is a steady flow of IPv4 and this protocol, and, if packets of this direction say so, one whose client is on
-    /// this side: all in one comparison.
+    /// Whether it is a steady flow of IPv4 and this protocol; and, if packets of this direction say so, one whose client is on
+    /// this side, and that goes through no tunnel: all in one comparison.
     #[inline(always)]
     pub(super) fn is_steady_v4(&self, protocol: u8, from: Option<Role>) -> bool {
-        let (of, side) = from.map_or((0, 0), |from| (SIDE, from_bits(from)));
-        let word = u16::from_le_bytes;
-        word(self.kind) & word([u8::MAX, EXTENDED | STEADY | of]) == word([protocol, STEADY | side])
+        let (through, of, side) = from.map_or((0, 0, 0), |from| (u8::MAX, SIDE, from_bits(from)));
+        let ([a, b], [c, d]) = (self.via.to_ne_bytes(), self.kind);
+        let word = u32::from_le_bytes;
+        word([a, b, c, d]) & word([through, through, u8::MAX, EXTENDED | STEADY | of])
+            == word([0, 0, protocol, STEADY | side])
+    }
+
+    /// The entry that is its extension.
+    #[inline(always)]
+    pub(super) fn extension(&self) -> Option<u32> {
+        if self.is_extended() { self.link.checked_sub(1) } else { None }
+    }
+
+    /// What becomes of the ends of its client's packets, and of their checksums; of IPv6 the heads of addresses are wanting, and
+    /// checksums are not told.
+    #[inline(always)]
+    pub(super) fn onward(&self, ends: Ends) -> (Ends, Shifts) {
+        if self.replies_pass() { (self.reverse.turned_round(), self.deltas().ready()) } else { (ends, Shifts::ROUTED) }
+    }
+
+    /// The same of its backend's, where these pass.
+    #[inline(always)]
+    pub(super) fn back(&self) -> (Ends, Shifts) {
+        (self.forward.turned_round(), self.deltas().reversed())
+    }
+
+    #[inline(always)]
+    fn deltas(&self) -> Deltas {
+        bytemuck::must_cast(self.link)
     }
 
     #[inline(always)]
@@ -327,6 +360,7 @@ mod tests {
                     stamp: flow.stamp,
                     hop: NextHop::default(),
                 };
+                prop_assert_eq!(Entry::opened(&opening, flow.last()).link, entry.link);
                 prop_assert_eq!(Entry::opened(&opening, flow.last()).flow(None), syn);
             }
             // What may change, changes; its ends cannot.

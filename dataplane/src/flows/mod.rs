@@ -43,7 +43,7 @@ use self::doomed::{Doomed, Prices};
 use self::effort::Effort;
 use self::entry::{Entry, Extension};
 use self::hops::{HopId, Hops};
-use self::index::Index;
+use self::index::{Index, Look};
 use self::state::State;
 use crate::ends::Ends;
 use crate::hash::Key;
@@ -61,6 +61,8 @@ pub struct FlowId(u32);
 impl FlowId {
     /// No entry's.
     pub const NONE: FlowId = FlowId(u32::MAX);
+    /// No entry's that is known yet.
+    pub const AWAY: FlowId = FlowId(u32::MAX - 1);
 }
 
 /// When and from where a packet came that may be of a flow.
@@ -186,27 +188,34 @@ impl Flows {
         self.key.ends(ends.halves(), protocol)
     }
 
-    /// Asks for both buckets that a flow with this hash may stand in.
-    #[inline]
-    pub fn prefetch_both(&self, hash: u64) {
-        self.index.prefetch_both(hash);
-    }
-
     /// Asks for the bucket that [`candidate`](Self::candidate) will read for a hash.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
-    /// The flow that a packet with this hash is most likely of, asked for; [`FlowId::NONE`] if there is none in the first place to look.
-    /// The second is asked for instead, where [`find`](Self::find) will look.
+    /// The flow that a packet with this hash is most likely of, asked for; [`FlowId::NONE`] if it is of none; and
+    /// [`FlowId::AWAY`] if that is for [`candidate_away`](Self::candidate_away) to say, as soon as what it will read has come.
     #[inline(always)]
     #[must_use]
     pub fn candidate(&self, hash: u64) -> FlowId {
-        let Some((entry, place)) = self.index.candidate(hash).and_then(|id| Some((id, self.entries.get(id as usize)?)))
-        else {
-            return FlowId::NONE;
-        };
+        match self.index.look(hash) {
+            Look::Entry(entry) => self.asked_for(entry),
+            Look::Away => FlowId::AWAY,
+            Look::Nowhere => FlowId::NONE,
+        }
+    }
+
+    /// The same of a packet whose flow is not in the first place to look.
+    #[inline]
+    #[must_use]
+    pub fn candidate_away(&self, hash: u64) -> FlowId {
+        self.index.look_away(hash).map_or(FlowId::NONE, |entry| self.asked_for(entry))
+    }
+
+    #[inline(always)]
+    fn asked_for(&self, entry: u32) -> FlowId {
+        let Some(place) = self.entries.get(entry as usize) else { return FlowId::NONE };
         prefetch::read(place);
         // Every second one ends in the next cache line.
         prefetch::read(&place.via);
@@ -225,22 +234,23 @@ impl Flows {
         holds: impl Fn(u32, u32) -> bool,
     ) -> Option<Course> {
         let entry = self.entries.get_mut(candidate as usize)?;
-        let (steady, ends, hop) = if entry.forward == ends {
+        let ((ends, shifts), hop) = if entry.forward == ends {
             // What is wrapped is the long way's, whatever is done to the packet besides.
-            let steady = entry.is_steady_v4(protocol, Some(coming.from)) && entry.via == 0;
-            let onward = if entry.replies_pass() { entry.reverse.turned_round() } else { ends };
-            (steady, onward, entry.forward_hop)
-        } else if entry.reverse == ends && entry.replies_pass() {
-            (entry.is_steady_v4(protocol, None), entry.forward.turned_round(), entry.reverse_hop)
+            if !entry.is_steady_v4(protocol, Some(coming.from)) {
+                return None;
+            }
+            (entry.onward(ends), entry.forward_hop)
+        } else if entry.reverse == ends && entry.replies_pass() && entry.is_steady_v4(protocol, None) {
+            (entry.back(), entry.reverse_hop)
         } else {
             return None;
         };
-        if !steady || !renew(entry, coming, holds) {
+        if !renew(entry, coming, holds) {
             return None;
         }
         let hop = self.hops.get(hop)?;
         entry.last = coming.now;
-        Some(Course { hop, ends })
+        Some(Course { hop, ends, shifts })
     }
 
     /// The same of any packet; and the first 96 bits of its new addresses.
@@ -265,23 +275,20 @@ impl Flows {
         entry.last = coming.now;
         let entry = self.entries.get(id as usize)?;
         let extension = self.extension(entry).unwrap_or(&Extension::V4);
-        let (ends, heads) = match direction {
+        let ((ends, shifts), heads) = match direction {
             Direction::Forward if !entry.replies_pass() => {
-                let ends = [tuple.source, tuple.destination];
-                (Ends::of(tuple.source, tuple.destination), ends.map(|end| end.address.head()))
+                let ends = Ends::of(tuple.source, tuple.destination);
+                (entry.onward(ends), [tuple.source, tuple.destination].map(|end| end.address.head()))
             }
-            Direction::Forward => (entry.reverse.turned_round(), extension.reverse_turned_round()),
-            Direction::Reverse => (entry.forward.turned_round(), extension.forward_turned_round()),
+            Direction::Forward => (entry.onward(Ends::default()), extension.reverse_turned_round()),
+            Direction::Reverse => (entry.back(), extension.forward_turned_round()),
         };
-        Some((Course { hop, ends }, heads))
+        Some((Course { hop, ends, shifts }, heads))
     }
 
     #[inline]
     fn extension(&self, entry: &Entry) -> Option<&Extension> {
-        if !entry.is_extended() {
-            return None;
-        }
-        Some(bytemuck::must_cast_ref(self.entries.get((entry.link as usize).checked_sub(1)?)?))
+        Some(bytemuck::must_cast_ref(self.entries.get(entry.extension()? as usize)?))
     }
 
     /// Which direction of a flow a tuple is, if it is of this one.
@@ -396,15 +403,18 @@ impl Flows {
         self.place(entry, (forward, reverse), [flow.forward_hop, flow.reverse_hop])
     }
 
-    /// Adds a flow of IPv4 that a SYN opens, in a mode in which replies pass. `None` if there is no room, or if either of its tuples is
-    /// somebody's after all.
+    /// Adds a flow of IPv4 that a SYN opens, in a mode in which replies pass, and says where that goes. `None` if there is no room, or if
+    /// either of its tuples is somebody's after all.
     #[inline(always)]
-    pub fn open(&mut self, opening: &Opening, forward: Vacancy, reverse: Vacancy, now: Millis) -> Option<FlowId> {
+    pub fn open(&mut self, opening: &Opening, forward: Vacancy, reverse: Vacancy, now: Millis) -> Option<Course> {
         let Opening { forward: client, reverse: backend, protocol, hop, .. } = *opening;
         let forward = self.still(forward, || client.tuple_v4(protocol))?;
         let reverse = self.still(reverse, || backend.tuple_v4(protocol))?;
         self.make_room(1, now)?;
-        self.place(Entry::opened(opening, now), (forward, Some(reverse)), [Some(hop), None])
+        let entry = Entry::opened(opening, now);
+        let (ends, shifts) = entry.onward(client);
+        self.place(entry, (forward, Some(reverse)), [Some(hop), None])?;
+        Some(Course { hop, ends, shifts })
     }
 
     /// Sees to it that so many entries are unused.
@@ -437,7 +447,7 @@ impl Flows {
                 placed
             });
         if !placed {
-            self.give(id, entry.link.checked_sub(1));
+            self.give(id, entry.extension());
             return None;
         }
         entry.forward_hop = forward_hop.map_or(0, |to| self.hops.hold(to));
@@ -468,7 +478,7 @@ impl Flows {
     /// Forgets a flow that stands in the index under these hashes.
     fn forget(&mut self, id: FlowId, (forward, reverse): Hashes) {
         let Some(entry) = self.entries.get(id.0 as usize) else { return };
-        let extension = if entry.is_extended() { entry.link.checked_sub(1) } else { None };
+        let extension = entry.extension();
         let hops = [entry.forward_hop, entry.reverse_hop];
         // Whoever gets the entry next is another flow.
         if self.doomed.is_some_and(|doomed| doomed.id == id) {

@@ -70,35 +70,31 @@ pub fn sight_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Sigh
 fn seen_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Option<Sight> {
     const L4: usize = ethernet::LEN + LEN_V4;
     let plain = PlainHeader::new_checked(head)?;
-    let (Octets(link), Octets(origin)) = (plain.link(), plain.origin());
-    let Octets(opening) = plain.opening();
-    if (link ^ mac_word(station.0)) << 16 != 0
-        || origin >> 48 != u64::from(ethertype::IPV4.swap_bytes())
-        || origin & 1 != 0
-        || origin << 16 == 0
-        || opening as u8 != VERSION_IHL
-        || opening >> 48 != u64::from(DONT_FRAGMENT.swap_bytes())
+    let (Octets(link), Octets(source), Octets(source_end)) = (plain.link(), plain.source(), plain.source_end());
+    if (link ^ mac_word(station.0)) & STATIONS != 0
+        || source | u32::from(source_end) == 0
+        || plain.ethertype() != ethertype::IPV4
+        || plain.version() != VERSION_IHL
+        || plain.flags_offset() != DONT_FRAGMENT
         || plain.ttl() <= 1
     {
         return None;
     }
-    let (Octets(middle), Octets(destination)) = (plain.middle(), plain.destination());
-    let total = plain.total_length();
-    if usize::from(total) + ethernet::LEN > length || !checksum::are_right([opening, middle], destination) {
+    let ends = Ends::read(head.get(L4 - 8..)?.first_chunk()?);
+    let ((addresses, _), Octets(opening), Octets(middle)) = (ends.halves(), plain.opening(), plain.middle());
+    let (total, protocol) = (plain.total_length(), plain.protocol());
+    if usize::from(total) + ethernet::LEN > length || !checksum::are_right([opening, addresses], middle) {
         return None;
     }
-    let payload = total.checked_sub(LEN_V4 as u16)?;
-    let protocol = plain.protocol();
-    let ends = Ends::read(head.get(L4 - 8..)?.first_chunk()?);
     let glance = Glance { ends, length: total, protocol, v4: true };
-    // Where the machine's bytes are the other way round, so is the field that it is compared with.
-    let pseudo = |length: u16| checksum::folded_native(ends.addresses(), protocol, length);
     match protocol {
         tcp::PROTOCOL => {
             let header = TcpHeader::new_checked(head.get(L4..)?)?;
-            let unfinished = header.checksum().to_be() == pseudo(payload);
             let offset = header.header_len();
-            if offset < tcp::LEN || offset > usize::from(payload) || unfinished {
+            if offset < tcp::LEN
+                || offset + LEN_V4 > usize::from(total)
+                || checksum::is_partial(addresses, protocol, total, LEN_V4 as u16, header.checksum())
+            {
                 return None;
             }
             if header.flags() & BEGINS_OR_ENDS != 0 {
@@ -109,8 +105,10 @@ fn seen_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Option<Si
         udp::PROTOCOL => {
             let header = UdpHeader::new_checked(head.get(L4..)?)?;
             let length = header.length();
-            let unfinished = header.checksum().to_be() == pseudo(length);
-            if usize::from(length) < udp::LEN || length > payload || unfinished {
+            if usize::from(length) < udp::LEN
+                || usize::from(length) + LEN_V4 > usize::from(total)
+                || checksum::is_partial(addresses, protocol, length, 0, header.checksum())
+            {
                 return None;
             }
         }
@@ -118,6 +116,9 @@ fn seen_v4(head: &[u8; Glance::REACH], length: usize, station: Mac) -> Option<Si
     }
     Some(Sight::Plain(glance))
 }
+
+/// What tells in the first eight octets: the destination, and that the source is no group.
+const STATIONS: u64 = mac_word([0xff; 6]) | 1 << 48;
 
 const BEGINS_OR_ENDS: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
 

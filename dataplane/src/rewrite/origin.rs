@@ -1,6 +1,6 @@
 //! Where frames come from when they leave a port: its MAC, ready to be written, and to be looked for again.
 //!
-//! [`contract`](super::contract()) is the last look at any frame. That a plain IPv4 frame keeps it shows in fourteen of its octets, and of
+//! [`contract`](super::contract()) is the last look at any frame. That a plain IPv4 frame keeps it shows in twelve of its octets, and of
 //! those the same eight are right for all that leave one port: two loads and three comparisons instead of a walk.
 
 use levee_api::net::{Mac, Role};
@@ -39,8 +39,9 @@ impl Origin {
     /// Gives a frame the MACs of its way to a next hop.
     #[inline(always)]
     pub fn address(&self, head: &mut PlainHeader<&mut [u8; Glance::REACH]>, hop: NextHop) {
-        head.set_link(Octets(hop.mac_word() | self.plain << 48));
-        head.set_link_end(Octets((self.plain >> 16) as u32));
+        // Two octets beyond the MAC, which are then the source's.
+        head.set_link(Octets(hop.word()));
+        head.set_origin(Octets(self.plain));
     }
 
     /// The same of any frame.
@@ -63,8 +64,10 @@ impl Origin {
     #[inline(always)]
     pub fn look_again(&self, frame: &[u8]) -> Result<(), Reason> {
         if let Some(head) = PlainHeader::new_checked(frame) {
-            let (Octets(origin), Octets(link)) = (head.origin(), head.link());
-            if origin == self.plain && link & 1 == 0 && link << 16 != 0 {
+            // No more of the destination than was written in one piece: the processor would wait until two were in the cache.
+            let (Octets(origin), Octets(station)) = (head.origin(), head.station());
+            // An even number that is not 0: turned by a bit, the group's bit is the sign.
+            if origin == self.plain && station.rotate_right(1).cast_signed() > 0 {
                 return Ok(());
             }
         }

@@ -31,26 +31,21 @@ pub fn redirect(glance: &Glance, course: &Course, origin: &Origin, frame: &mut [
 #[inline(always)]
 fn ipv4(glance: &Glance, course: &Course, origin: &Origin, head: &mut [u8; Glance::REACH]) -> Option<()> {
     const L4: usize = ethernet::LEN + LEN_V4;
-    let (old, new) = (glance.ends, course.ends);
-    let addresses = old.addresses().into_iter().zip(new.addresses());
-    let addresses = addresses.fold(Update::NONE, |update, (old, new)| update.u32(old, new));
-
+    let Course { hop, ends, shifts } = *course;
     let mut plain = PlainHeader::new_checked_mut(head)?;
-    origin.address(&mut plain, course.hop);
+    origin.address(&mut plain, hop);
     plain.set_ttl(plain.ttl().wrapping_sub(1));
     let checksum = u16::from_ne_bytes(plain.checksum());
-    plain.set_checksum(addresses.decremented_ttl().apply(checksum).to_ne_bytes());
+    plain.set_checksum(shifts.network.apply(checksum).to_ne_bytes());
 
-    let ((_, old_ports), (_, new_ports)) = (old.halves(), new.halves());
-    let update = addresses.u32(old_ports, new_ports);
     if glance.protocol == tcp::PROTOCOL {
         let mut header = TcpHeader::new_checked_mut(head.get_mut(L4..)?)?;
-        header.set_checksum(u16::from_be(update.apply(header.checksum().to_be())));
+        header.set_checksum(u16::from_be(shifts.transport.apply(header.checksum().to_be())));
     } else {
         let mut header = UdpHeader::new_checked_mut(head.get_mut(L4..)?)?;
-        header.set_checksum(u16::from_be(update.apply_udp(header.checksum().to_be())));
+        header.set_checksum(u16::from_be(shifts.transport.apply_udp(header.checksum().to_be())));
     }
-    *head.get_mut(L4 - 8..)?.first_chunk_mut()? = new.bytes();
+    *head.get_mut(L4 - 8..)?.first_chunk_mut()? = ends.bytes();
     Some(())
 }
 

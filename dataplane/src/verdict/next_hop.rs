@@ -5,9 +5,6 @@ use levee_api::net::Mac;
 
 use super::PortId;
 
-/// The six lowest octets.
-const MAC: u64 = 0xffff_ffff_ffff;
-
 /// See the module's documentation. The six lowest octets are the MAC as it stands in a frame, the seventh is the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(transparent)]
@@ -37,11 +34,11 @@ impl NextHop {
         Mac([a, b, c, d, e, f])
     }
 
-    /// The MAC as the first six octets of a word, and the others zero.
+    /// The MAC as the first six octets of a word; the others are not.
     #[inline(always)]
     #[must_use]
-    pub const fn mac_word(self) -> u64 {
-        self.0 & MAC
+    pub const fn word(self) -> u64 {
+        self.0
     }
 }
 

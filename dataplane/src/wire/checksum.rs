@@ -10,6 +10,8 @@
 //! checksum follows its addresses with the opposite sign, and its ports not at all). It is finished first:
 //! [`complete`](crate::rewrite::complete) does.
 
+use bytemuck::{Pod, Zeroable};
+
 /// A one's complement sum that is still being added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sum(u64);
@@ -71,17 +73,39 @@ pub fn is_right(bytes: &[u8]) -> bool {
 /// The same of an IPv4 header without options, from words of it as they stand in memory.
 #[inline(always)]
 #[must_use]
-pub const fn are_right([first, second]: [u64; 2], third: u32) -> bool {
-    let (sum, carry) = first.overflowing_add(second);
-    fold((sum >> 32) + (sum & 0xffff_ffff) + carry as u64 + third as u64) == 0xffff
+pub const fn are_right([first, last]: [u64; 2], middle: u32) -> bool {
+    Sum64(first).and(middle as u64).and(last).is_zero()
 }
 
-/// The folded sum of the pseudo header of TCP and UDP over IPv4, of addresses as they stand on the wire: itself in the order in which
-/// a partial checksum stands there (RFC 1071, 2 (B)).
+/// Whether a checksum of TCP or UDP over IPv4 is the folded sum of the pseudo header, and thus not finished; both zeros are one here. The
+/// addresses are as they stand in memory. The length of header and payload is `total - less`.
 #[inline(always)]
 #[must_use]
-pub const fn folded_native([source, destination]: [u32; 2], protocol: u8, length: u16) -> u16 {
-    fold(source as u64 + destination as u64 + (protocol as u16).to_be() as u64 + length.to_be() as u64)
+pub const fn is_partial(addresses: u64, protocol: u8, total: u16, less: u16, checksum: u16) -> bool {
+    // What is known beforehand in one constant, so that it is one in the machine's code.
+    let known = (protocol as u16).to_be() as u64 + !less.to_be() as u64 + 0xffff;
+    Sum64(known - checksum.to_be() as u64 + total.to_be() as u64).and(addresses).is_zero()
+}
+
+/// A one's complement sum of 64-bit words, and so of the 16-bit words in them: 2^64, divided by 0xffff, leaves 1.
+#[derive(Clone, Copy)]
+struct Sum64(u64);
+
+impl Sum64 {
+    #[inline(always)]
+    const fn and(self, word: u64) -> Self {
+        let (sum, carry) = self.0.overflowing_add(word);
+        Sum64(sum + carry as u64)
+    }
+
+    /// Whether it is one of the zeros: a multiple of 0xffff, which a multiplication by the inverse shows (Granlund and Montgomery,
+    /// "Division by invariant integers using multiplication", 1994, section 9), where folding takes eight steps.
+    #[inline(always)]
+    const fn is_zero(self) -> bool {
+        const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+        const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
+        self.0.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
+    }
 }
 
 /// What a change of fields does to the checksums over them: `~m + m'` summed over every field (RFC 1624, equation 3).
@@ -113,14 +137,6 @@ impl Update {
     #[must_use]
     pub const fn u128(self, old: u128, new: u128) -> Self {
         Update(self.0 + words(!old) + words(new))
-    }
-
-    /// An IPv4 packet's TTL becomes one less, which is all that changes of its 16 bits: whatever they are, `~m + m'` is the same.
-    /// For words in the machine's byte order.
-    #[inline(always)]
-    #[must_use]
-    pub const fn decremented_ttl(self) -> Self {
-        Update(self.0 + u16::from_ne_bytes([0xfe, 0xff]) as u64)
     }
 
     /// The checksum after the change: `~(~HC + ~m + m')`.
@@ -156,6 +172,109 @@ fn native(bytes: &[u8]) -> u64 {
         *to = *from;
     }
     sum + u64::from(u32::from_ne_bytes(tail))
+}
+
+impl Update {
+    /// The same in 16 bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn folded(self) -> Delta {
+        Delta(fold(self.0))
+    }
+}
+
+/// An [`Update`] in 16 bits, to be kept with a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Delta(u16);
+
+impl Delta {
+    /// Ready to be applied.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ready(self) -> Shift {
+        Shift(self.0 as u32)
+    }
+
+    /// The change taken back, ready to be applied.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(self) -> Shift {
+        // Not 0, as no update is of fields that have changed.
+        Shift(2 * 0xffff - self.0 as u32)
+    }
+}
+
+/// A [`Delta`] on its way to a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shift(u32);
+
+impl Shift {
+    /// No change.
+    pub const NONE: Shift = Shift(0);
+
+    /// In an IPv4 header the TTL becomes one less besides, which is all that changes of its 16 bits: whatever they are, `~m + m'` is
+    /// the same. For words in the machine's byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_ttl(self) -> Self {
+        Shift(self.0 + u16::from_ne_bytes([0xfe, 0xff]) as u32)
+    }
+
+    /// The checksum after the change.
+    #[inline(always)]
+    #[must_use]
+    pub const fn apply(self, checksum: u16) -> u16 {
+        let sum = self.0 + !checksum as u32;
+        !((sum.wrapping_add(sum.rotate_right(16)) >> 16) as u16)
+    }
+
+    /// The same of UDP's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn apply_udp(self, checksum: u16) -> u16 {
+        if checksum == 0 { 0 } else { udp(self.apply(checksum)) }
+    }
+}
+
+/// What a translation does to both checksums of a packet: as a flow keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Deltas {
+    /// The IPv4 header's: addresses.
+    pub network: Delta,
+    /// TCP's and UDP's: addresses and ports.
+    pub transport: Delta,
+}
+
+impl Deltas {
+    /// Of packets that are translated so, and sent on as a router does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ready(self) -> Shifts {
+        Shifts { network: self.network.ready().with_ttl(), transport: self.transport.ready() }
+    }
+
+    /// Of those of the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(self) -> Shifts {
+        Shifts { network: self.network.reversed().with_ttl(), transport: self.transport.reversed() }
+    }
+}
+
+/// The same on its way to a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shifts {
+    /// The IPv4 header's, with its TTL.
+    pub network: Shift,
+    /// TCP's and UDP's.
+    pub transport: Shift,
+}
+
+impl Shifts {
+    /// Of packets that are only sent on.
+    pub const ROUTED: Shifts = Shifts { network: Shift::NONE.with_ttl(), transport: Shift::NONE };
 }
 
 /// The four 32-bit words of an IPv6 address, summed.
@@ -235,14 +354,23 @@ mod tests {
         }
 
         #[test]
-        fn pseudo_headers_are_sums_of_their_bytes(v4: [u32; 2], v6: [u128; 2], protocol: u8, length: u16) {
+        fn pseudo_headers_are_sums_of_their_bytes(
+            v4: [u32; 2], v6: [u128; 2], protocol: u8, length: u16, less in 0..60u16, off: u16,
+        ) {
             let mut bytes = [v4[0].to_be_bytes(), v4[1].to_be_bytes()].concat();
             bytes.extend([0, protocol]);
             bytes.extend(length.to_be_bytes());
             prop_assert_eq!(Sum::pseudo_v4(v4[0], v4[1], protocol, length).fold(), plain(&bytes));
 
             let native = v4.map(|word| u32::from_ne_bytes(word.to_be_bytes()));
-            prop_assert_eq!(folded_native(native, protocol, length), plain(&bytes).to_be());
+            let (sum, addresses) = (plain(&bytes), u64::from(native[0]) + u64::from(native[1]));
+            let partial = |checksum| is_partial(addresses, protocol, length.wrapping_add(less), less, checksum);
+            // Where that is no length, it is not asked.
+            if length.checked_add(less).is_some() {
+                prop_assert!(partial(sum));
+                let other = sum.wrapping_add(off);
+                prop_assert_eq!(partial(other), other % 0xffff == sum % 0xffff);
+            }
 
             let mut bytes = [v6[0].to_be_bytes(), v6[1].to_be_bytes()].concat();
             bytes.extend(u32::from(length).to_be_bytes());
@@ -265,7 +393,38 @@ mod tests {
             bytes[6..10].copy_from_slice(&long.to_be_bytes());
             bytes[12..28].copy_from_slice(&longest.to_be_bytes());
             let update = Update::NONE.u16(old_short, short).u32(old_long, long).u128(old_longest, longest);
-            prop_assert_eq!(update.apply(before), Sum::of(&bytes).checksum());
+            let after = Sum::of(&bytes).checksum();
+            prop_assert_eq!(update.apply(before), after);
+            prop_assert_eq!(update.apply_udp(before), udp(after));
+            prop_assert_eq!(update.folded().ready().apply(before), after);
+            prop_assert_eq!(update.folded().ready().apply_udp(before), udp(after));
+            prop_assert_eq!(update.folded().reversed().apply(after), before);
+        }
+
+        #[test]
+        fn a_header_is_judged_by_its_words_as_by_its_bytes(mut header: [u8; 20], off in 0..3u16) {
+            header[0] = 0x45;
+            header[10..12].copy_from_slice(&[0, 0]);
+            let checksum = Sum::of(&header).checksum();
+            header[10..12].copy_from_slice(&checksum.wrapping_add(off).to_be_bytes());
+            let [first, last] = [0, 12].map(|at| u64::from_le_bytes(header[at..at + 8].try_into().unwrap()));
+            let middle = u32::from_le_bytes(header[8..12].try_into().unwrap());
+            prop_assert_eq!(are_right([first, last], middle), is_right(&header));
+        }
+
+        /// Of one that passes a router, which changes its addresses besides.
+        #[test]
+        fn a_header_that_is_sent_on_is_right(mut header: [u8; 20], ttl in 1..=255u8, addresses: u64) {
+            (header[0], header[8]) = (0x45, ttl);
+            header[10..12].copy_from_slice(&[0, 0]);
+            let checksum = Sum::of(&header).checksum();
+            let native = |word: u64| [word as u32, (word >> 32) as u32];
+            let old = native(u64::from_ne_bytes(header[12..].try_into().unwrap()));
+            let update = old.into_iter().zip(native(addresses)).fold(Update::NONE, |update, (old, new)| update.u32(old, new));
+            header[8] -= 1;
+            header[12..].copy_from_slice(&addresses.to_ne_bytes());
+            let after = update.folded().ready().with_ttl().apply(u16::from_ne_bytes(checksum.to_be_bytes()));
+            prop_assert_eq!(after.to_ne_bytes(), Sum::of(&header).checksum().to_be_bytes());
         }
     }
 }

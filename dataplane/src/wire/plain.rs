@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  0             6        12  14                         22                26       30            34     38     54
-//!  | destination | source | type | version … fragment    | TTL … checksum  | source | destination | ports | …    |
-//!  |<-- link ------->|           |<------- opening ----->|<------- middle ------->|
-//!                |<--- origin -->|                                         |<---- addresses ----->|
+//!  | destination | source | type | version … fragment    | TTL … checksum | source | destination | ports | …    |
+//!  |<-- link ------->|           |<------- opening ----->|<--- middle --->|<---- addresses ----->|
+//!                |<--- origin -->|
 //! ```
 //!
 //! Eight octets are one load, where the fields in them are five. What the words mean is the protocols' own files' to say; here
@@ -17,53 +17,54 @@ use super::{Field, header};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Octets<T>(pub T);
 
-impl Field<8> for Octets<u64> {
-    #[inline(always)]
-    fn from_wire(bytes: [u8; 8]) -> Self {
-        Octets(u64::from_le_bytes(bytes))
-    }
-    #[inline(always)]
-    fn to_wire(self) -> [u8; 8] {
-        self.0.to_le_bytes()
-    }
+macro_rules! octets {
+    ($($word:ident: $len:literal),+) => {$(
+        impl Field<$len> for Octets<$word> {
+            #[inline(always)]
+            fn from_wire(bytes: [u8; $len]) -> Self {
+                Octets($word::from_le_bytes(bytes))
+            }
+            #[inline(always)]
+            fn to_wire(self) -> [u8; $len] {
+                self.0.to_le_bytes()
+            }
+        }
+    )+};
 }
 
-impl Field<4> for Octets<u32> {
-    #[inline(always)]
-    fn from_wire(bytes: [u8; 4]) -> Self {
-        Octets(u32::from_le_bytes(bytes))
-    }
-    #[inline(always)]
-    fn to_wire(self) -> [u8; 4] {
-        self.0.to_le_bytes()
-    }
-}
+octets!(u16: 2, u32: 4, u64: 8);
 
 header! {
     /// The head of a plain IPv4 packet's frame.
     PlainHeader, LEN = 54 {
         /// Destination MAC, and two octets of the source.
         0 link set_link: Octets<u64>,
+        /// The first four octets of the destination MAC.
+        0 station set_station: Octets<u32>,
         /// Source MAC, EtherType.
         6 origin set_origin: Octets<u64>,
-        /// The last four octets of the source.
-        8 link_end set_link_end: Octets<u32>,
+        /// The first four octets of the source.
+        6 source set_source: Octets<u32>,
+        /// Its last two.
+        10 source_end set_source_end: Octets<u16>,
+        /// EtherType.
+        12 ethertype set_ethertype: u16,
+        /// Version and header length.
+        14 version set_version: u8,
         /// Version and header length, type of service, total length, identification, flags and fragment offset.
         14 opening set_opening: Octets<u64>,
         /// Total length.
         16 total_length set_total_length: u16,
         /// Flags and fragment offset.
         20 flags_offset set_flags_offset: u16,
-        /// TTL, protocol, checksum, source address.
-        22 middle set_middle: Octets<u64>,
+        /// TTL, protocol, checksum.
+        22 middle set_middle: Octets<u32>,
         /// TTL.
         22 ttl set_ttl: u8,
         /// Protocol number.
         23 protocol set_protocol: u8,
         /// Header checksum.
         24 checksum set_checksum: [u8; 2],
-        /// Destination address.
-        30 destination set_destination: Octets<u32>,
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) struct Looks {
     parsed: Vec<Result<Headers, Reason>>,
     /// Those that open connections, in theirs.
     openers: Vec<Opener>,
-    out: Out,
+    /// The port that frames left by last: very likely the next ones' too.
+    port: PortId,
 }
 
 /// One frame.
@@ -50,6 +51,13 @@ struct Seen {
     /// The flow that it is most likely of.
     candidate: FlowId,
     kind: Look,
+}
+
+impl Seen {
+    /// Whether it may be of a flow that is going on.
+    fn is_likely(&self) -> bool {
+        self.kind == Look::V4 && self.candidate != FlowId::NONE
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,7 +88,7 @@ impl Default for Looks {
             seen: Box::new([nothing; BATCH]),
             parsed: Vec::with_capacity(BATCH),
             openers: Vec::with_capacity(BATCH),
-            out: Out { port: PortId::TUNNEL, origin: None },
+            port: PortId(0),
         }
     }
 }
@@ -101,61 +109,69 @@ impl Bench {
         scene: &Scene<'_>,
         lanes: &mut [Lane<P>],
     ) {
-        let Looks { seen, parsed, openers, out } = looks;
-        let (Some((station, from)), Some(seen)) = (station(scene.tables, scene.ingress), seen.get_mut(..batch.len()))
-        else {
+        let Looks { seen, parsed, openers, port } = looks;
+        let tables = scene.tables;
+        let (Some((station, from)), Some(seen)) = (station(tables, scene.ingress), seen.get_mut(..batch.len())) else {
             for frame in batch.drain(..) {
-                self.process(frame, scene.ingress, scene.tables, scene.now, lanes);
+                self.process(frame, scene.ingress, tables, scene.now, lanes);
             }
             return;
         };
-        self.look(batch, station, seen, (parsed, openers));
+        self.look(batch, (station, tables.narrowest), seen, (parsed, openers));
         if !openers.is_empty() {
             self.propose(openers, from, scene);
         }
-        let coming = Coming { from, stamp: scene.tables.stamp(), now: scene.now };
-        let (mut first, mut lost) = self.follow_first(batch, (seen, out), coming, scene.tables);
+        let coming = Coming { from, stamp: tables.stamp(), now: scene.now };
+        let mut out = Out::by(*port, tables);
+        let (mut first, mut lost) = self.follow_first(batch, (seen, &mut out), coming, tables);
         if first == 0 && lost.is_none() {
-            (first, lost) = self.readdress_first(batch, (seen, out), scene);
+            (first, lost) = self.readdress_first(batch, (seen, &mut out), scene);
         }
-        let by = out.port;
-        if first == batch.len() && self.send_all(by, (batch, bytes), lanes) {
+        *port = out.port;
+        if first == batch.len() && self.send_all(out.port, (batch, bytes), lanes) {
             return;
         }
-        let (mut parsed, mut openers) = (parsed.iter(), openers.iter());
-        for (index, (mut frame, seen)) in batch.drain(..).zip(seen).enumerate() {
-            let opener = if seen.kind == Look::Opening { openers.next() } else { None };
-            let step = match lost {
-                _ if index < first => Step::Goes(by),
-                Some(reason) if index == first => {
-                    lost = None;
-                    Step::Ends(reason)
-                }
-                _ => match opener {
-                    Some(opener) => self.open(&mut frame, opener, scene, out),
-                    None => self.step(&mut frame, seen, coming, scene, out),
-                },
-            };
-            match step {
-                Step::Goes(port) => {
-                    self.counters.add(Counter::ForwardedBytes, frame.len() as u64);
-                    let way = if opener.is_some() { Counter::Opening } else { Counter::Established };
-                    let sent = self.send(port, frame, Counter::Forwarded, lanes);
-                    self.counters.add(way, u64::from(sent));
-                }
-                Step::Ends(reason) => self.drop(frame, reason),
-                Step::Stays if matches!(seen.kind, Look::V4 | Look::V6) => self.long(frame, seen, scene, lanes),
-                Step::Stays if let Some(opener) = opener => self.open_by_the_long_way(frame, opener, scene, lanes),
-                // Headers are read where they were written: a copy right behind the writing would wait for it.
-                Step::Stays => match parsed.next() {
-                    Some(Ok(headers)) => {
-                        self.conclude(frame, headers, scene.ingress, scene.tables, scene.now, lanes);
-                    }
-                    Some(Err(reason)) => self.drop(frame, *reason),
-                    None => self.process(frame, scene.ingress, scene.tables, scene.now, lanes),
-                },
+        let (mut seen, mut parsed, mut openers) = (&*seen, parsed.iter(), openers.iter());
+        loop {
+            for frame in batch.drain(..first) {
+                self.leave(out.port, frame, Counter::Established, lanes);
             }
+            let stopped = usize::from(lost.is_some());
+            for (frame, reason) in batch.drain(..stopped).zip(lost) {
+                self.drop(frame, reason);
+            }
+            let Some(rest) = seen.get(first + stopped..).filter(|rest| !rest.is_empty()) else { break };
+            // One by one, until a flow may be going on again.
+            let alone = rest.iter().skip(1).take_while(|seen| !seen.is_likely()).count() + 1;
+            for (mut frame, seen) in batch.drain(..alone).zip(rest) {
+                let opener = if seen.kind == Look::Opening { openers.next() } else { None };
+                let (step, way) = match opener {
+                    Some(opener) => (self.open(&mut frame, opener, scene, &mut out), Counter::Opening),
+                    None => (self.step(&mut frame, seen, coming, scene, &mut out), Counter::Established),
+                };
+                match step {
+                    Step::Goes(port) => self.leave(port, frame, way, lanes),
+                    Step::Ends(reason) => self.drop(frame, reason),
+                    Step::Stays if matches!(seen.kind, Look::V4 | Look::V6) => self.long(frame, seen, scene, lanes),
+                    Step::Stays if let Some(opener) = opener => self.open_by_the_long_way(frame, opener, scene, lanes),
+                    // Headers are read where they were written: a copy right behind the writing would wait for it.
+                    Step::Stays => match parsed.next() {
+                        Some(Ok(headers)) => self.conclude(frame, headers, scene.ingress, tables, scene.now, lanes),
+                        Some(Err(reason)) => self.drop(frame, *reason),
+                        None => self.process(frame, scene.ingress, tables, scene.now, lanes),
+                    },
+                }
+            }
+            seen = rest.get(alone..).unwrap_or_default();
+            (first, lost) = self.follow_first(batch, (seen, &mut out), coming, tables);
         }
+    }
+
+    /// Puts a frame that is rewritten on its way.
+    fn leave<P: Port>(&mut self, port: PortId, frame: Frame, way: Counter, lanes: &mut [Lane<P>]) {
+        self.counters.add(Counter::ForwardedBytes, frame.len() as u64);
+        let sent = self.send(port, frame, Counter::Forwarded, lanes);
+        self.counters.add(way, u64::from(sent));
     }
 
     /// Looks at a batch, and asks for the memory that deciding will need.
@@ -163,7 +179,7 @@ impl Bench {
     fn look(
         &self,
         batch: &[Frame],
-        station: Mac,
+        (station, narrowest): (Mac, u16),
         seen: &mut [Seen],
         (parsed, openers): (&mut Vec<Result<Headers, Reason>>, &mut Vec<Opener>),
     ) {
@@ -173,28 +189,42 @@ impl Bench {
         for (frame, seen) in batch.iter().zip(&mut *seen) {
             let bytes = self.umem.bytes(frame);
             match bytes.first_chunk().map_or(Sight::Other, |head| sight_v4(head, bytes.len(), station)) {
-                Sight::Plain(glance) => {
+                Sight::Plain(glance) if glance.length <= narrowest => {
                     (seen.glance, seen.kind) = (glance, Look::V4);
                     seen.hash = flows.hash_v4(glance.ends, glance.protocol);
                 }
-                Sight::Opening(glance) => {
-                    seen.kind = Look::Opening;
-                    seen.hash = flows.hash_v4(glance.ends, glance.protocol);
-                    openers.push(Opener::new(glance, seen.hash));
-                }
-                Sight::Other => self.look_longer(bytes, station, seen, parsed),
+                Sight::Opening(glance) => self.look_at_opener(glance, seen, openers),
+                Sight::Plain(_) | Sight::Other => self.look_longer(bytes, station, seen, parsed),
             }
             flows.prefetch(seen.hash);
         }
-        for seen in seen {
+        let mut away = false;
+        for seen in &mut *seen {
             seen.candidate = flows.candidate(seen.hash);
-            if seen.candidate == FlowId::NONE {
-                self.recent.prefetch(seen.hash);
+            match seen.candidate {
+                FlowId::NONE => self.recent.prefetch(seen.hash),
+                FlowId::AWAY => away = true,
+                _ => {}
+            }
+        }
+        if away {
+            for seen in seen.iter_mut().filter(|seen| seen.candidate == FlowId::AWAY) {
+                seen.candidate = flows.candidate_away(seen.hash);
             }
         }
     }
 
-    /// The same at a frame that is of IPv6, or not plain.
+    /// Of one that opens a connection.
+    #[cold]
+    #[inline(never)]
+    fn look_at_opener(&self, glance: Glance, seen: &mut Seen, openers: &mut Vec<Opener>) {
+        seen.kind = Look::Opening;
+        seen.hash = self.memory.flows.hash_v4(glance.ends, glance.protocol);
+        openers.push(Opener::new(glance, seen.hash));
+    }
+
+    /// The same at a frame that is of IPv6, or not plain. Cold, as is the one before, so that the circle is laid out for the others.
+    #[cold]
     #[inline(never)]
     fn look_longer(&self, bytes: &[u8], station: Mac, seen: &mut Seen, parsed: &mut Vec<Result<Headers, Reason>>) {
         let flows = &self.memory.flows;
@@ -214,8 +244,8 @@ impl Bench {
     /// Rewrites the first packets of a batch, as long as they are plain ones of IPv4 whose flows are going on and leave by one port,
     /// and says how many they are; and why the next one must not leave, if it is found out too late to leave it as it was.
     ///
-    /// In most batches these are all: hence a circle as small as it can be. The others go one after the other, each to its end
-    /// before the next begins: a segment may end the flow that another one behind it would still have followed.
+    /// In most batches these are all: hence a circle as small as it can be. Where it stops, that packet goes to its end before this begins
+    /// anew: a segment may end the flow that another one behind it would still have followed.
     #[inline(never)]
     fn follow_first(
         &mut self,
@@ -224,17 +254,22 @@ impl Bench {
         coming: Coming,
         tables: &Tables,
     ) -> (usize, Option<Reason>) {
-        let mut done = 0;
+        let (mut done, mut by) = (0, *out);
         for (frame, seen) in batch.iter_mut().zip(seen) {
             let glance = &seen.glance;
-            if seen.kind != Look::V4 || glance.length > tables.narrowest {
+            if seen.kind != Look::V4 {
                 break;
             }
             let packet = (glance.ends, glance.protocol);
             let Some(course) = likely(seen.candidate, packet, coming, tables, &mut self.memory) else { break };
-            let Some(origin) = out.first(done, course.hop, tables) else { break };
+            if course.hop.port() != by.port {
+                if done > 0 || !out.turn_to(course.hop.port(), tables) {
+                    break;
+                }
+                by = *out;
+            }
             let bytes = self.umem.bytes_mut(frame);
-            let left = rewrite::redirect(glance, &course, origin, bytes).and_then(|()| origin.look_again(bytes));
+            let left = rewrite::redirect(glance, &course, &by.origin, bytes).and_then(|()| by.origin.look_again(bytes));
             if let Err(reason) = left {
                 return (done, Some(reason));
             }
@@ -252,17 +287,22 @@ impl Bench {
         scene: &Scene<'_>,
     ) -> (usize, Option<Reason>) {
         let (tables, stamp) = (scene.tables, scene.tables.stamp());
-        let mut done = 0;
+        let (mut done, mut by) = (0, *out);
         for (frame, seen) in batch.iter_mut().zip(seen) {
             let glance = &seen.glance;
             // One that may be a flow's is looked at closely.
-            if seen.kind != Look::V4 || glance.length > tables.narrowest || seen.candidate != FlowId::NONE {
+            if seen.kind != Look::V4 || seen.candidate != FlowId::NONE {
                 break;
             }
             let Some(hop) = self.recent.get(seen.hash, key(glance, scene.ingress), stamp) else { break };
-            let Some(origin) = out.first(done, hop, tables) else { break };
+            if hop.port() != by.port {
+                if done > 0 || !out.turn_to(hop.port(), tables) {
+                    break;
+                }
+                by = *out;
+            }
             let bytes = self.umem.bytes_mut(frame);
-            let left = origin.readdress(bytes, hop).and_then(|()| origin.look_again(bytes));
+            let left = by.origin.readdress(bytes, hop).and_then(|()| by.origin.look_again(bytes));
             if let Err(reason) = left {
                 return (done, Some(reason));
             }
@@ -345,24 +385,23 @@ impl Bench {
 #[derive(Clone, Copy)]
 pub(super) struct Out {
     port: PortId,
-    /// None of a port that is not there.
-    origin: Option<Origin>,
+    origin: Origin,
 }
 
 impl Out {
+    /// By this port, or, where there is none of this number, by none.
     fn by(port: PortId, tables: &Tables) -> Self {
-        Out { port, origin: tables.port(port).map(|port| Origin::new(port.mac, port.role)) }
+        let mut out = Out { port: PortId::TUNNEL, origin: Origin::new(Mac::ZERO, Role::Uplink) };
+        out.turn_to(port, tables);
+        out
     }
 
-    /// The origin of the packets of a batch that leave first, if this one leaves by the same port as the `done` before it.
-    #[inline(always)]
-    fn first(&mut self, done: usize, hop: NextHop, tables: &Tables) -> Option<&Origin> {
-        if done == 0 {
-            *self = Out::by(hop.port(), tables);
-        } else if hop.port() != self.port {
-            return None;
-        }
-        self.origin.as_ref()
+    /// By another port. False if there is none of this number.
+    #[inline(never)]
+    fn turn_to(&mut self, port: PortId, tables: &Tables) -> bool {
+        let Some(is) = tables.port(port) else { return false };
+        *self = Out { port, origin: Origin::new(is.mac, is.role) };
+        true
     }
 
     /// Lets a packet leave towards a next hop, once it is rewritten.
@@ -374,12 +413,12 @@ impl Out {
         frame: &mut [u8],
         rewrite: impl FnOnce(&Origin, &mut [u8]) -> Result<(), Reason>,
     ) -> Step {
-        if self.port != hop.port() {
-            *self = Out::by(hop.port(), tables);
+        if self.port != hop.port() && !self.turn_to(hop.port(), tables) {
+            return Step::Ends(Reason::NoRoute);
         }
-        let Some(origin) = &self.origin else { return Step::Ends(Reason::NoRoute) };
+        let Out { port, origin } = &*self;
         match rewrite(origin, frame).and_then(|()| origin.look_again(frame)) {
-            Ok(()) => Step::Goes(self.port),
+            Ok(()) => Step::Goes(*port),
             Err(reason) => Step::Ends(reason),
         }
     }

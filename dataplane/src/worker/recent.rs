@@ -19,7 +19,6 @@ const LINES: usize = 4096;
 #[repr(C, align(32))]
 struct Place {
     between: Between,
-    unused: [u8; 2],
     /// Of the tables; 0 is never.
     stamp: u32,
     unused_too: [u8; 4],
@@ -33,11 +32,12 @@ pub(super) struct Between {
     ends: Ends,
     protocol: u8,
     ingress: u8,
+    unused: [u8; 2],
 }
 
 impl Between {
     pub(super) fn new(ends: Ends, protocol: u8, ingress: PortId) -> Self {
-        Between { ends, protocol, ingress: ingress.0 }
+        Between { ends, protocol, ingress: ingress.0, unused: [0; 2] }
     }
 }
 
@@ -84,7 +84,7 @@ impl Recent {
         if line.newer.between != between {
             line.older = line.newer;
         }
-        line.newer = Place { between, unused: [0; 2], stamp, unused_too: [0; 4], hop };
+        line.newer = Place { between, stamp, unused_too: [0; 4], hop };
     }
 }
 
