@@ -32,6 +32,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use levee_api::diagnostic::Diagnostic;
 use levee_api::program::Generation;
+pub use levee_socket::BindError;
+use levee_socket::Listening;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::allocate::Addresses;
@@ -47,7 +49,6 @@ use crate::publish::{self, Order};
 use crate::watch::cluster::Access;
 use crate::watch::{Closed, ClusterSource, Event, FileSource, Outlet, Source, SourceId, Store, cluster, follow};
 
-pub use socket::BindError;
 pub use status::{Dataplane, DataplaneState, Health, SourceStatus, Status};
 
 use checks::HealthChecks;
@@ -123,7 +124,7 @@ pub async fn run(
     let (ask, mut asked) = mpsc::channel(QUESTIONS);
     let standing = Arc::new(Standing::new(&config, names, ask));
 
-    let listening = socket::bind(&config.socket, config.socket_group.as_deref())?;
+    let listening = Listening::bind(&config.socket, config.socket_group.as_deref(), "levee-control")?;
     let metrics = Arc::new(Metrics::default());
     let router = status::router(Arc::clone(&standing), Arc::clone(&metrics));
     let server = socket::serve(&listening, router).map_err(Error::Serve)?;

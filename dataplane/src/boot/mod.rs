@@ -25,7 +25,7 @@ use levee_api::net::{Family, Mac, PortRange, Role};
 use crate::address::Address;
 use crate::config::{self, Attach, Config, Interface, Machine, Mode, Rings, Take};
 use crate::director::{Groups, Steer, Steering};
-use crate::intake::{self, Listening};
+use crate::intake::{BindError, Listening};
 use crate::port::any::AnyPort;
 use crate::port::steer::{self, SteeringSet};
 use crate::port::xdp::{ToKernel, XdpPort};
@@ -54,7 +54,7 @@ pub enum BootError {
     },
     /// The control socket.
     #[error(transparent)]
-    Socket(#[from] intake::BindError),
+    Socket(#[from] BindError),
     /// The listener of `metrics`.
     #[error(
         "metrics: cannot listen on {address}: {source}\n  help: `ss -ltnp` shows who does; set another `metrics` address, one of this machine's"
@@ -147,7 +147,7 @@ impl Steer for PortSteering {
 pub fn boot(config: &Config, machine: &Machine) -> Result<Booted, BootError> {
     // First, so that a second daemon with the same configuration stops here and harms nothing.
     let group = config.socket_group.as_ref().map(|group| group.value.as_str());
-    let listening = intake::bind(&config.socket, group)?;
+    let listening = Listening::bind(&config.socket, group, "levee-dataplane")?;
     let metrics = config.metrics.as_ref().map(|metrics| bind_metrics(metrics.value)).transpose()?;
     rights::raise_memory_limit();
     let mut offloads = Offloads::default();

@@ -23,12 +23,11 @@ pub mod probes;
 pub mod rights;
 mod routes;
 mod server;
-mod socket;
 mod subject;
 
+pub use levee_socket::{BindError, Listening};
 pub use routes::document;
 pub use server::{serve, serve_metrics};
-pub use socket::{BindError, Listening, bind};
 pub use subject::{FlowCursor, FlowPage, Measures, Pending, Programming, Refusal, Subject};
 
 #[cfg(test)]

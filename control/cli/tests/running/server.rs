@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use levee_dataplane::intake::rights::Policy;
-use levee_dataplane::intake::{bind, serve};
+use levee_dataplane::intake::{Listening, serve};
 use tokio::sync::oneshot;
 
 use crate::double::Double;
@@ -62,7 +62,7 @@ impl Dataplane {
         let directory = Directory::new();
         let double = Arc::new(Double::new());
         let (stop, stopped) = oneshot::channel::<()>();
-        let listening = bind(&directory.path("dataplane.sock"), None).expect("bound");
+        let listening = Listening::bind(&directory.path("dataplane.sock"), None, "levee-dataplane").expect("bound");
         let subject = Arc::clone(&double);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
