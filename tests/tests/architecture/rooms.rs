@@ -72,9 +72,10 @@ const DATAPLANE: &[Room] = &[
     Room { name: "address", uses: &[], never: PURE },
     Room { name: "reason", uses: &[], never: PURE },
     Room { name: "hash", uses: &["address"], never: PURE },
-    Room { name: "ends", uses: &["address"], never: PURE },
+    // What translation does to checksums is worked out once and kept: of `wire` they know that arithmetic.
+    Room { name: "ends", uses: &["address", "wire"], never: PURE },
     Room { name: "headers", uses: &["address", "ends"], never: PURE },
-    Room { name: "verdict", uses: &["address", "ends", "reason"], never: PURE },
+    Room { name: "verdict", uses: &["address", "ends", "reason", "wire"], never: PURE },
     Room { name: "maglev", uses: &["address", "hash", "verdict"], never: PURE },
     // The stages of the packet's way.
     Room { name: "wire", uses: &[], never: PURE },
@@ -90,7 +91,11 @@ const DATAPLANE: &[Room] = &[
     Room { name: "rewrite", uses: &["address", "ends", "headers", "reason", "verdict", "wire"], never: PURE },
     Room { name: "quic", uses: &[], never: PURE },
     Room { name: "tables", uses: &["address", "hash", "maglev", "mem", "quic", "reason", "verdict"], never: PURE },
-    Room { name: "flows", uses: &["address", "ends", "hash", "headers", "mem", "tables", "verdict"], never: PURE },
+    Room {
+        name: "flows",
+        uses: &["address", "ends", "hash", "headers", "mem", "tables", "verdict", "wire"],
+        never: PURE,
+    },
     Room { name: "fragments", uses: &["address", "flows", "hash", "headers", "reason", "verdict"], never: PURE },
     Room { name: "limits", uses: &["address", "flows", "hash", "verdict"], never: PURE },
     // Shared by all workers, and atomic.

@@ -160,6 +160,24 @@ fn a_backend_that_drains_keeps_its_flows_until_its_time_is_over_and_then_both_en
     }
 }
 
+/// levee-control was started again, and says all of it once more.
+#[test]
+fn a_whole_program_begins_no_new_time_for_a_backend_that_drains() {
+    let mut lab = Lab::new(1, program(Mode::Nat, &[REMOTE_IP]));
+    lab.amend(drains(Mode::Nat, Some(60)));
+    assert!(!strike(&mut lab, 100), "the time begins");
+    let again = Program { generation: lab.master.generation() + 1, ..lab.master.program() };
+    lab.master.load(again.clone()).unwrap();
+    assert!(!strike(&mut lab, 130));
+    assert_eq!(lab.master.next_drain(), Some(Duration::from_secs(160)));
+    // With something else about the service, too.
+    let mut other = Program { generation: again.generation + 1, ..again };
+    other.services.iter_mut().for_each(|service| service.flows.drain_seconds = Some(90));
+    lab.master.load(other).unwrap();
+    assert!(!strike(&mut lab, 189));
+    assert!(strike(&mut lab, 190), "of 90 seconds since 100");
+}
+
 #[test]
 fn without_a_deadline_flows_of_a_backend_that_drains_go_on_and_a_deadline_may_come_later() {
     let mut lab = Lab::new(1, program(Mode::Nat, &[REMOTE_IP]));
