@@ -21,6 +21,7 @@ pub mod maglev;
 pub mod mem;
 pub mod neighbours;
 pub mod parse;
+mod place;
 pub mod port;
 pub mod quic;
 pub mod reason;

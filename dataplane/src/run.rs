@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use af_xdp::schedule::Schedule;
 use crossbeam_channel::bounded;
 use levee_api::net::Role;
-use rustix::thread::{CpuSet, gettid, sched_setaffinity};
+use rustix::thread::gettid;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::boot::{Booted, rights};
@@ -34,6 +34,7 @@ use crate::intake::{self, rights::Policy};
 use crate::limits::{Ledger, Limit, Newcomers};
 use crate::mem::publication;
 use crate::neighbours::{self, PortNames};
+use crate::place;
 use crate::running::{PortFacts, Running, WorkerFacts};
 use crate::tables::master::{Master, Setup};
 use crate::verdict::PortId;
@@ -58,10 +59,11 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let (notice_sender, notices) = bounded(NOTICES);
     let (ended_sender, mut ended) = mpsc::channel::<String>(8);
 
-    // Before any other thread: they inherit it. A worker that alone went before others would go before the director, too.
+    // Before any other thread: they inherit both. A worker that alone went before others would go before the director, too.
+    place::leave_to_workers(&config.workers.iter().map(|core| core.value).collect::<Vec<_>>());
     if let Scheduling::Fair { nice, slice } = config.scheduling {
-        go_first(Schedule::Fair { nice, slice }, "levee", &events);
-        weigh_session(nice);
+        place::go_first(Schedule::Fair { nice, slice }, "levee", &events);
+        place::weigh_session(nice);
     }
 
     // The neighbours' thread is the only one that is started before rights are given up.
@@ -128,7 +130,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         let thread = Arc::new(AtomicI32::new(0));
         facts.push(WorkerFacts { core, thread: Arc::clone(&thread) });
         worker_threads.push(spawn(&name, ended, move || {
-            take_place(core, scheduling, &events);
+            place::take(core, scheduling, &events);
             thread.store(gettid().as_raw_nonzero().get(), Ordering::Relaxed);
             rights::drop_all()?;
             worker.run(&halt);
@@ -261,54 +263,6 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-/// A worker's place: its core, and, where that is real time, before whom there.
-fn take_place(core: usize, scheduling: Scheduling, events: &Events) {
-    // By number, from inside: the mask of the process may not have isolated cores.
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    if let Err(error) = sched_setaffinity(None, &cores) {
-        events.record(Kind::Degraded, format!("a worker could not be pinned to core {core}: {error}"));
-    }
-    let schedule = match scheduling {
-        // As the whole process.
-        Scheduling::Fair { .. } => return,
-        Scheduling::Fifo { priority } => Schedule::Fifo { priority },
-        Scheduling::RoundRobin { priority } => Schedule::RoundRobin { priority },
-    };
-    go_first(schedule, &format!("the worker on core {core}"), events);
-}
-
-/// Has the calling thread scheduled so. Where it may not, levee works, but is taken off its cores for others.
-fn go_first(schedule: Schedule, who: &str, events: &Events) {
-    match schedule.apply() {
-        Ok(()) => tracing::info!(%schedule, "{who} is scheduled"),
-        Err(error) => {
-            let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
-            events.record(Kind::Degraded, format!("{who} is one among many on its cores: {error}{help}"));
-        }
-    }
-}
-
-/// Where the scheduler shares time by session (sched(7), "autogroup"), a thread's niceness counts within its own session only, and the
-/// session's own beside others. A daemon's session is its own; one that was started from a shell shares it, and leaves it as it is.
-/// Best effort: where there are control groups for the processor, as in containers, these share time, and this is nothing.
-fn weigh_session(nice: i8) {
-    let leads = std::fs::read_to_string("/proc/self/stat").is_ok_and(|stat| leads_its_session(&stat));
-    if leads && let Err(error) = std::fs::write("/proc/self/autogroup", nice.to_string()) {
-        tracing::debug!(%error, "the session's weight stays");
-    }
-}
-
-/// Whether the process of this `/proc/PID/stat` (proc_pid_stat(5): `pid (comm) state ppid pgrp session …`) began its session.
-///
-/// Not by getsid(2), which says 0 where the leader is outside of the process's PID namespace: rustix's `Pid` cannot be that.
-fn leads_its_session(stat: &str) -> bool {
-    let Some((pid, rest)) = stat.split_once(' ') else { return false };
-    // The name may hold anything, brackets too.
-    let behind_name = rest.rsplit_once(')').map(|(_, behind)| behind);
-    behind_name.and_then(|behind| behind.split_whitespace().nth(3)) == Some(pid)
-}
-
 fn port_names(config: &Config, facts: &[PortFacts]) -> Vec<PortNames> {
     let bridges = config.ports.iter().map(|port| port.neighbours.as_ref()).chain(std::iter::repeat(None));
     let ports = facts.iter().zip(bridges).zip(0..);
@@ -418,24 +372,4 @@ fn ready() {
 
 fn stopping() {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_leads_a_session_is_seen_whatever_its_name() {
-        for (stat, leads) in [
-            ("41 (levee-dataplane) S 1 41 41 0 -1 4194560", true),
-            ("41 (levee) S 9) S 1 41 41 0 -1", true),
-            ("41 (levee-dataplane) S 1 41 7 0 -1", false),
-            // Its leader is in a PID namespace that cannot be seen from here.
-            ("1 (levee-dataplane) S 0 0 0 0 -1", false),
-            ("0 (x) S", false),
-            ("", false),
-        ] {
-            assert_eq!(leads_its_session(stat), leads, "{stat}");
-        }
-    }
 }

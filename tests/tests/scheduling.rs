@@ -101,6 +101,28 @@ fn levee_goes_before_ordinary_tasks() {
 }
 
 #[test]
+fn a_workers_core_is_left_to_it() {
+    let Some(path) = Path::start(1) else { return };
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        eprintln!("SKIPPED: there is no other core");
+        return;
+    }
+    let levee = start(&path, "");
+    let pid = levee.daemon.pid();
+    let cores = |name: &str| {
+        let (number, _) = thread(pid, name);
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{number}/status")).expect("it runs");
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        list.expect("proc_pid_status(5)").trim().to_owned()
+    };
+    assert_eq!(cores("worker-0"), "0");
+    for thread in ["levee-dataplane", "director", "neighbours"] {
+        let list = cores(thread);
+        assert!(list.starts_with('1'), "{thread}: {list}");
+    }
+}
+
+#[test]
 fn a_daemons_session_goes_before_others() {
     let Some(path) = Path::start(1) else { return };
     if fs::exists("/proc/self/autogroup").is_ok_and(|there| !there) {
@@ -113,7 +135,7 @@ fn a_daemons_session_goes_before_others() {
     let mut daemon = path.balancer.namespace.start("leader", command);
     daemon.wait_until("its session goes before others", Duration::from_secs(20), |daemon| {
         let group = fs::read_to_string(format!("/proc/{}/autogroup", daemon.pid())).unwrap_or_default();
-        group.trim_end().ends_with("nice -20")
+        group.trim_end().ends_with("nice -20") && daemon.log().contains("runs, process")
     });
     assert!(daemon.stop(Duration::from_secs(10)).success(), "{}", daemon.log());
     assert_eq!(

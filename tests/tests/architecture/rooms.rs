@@ -173,6 +173,7 @@ const DATAPLANE: &[Room] = &[
     },
     // Devices, rights and memory are taken by the first; the second needs none of them any more.
     Room { name: "boot", uses: &["*"], never: &[CHANCE] },
+    Room { name: "place", uses: &["config", "events"], never: &[CHANCE, CLOCKS] },
     Room { name: "run", uses: &["*"], never: &[CHANCE] },
     Room { name: "running", uses: &["*"], never: &[CHANCE] },
 ];
