@@ -20,12 +20,12 @@ use super::snat::Looks;
 use super::{Memory, Scene, effective, owner};
 use crate::address::Address;
 use crate::ends::{Ends, Tuple};
-use crate::flows::{Opening, Vacancy};
+use crate::flows::{Draft, Opening, Vacancy};
 use crate::headers::Glance;
 use crate::limits::Welcome;
 use crate::reason::Reason;
 use crate::tables::service::{Clients, Frontend, Service};
-use crate::verdict::{Course, Endpoint, NextHop};
+use crate::verdict::{Course, Endpoint};
 
 /// What a frontend has for whoever opens a connection to it: asked once for all of a batch that do.
 #[derive(Clone, Copy)]
@@ -58,16 +58,9 @@ impl<'a> Offer<'a> {
 /// A flow that would begin.
 #[derive(Debug, Clone, Copy)]
 pub struct Proposal {
-    /// What its backend's packets would carry, and the hash of that.
-    reverse: Ends,
-    reply: u64,
+    draft: Draft,
     /// Other ports, with `nat`.
     ports: Option<Looks>,
-    hop: NextHop,
-    service_slot: u32,
-    stamp: u32,
-    mode: Mode,
-    from: Role,
 }
 
 /// What becomes of a packet whose flow was proposed.
@@ -80,10 +73,16 @@ pub enum Opened {
     Undecided,
 }
 
-/// What the tables say of a SYN that takes an offer. The reply's place in the table of flows is asked for.
+/// What the tables say of a SYN that takes an offer; `hash` is its tuple's. The reply's place in the table of flows is asked for.
 #[inline(always)]
 #[must_use]
-pub fn propose(glance: &Glance, offer: &Offer<'_>, scene: &Scene<'_>, memory: &mut Memory) -> Option<Proposal> {
+pub fn propose(
+    glance: &Glance,
+    hash: u64,
+    offer: &Offer<'_>,
+    scene: &Scene<'_>,
+    memory: &mut Memory,
+) -> Option<Proposal> {
     let tables = scene.tables;
     let Offer { service, vip, mode, pool, from, stamp } = *offer;
     if glance.length > tables.narrowest {
@@ -115,36 +114,37 @@ pub fn propose(glance: &Glance, offer: &Offer<'_>, scene: &Scene<'_>, memory: &m
     let reverse = Ends::of(target, seen);
     let reply = memory.flows.hash_v4(reverse, glance.protocol);
     memory.flows.prefetch(reply);
-    Some(Proposal { reverse, reply, ports, hop, service_slot: service.slot, stamp, mode, from })
+    let (forward, protocol, service_slot) = (glance.ends, glance.protocol, service.slot);
+    let opening = Opening { forward, reverse, protocol, mode, from, service_slot, stamp, hop };
+    Some(Proposal { draft: Draft::new(&opening, [hash, reply], scene.now), ports })
 }
 
-/// Begins the flow of a packet with this hash, if it can be as it was proposed, or by another port.
+/// Begins a flow, if it can be as it was proposed, or by another port.
 #[inline(always)]
 #[must_use]
-pub fn open(glance: &Glance, hash: u64, proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Opened {
-    let Proposal { reverse, reply, ports, hop, service_slot, stamp, mode, from } = *proposal;
-    let mut flow =
-        Opening { forward: glance.ends, reverse, protocol: glance.protocol, mode, from, service_slot, stamp, hop };
-    let Some(forward) = memory.flows.vacancy_v4(hash, flow.forward, flow.protocol) else { return Opened::Undecided };
-    let reverse = match memory.flows.vacancy_v4(reply, flow.reverse, flow.protocol) {
-        Some(reverse) => reverse,
-        None => match ports.and_then(|ports| by_another_port(reverse, flow.protocol, ports, scene, memory)) {
-            Some((other, reverse)) => {
-                flow.reverse = other;
-                reverse
+pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Opened {
+    let Proposal { draft, ports } = proposal;
+    let Some(forward) = memory.flows.forward_vacancy(draft) else { return Opened::Undecided };
+    let other;
+    let (draft, reverse) = match memory.flows.reverse_vacancy(draft) {
+        Some(reverse) => (draft, reverse),
+        None => match ports.and_then(|ports| by_another_port(draft, ports, scene, memory)) {
+            Some((found, reverse)) => {
+                other = found;
+                (&other, reverse)
             }
             None => return Opened::Undecided,
         },
     };
     if memory.newcomers.are_limited() {
-        let tuple = flow.forward.tuple_v4(flow.protocol);
+        let tuple = draft.forward().tuple_v4(draft.protocol());
         match memory.newcomers.welcome(tuple.source.address, tuple.destination, scene.now) {
             Welcome::Come => {}
             Welcome::TooManyOfSource => return Opened::Dropped(Reason::NewFlowsOfSource),
             Welcome::TooManyOfVip => return Opened::Dropped(Reason::NewFlowsOfVip),
         }
     }
-    let Some(course) = memory.flows.open(&flow, forward, reverse, scene.now) else {
+    let Some(course) = memory.flows.open(draft, &forward, &reverse, scene.now) else {
         return Opened::Dropped(Reason::FlowTableFull);
     };
     memory.created += 1;
@@ -152,20 +152,14 @@ pub fn open(glance: &Glance, hash: u64, proposal: &Proposal, scene: &Scene<'_>, 
 }
 
 #[inline(never)]
-fn by_another_port(
-    reverse: Ends,
-    protocol: u8,
-    ports: Looks,
-    scene: &Scene<'_>,
-    memory: &mut Memory,
-) -> Option<(Ends, Vacancy)> {
-    let [backend, _] = reverse.endpoints([Address::UNSPECIFIED_V4.head(); 2]);
+fn by_another_port(draft: &Draft, ports: Looks, scene: &Scene<'_>, memory: &mut Memory) -> Option<(Draft, Vacancy)> {
+    let [backend, _] = draft.reverse().endpoints([Address::UNSPECIFIED_V4.head(); 2]);
     for (looked, source) in (1..=memory.flows.ports_left()).zip(ports.further(backend, scene)) {
         let reverse = Ends::of(backend, source);
-        let reply = memory.flows.hash_v4(reverse, protocol);
-        if let Some(vacancy) = memory.flows.vacancy_v4(reply, reverse, protocol) {
+        let draft = draft.by(reverse, memory.flows.hash_v4(reverse, draft.protocol()));
+        if let Some(vacancy) = memory.flows.reverse_vacancy(&draft) {
             memory.flows.looked(looked);
-            return Some((reverse, vacancy));
+            return Some((draft, vacancy));
         }
     }
     None

@@ -18,13 +18,17 @@ const LOOKS: usize = 64;
 /// And how many before it takes what it has: each look is a cache line, and under a flood of SYNs every insert pays them.
 const CHOICE: usize = 8;
 
-/// A flow that is to be forgotten, and how it was when that was decided. If it is gone, so is this.
+/// A flow that is to be forgotten, and how it was when that was decided. If it is gone, this is nobody.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Doomed {
     pub(super) id: FlowId,
     state: State,
     last: Millis,
     hashes: Hashes,
+}
+
+impl Doomed {
+    pub(super) const NOBODY: Doomed = Doomed { id: FlowId::NONE, state: State::Free, last: 0, hashes: (0, None) };
 }
 
 /// What flows are worth, by their states' numbers.
@@ -73,22 +77,26 @@ const fn enough(worth: u64) -> usize {
 impl Flows {
     /// Forgets a flow that is worth least, of a few. False if there is none to forget.
     pub(super) fn evict(&mut self, now: Millis) -> bool {
-        // It may have come to life since it was chosen.
-        let chosen = self.doomed.filter(|doomed| self.is_as_it_was(doomed));
-        let Some(victim) = chosen.or_else(|| self.least(now)) else { return false };
-        self.forget(victim.id, victim.hashes);
-        self.doomed = self.least(now);
-        if let Some(Doomed { hashes: (forward, reverse), .. }) = self.doomed {
-            self.index.prefetch(forward);
-            if let Some(reverse) = reverse {
-                self.index.prefetch(reverse);
-            }
+        if !self.is_as_it_was() && !self.choose_now(now) {
+            return false;
         }
+        let Doomed { id, hashes, .. } = self.doomed;
+        self.forget(id, hashes);
+        self.choose(now);
         true
     }
 
-    /// The least valuable of the next few entries under the hand.
-    fn least(&mut self, now: Millis) -> Option<Doomed> {
+    /// There was nobody yet, or it has come to life since it was chosen.
+    #[cold]
+    #[inline(never)]
+    fn choose_now(&mut self, now: Millis) -> bool {
+        self.choose(now)
+    }
+
+    /// Dooms the least valuable of the next few entries under the hand, and asks for where it stands in the index. False if it is nobody.
+    #[inline(always)]
+    fn choose(&mut self, now: Millis) -> bool {
+        self.doomed.id = FlowId::NONE;
         let most = LOOKS.min(self.entries.len()).min(self.effort.entries as usize);
         let (mut victim, mut cheapest, mut wanted) = (FlowId::NONE, TOO_MUCH, most);
         let mut looks = 0;
@@ -102,12 +110,20 @@ impl Flows {
             }
         }
         self.effort.entries -= looks as u32;
-        let entry = self.entries.get(victim.0 as usize)?;
-        Some(Doomed { id: victim, state: entry.state(), last: entry.last, hashes: self.hashes_of(entry) })
+        let Some(entry) = self.entries.get(victim.0 as usize) else { return false };
+        let hashes = self.hashes_of(entry);
+        self.doomed = Doomed { id: victim, state: entry.state(), last: entry.last, hashes };
+        let (forward, reverse) = hashes;
+        self.index.prefetch(forward);
+        if let Some(reverse) = reverse {
+            self.index.prefetch(reverse);
+        }
+        true
     }
 
-    fn is_as_it_was(&self, doomed: &Doomed) -> bool {
-        let entry = self.entries.get(doomed.id.0 as usize);
-        entry.is_some_and(|entry| entry.state() == doomed.state && entry.last == doomed.last)
+    #[inline(always)]
+    fn is_as_it_was(&self) -> bool {
+        let Doomed { id, state, last, .. } = self.doomed;
+        self.entries.get(id.0 as usize).is_some_and(|entry| entry.state() == state && entry.last == last)
     }
 }

@@ -29,11 +29,13 @@ struct Hop {
 
 pub(super) struct Hops {
     hops: Box<[Hop]>,
+    /// The one that was held last: very likely the next one too.
+    last: HopId,
 }
 
 impl Hops {
     pub(super) fn new() -> Self {
-        Hops { hops: vec![Hop::default(); SETS * WAYS].into() }
+        Hops { hops: vec![Hop::default(); SETS * WAYS].into(), last: 0 }
     }
 
     #[inline(always)]
@@ -42,7 +44,18 @@ impl Hops {
     }
 
     /// Holds a next hop once more, and names it; 0 if there is no room.
+    #[inline(always)]
     pub(super) fn hold(&mut self, to: NextHop) -> HopId {
+        match self.hops.get_mut(usize::from(self.last).wrapping_sub(1)) {
+            Some(hop) if hop.to == to && hop.held > 0 => {
+                hop.held = hop.held.saturating_add(1);
+                self.last
+            }
+            _ => self.hold_another(to),
+        }
+    }
+
+    fn hold_another(&mut self, to: NextHop) -> HopId {
         let hash = MAGLEV_KEY.word(bytemuck::must_cast(to));
         let first = hash as usize % SETS * WAYS;
         let Some(set) = self.hops.get_mut(first..first + WAYS) else { return 0 };
@@ -50,7 +63,8 @@ impl Hops {
         let Some(way) = known.or_else(|| set.iter().position(|hop| hop.held == 0)) else { return 0 };
         let Some(hop) = set.get_mut(way) else { return 0 };
         *hop = Hop { to, held: hop.held.saturating_add(1) };
-        (first + way + 1) as HopId
+        self.last = (first + way + 1) as HopId;
+        self.last
     }
 
     /// Lets go of a next hop.

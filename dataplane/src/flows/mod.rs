@@ -21,6 +21,7 @@
 
 pub mod affinity;
 mod doomed;
+mod draft;
 mod effort;
 mod entry;
 mod flow;
@@ -34,6 +35,7 @@ use std::io;
 
 use levee_api::net::Role;
 
+pub use self::draft::Draft;
 pub use self::flow::{Direction, Flow, Opening};
 pub use self::timeouts::Timeouts;
 pub use self::vacancy::Vacancy;
@@ -92,7 +94,7 @@ pub struct Flows {
     /// When the hand moved last.
     aged: Millis,
     /// Who is forgotten next if the table is full, as it was when it was chosen.
-    doomed: Option<Doomed>,
+    doomed: Doomed,
     prices: Prices,
     effort: Effort,
     /// Flows that were ever inserted, for vacancies. Wraps.
@@ -131,7 +133,7 @@ impl Flows {
             key,
             hand: 0,
             aged: 0,
-            doomed: None,
+            doomed: Doomed::NOBODY,
             prices: Prices::new(&timeouts),
             effort: Effort::WHOLE,
             inserted: 0,
@@ -366,11 +368,10 @@ impl Flows {
 
     /// The same for the ends of an IPv4 packet, of which the hash is known. `None`: there may be a flow, for [`find`](Self::find) to say.
     #[inline(always)]
-    #[must_use]
-    pub fn vacancy_v4(&self, hash: u64, ends: Ends, protocol: u8) -> Option<Vacancy> {
+    fn vacancy_v4(&self, hash: u64, ends: &Ends, protocol: u8) -> Option<Vacancy> {
         let is_like = |entry| {
             let entry = self.entries.get(entry as usize).filter(|entry| entry.protocol() == protocol)?;
-            entry.direction(ends)
+            entry.direction(*ends)
         };
         let seat = self.index.find(hash, is_like).err()?;
         Some(Vacancy { hash, seat, as_of: self.inserted })
@@ -400,21 +401,7 @@ impl Flows {
         } else {
             self.make_room(1, now)?;
         }
-        self.place(entry, (forward, reverse), [flow.forward_hop, flow.reverse_hop])
-    }
-
-    /// Adds a flow of IPv4 that a SYN opens, in a mode in which replies pass, and says where that goes. `None` if there is no room, or if
-    /// either of its tuples is somebody's after all.
-    #[inline(always)]
-    pub fn open(&mut self, opening: &Opening, forward: Vacancy, reverse: Vacancy, now: Millis) -> Option<Course> {
-        let Opening { forward: client, reverse: backend, protocol, hop, .. } = *opening;
-        let forward = self.still(forward, || client.tuple_v4(protocol))?;
-        let reverse = self.still(reverse, || backend.tuple_v4(protocol))?;
-        self.make_room(1, now)?;
-        let entry = Entry::opened(opening, now);
-        let (ends, shifts) = entry.onward(client);
-        self.place(entry, (forward, Some(reverse)), [Some(hop), None])?;
-        Some(Course { hop, ends, shifts })
+        self.place(&entry, (&forward, reverse.as_ref()), [flow.forward_hop, flow.reverse_hop])
     }
 
     /// Sees to it that so many entries are unused.
@@ -432,8 +419,8 @@ impl Flows {
     #[inline(always)]
     fn place(
         &mut self,
-        mut entry: Entry,
-        (forward, reverse): (Vacancy, Option<Vacancy>),
+        entry: &Entry,
+        (forward, reverse): (&Vacancy, Option<&Vacancy>),
         [forward_hop, reverse_hop]: [Option<NextHop>; 2],
     ) -> Option<FlowId> {
         let id = self.take()?;
@@ -450,10 +437,11 @@ impl Flows {
             self.give(id, entry.extension());
             return None;
         }
-        entry.forward_hop = forward_hop.map_or(0, |to| self.hops.hold(to));
-        entry.reverse_hop = reverse_hop.map_or(0, |to| self.hops.hold(to));
+        let forward_hop = forward_hop.map_or(0, |to| self.hops.hold(to));
+        let reverse_hop = reverse_hop.map_or(0, |to| self.hops.hold(to));
         if let Some(place) = self.entries.get_mut(id as usize) {
-            *place = entry;
+            *place = *entry;
+            (place.forward_hop, place.reverse_hop) = (forward_hop, reverse_hop);
         }
         self.flows += 1;
         self.inserted = self.inserted.wrapping_add(1);
@@ -476,13 +464,14 @@ impl Flows {
     }
 
     /// Forgets a flow that stands in the index under these hashes.
+    #[inline(always)]
     fn forget(&mut self, id: FlowId, (forward, reverse): Hashes) {
         let Some(entry) = self.entries.get(id.0 as usize) else { return };
         let extension = entry.extension();
         let hops = [entry.forward_hop, entry.reverse_hop];
         // Whoever gets the entry next is another flow.
-        if self.doomed.is_some_and(|doomed| doomed.id == id) {
-            self.doomed = None;
+        if self.doomed.id == id {
+            self.doomed.id = FlowId::NONE;
         }
         self.index.remove(forward, id.0);
         if let Some(reverse) = reverse {

@@ -99,7 +99,7 @@ fn who_is_to_be_forgotten_and_has_come_to_life_is_not() {
     for client in 64..80 {
         flows.insert(&flow(client, State::Syn, client), client).unwrap();
         // Whoever is to go next.
-        let Doomed { id, .. } = flows.doomed.unwrap();
+        let Doomed { id, .. } = flows.doomed;
         let mut saved = flows.get(id).unwrap();
         saved.state = State::Established;
         flows.store(id, &saved);
@@ -118,7 +118,7 @@ fn who_gets_the_entry_of_one_that_was_to_be_forgotten_is_another() {
     }
     // Often enough to fill the index with what would be left over.
     for client in 1_000..2_000 {
-        let Doomed { id, .. } = flows.doomed.unwrap();
+        let Doomed { id, .. } = flows.doomed;
         flows.remove(id);
         assert_eq!(flows.insert(&flow(client, State::Syn, 0), 0), Some(id));
         flows.insert(&flow(client + 10_000, State::Syn, 0), 0).unwrap();

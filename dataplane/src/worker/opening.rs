@@ -43,7 +43,7 @@ impl Bench {
     pub(super) fn propose(&mut self, openers: &mut [Opener], from: Role, scene: &Scene<'_>) {
         let stamp = scene.tables.stamp();
         let (mut to, mut offer) = (None, None);
-        for Opener { glance, proposal, .. } in openers {
+        for Opener { glance, hash, proposal } in openers {
             // Most of a batch go where the one before them goes.
             let there = glance.ends.to();
             if to != Some(there) {
@@ -53,7 +53,7 @@ impl Bench {
                 offer = door.and_then(|frontend| Offer::new(frontend, vip, from, scene));
             }
             if let Some(offer) = &offer {
-                *proposal = propose(glance, offer, scene, &mut self.memory);
+                *proposal = propose(glance, *hash, offer, scene, &mut self.memory);
             }
         }
     }
@@ -62,7 +62,7 @@ impl Bench {
     #[inline(never)]
     pub(super) fn open(&mut self, frame: &mut Frame, opener: &Opener, scene: &Scene<'_>, out: &mut Out) -> Step {
         let Some(proposal) = &opener.proposal else { return Step::Stays };
-        match open(&opener.glance, opener.hash, proposal, scene, &mut self.memory) {
+        match open(proposal, scene, &mut self.memory) {
             Opened::Goes(course) => out.take(course.hop, scene.tables, self.umem.bytes_mut(frame), |origin, bytes| {
                 rewrite::redirect(&opener.glance, &course, origin, bytes)
             }),
