@@ -25,7 +25,7 @@ use crate::headers::Glance;
 use crate::limits::Welcome;
 use crate::reason::Reason;
 use crate::tables::service::{Clients, Frontend, Service};
-use crate::verdict::{Course, Endpoint};
+use crate::verdict::{Course, Endpoint, PortId};
 
 /// What a frontend has for whoever opens a connection to it: asked once for all of a batch that do.
 #[derive(Clone, Copy)]
@@ -61,6 +61,15 @@ pub struct Proposal {
     draft: Draft,
     /// Other ports, with `nat`.
     ports: Option<Looks>,
+}
+
+impl Proposal {
+    /// The port that its packet would leave by.
+    #[inline(always)]
+    #[must_use]
+    pub fn leaves_by(&self) -> PortId {
+        self.draft.hop().port()
+    }
 }
 
 /// What becomes of a packet whose flow was proposed.

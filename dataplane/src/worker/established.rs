@@ -123,18 +123,26 @@ impl Bench {
         }
         let coming = Coming { from, stamp: tables.stamp(), now: scene.now };
         let mut out = Out::by(*port, tables);
-        let (mut first, mut lost) = self.follow_first(batch, (seen, &mut out), coming, tables);
+        let (mut way, mut begun) = (Counter::Established, 0);
+        let (mut first, mut lost) = if openers.len() == batch.len() {
+            way = Counter::Opening;
+            let (first, lost) = self.open_first(batch, openers, scene, &mut out);
+            begun = first + usize::from(lost.is_some());
+            (first, lost)
+        } else {
+            self.follow_first(batch, (seen, &mut out), coming, tables)
+        };
         if first == 0 && lost.is_none() {
             (first, lost) = self.readdress_first(batch, (seen, &mut out), scene);
         }
         *port = out.port;
-        if first == batch.len() && self.send_all(out.port, (batch, bytes), lanes) {
+        if first == batch.len() && self.send_all(out.port, way, (batch, bytes), lanes) {
             return;
         }
-        let (mut seen, mut parsed, mut openers) = (&*seen, parsed.iter(), openers.iter());
+        let (mut seen, mut parsed, mut openers) = (&*seen, parsed.iter(), openers.iter().skip(begun));
         loop {
             for frame in batch.drain(..first) {
-                self.leave(out.port, frame, Counter::Established, lanes);
+                self.leave(out.port, frame, way, lanes);
             }
             let stopped = usize::from(lost.is_some());
             for (frame, reason) in batch.drain(..stopped).zip(lost) {
@@ -145,12 +153,12 @@ impl Bench {
             let alone = rest.iter().skip(1).take_while(|seen| !seen.is_likely()).count() + 1;
             for (mut frame, seen) in batch.drain(..alone).zip(rest) {
                 let opener = if seen.kind == Look::Opening { openers.next() } else { None };
-                let (step, way) = match opener {
+                let (step, alone_by) = match opener {
                     Some(opener) => (self.open(&mut frame, opener, scene, &mut out), Counter::Opening),
                     None => (self.step(&mut frame, seen, coming, scene, &mut out), Counter::Established),
                 };
                 match step {
-                    Step::Goes(port) => self.leave(port, frame, way, lanes),
+                    Step::Goes(port) => self.leave(port, frame, alone_by, lanes),
                     Step::Ends(reason) => self.drop(frame, reason),
                     Step::Stays if matches!(seen.kind, Look::V4 | Look::V6) => self.long(frame, seen, scene, lanes),
                     Step::Stays if let Some(opener) = opener => self.open_by_the_long_way(frame, opener, scene, lanes),
@@ -163,6 +171,7 @@ impl Bench {
                 }
             }
             seen = rest.get(alone..).unwrap_or_default();
+            way = Counter::Established;
             (first, lost) = self.follow_first(batch, (seen, &mut out), coming, tables);
         }
     }
@@ -344,6 +353,7 @@ impl Bench {
     fn send_all<P: Port>(
         &mut self,
         port: PortId,
+        way: Counter,
         (batch, bytes): (&mut Vec<Frame>, u64),
         lanes: &mut [Lane<P>],
     ) -> bool {
@@ -351,7 +361,7 @@ impl Bench {
         let Some(lane) = lanes.get_mut(*lane).filter(|lane| lane.backlog.len() + batch.len() <= BACKLOG) else {
             return false;
         };
-        self.counters.add(Counter::Established, batch.len() as u64);
+        self.counters.add(way, batch.len() as u64);
         self.counters.add(Counter::Forwarded, batch.len() as u64);
         self.counters.add(Counter::ForwardedBytes, bytes);
         lane.backlog.append(batch);
@@ -394,6 +404,12 @@ impl Out {
         let mut out = Out { port: PortId::TUNNEL, origin: Origin::new(Mac::ZERO, Role::Uplink) };
         out.turn_to(port, tables);
         out
+    }
+
+    /// The port.
+    #[inline(always)]
+    pub(super) fn port(&self) -> PortId {
+        self.port
     }
 
     /// By another port. False if there is none of this number.

@@ -20,6 +20,7 @@ use crate::decide::{Offer, Opened, Proposal, Scene, decide, open, propose};
 use crate::headers::Glance;
 use crate::parse::parse;
 use crate::port::Port;
+use crate::reason::Reason;
 use crate::rewrite;
 use levee_api::net::Role;
 
@@ -58,9 +59,38 @@ impl Bench {
         }
     }
 
-    /// Begins what was proposed, and rewrites the packet.
+    /// Begins the first flows of a batch of nothing but openers, as long as they leave by one port, and says how many they are; and
+    /// why the next one must not leave, if it has one. Most of a flood's batches are such, and all of them at once.
+    #[inline(never)]
+    pub(super) fn open_first(
+        &mut self,
+        batch: &mut [Frame],
+        openers: &[Opener],
+        scene: &Scene<'_>,
+        out: &mut Out,
+    ) -> (usize, Option<Reason>) {
+        for (done, (frame, opener)) in batch.iter_mut().zip(openers).enumerate() {
+            if done > 0 && opener.proposal.as_ref().is_none_or(|proposal| proposal.leaves_by() != out.port()) {
+                return (done, None);
+            }
+            match self.begin(frame, opener, scene, out) {
+                Step::Goes(_) => {}
+                Step::Ends(reason) => return (done, Some(reason)),
+                Step::Stays => return (done, None),
+            }
+        }
+        (batch.len(), None)
+    }
+
+    /// The same of one.
     #[inline(never)]
     pub(super) fn open(&mut self, frame: &mut Frame, opener: &Opener, scene: &Scene<'_>, out: &mut Out) -> Step {
+        self.begin(frame, opener, scene, out)
+    }
+
+    /// Begins what was proposed, and rewrites the packet.
+    #[inline(always)]
+    fn begin(&mut self, frame: &mut Frame, opener: &Opener, scene: &Scene<'_>, out: &mut Out) -> Step {
         let Some(proposal) = &opener.proposal else { return Step::Stays };
         match open(proposal, scene, &mut self.memory) {
             Opened::Goes(course) => out.take(course.hop, scene.tables, self.umem.bytes_mut(frame), |origin, bytes| {
