@@ -8,7 +8,7 @@
 //!
 //! Beside the short way, and as it: a batch at a time, so that the memory that each step needs is under way while the others are
 //! looked at; nothing is changed before it is certain that the long way would have come to the same; and whoever is not sure takes that.
-//! A flood of SYNs is made of these.
+//! A flood of SYNs is made of these, and of batches that are nothing else: those go in one circle.
 
 use af_xdp::Frame;
 

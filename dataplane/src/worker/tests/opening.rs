@@ -81,8 +81,10 @@ fn segment(from: PortId, (client, port): (u8, u8), ttl: u8, flags: &str) -> Vec<
 }
 
 fn services(world: World, which: u8) -> Vec<Service> {
+    // Some of a batch leave by one port, some by the other.
+    let all = [[10, 244, 2, 5], [10, 244, 2, 6], POD_IP];
     let backends: Vec<[u8; 4]> =
-        (0..3u8).filter(|index| which >> index & 1 == 1).map(|index| [10, 244, 2, 5 + index]).collect();
+        all.into_iter().zip(0..).filter(|(_, index)| which >> index & 1 == 1).map(|(backend, _)| backend).collect();
     let mut service = service(Protocol::Tcp, world.mode, &backends);
     service.affinity = world.affinity.then_some(Affinity { timeout_seconds: 100 });
     if world.few_allowed {
