@@ -10,6 +10,7 @@ use levee_benches::delta;
 use levee_benches::frames::client;
 use levee_benches::rig::{Rig, UPLINK, VIP, acks, director, memory, service, syns};
 use levee_dataplane::address::Address;
+use levee_dataplane::checksum::{Sum, Update};
 use levee_dataplane::classify::classify;
 use levee_dataplane::decide::{Scene, decide};
 use levee_dataplane::flows::state::State;
@@ -19,7 +20,6 @@ use levee_dataplane::mem::publication;
 use levee_dataplane::parse::parse;
 use levee_dataplane::tables::service::FrontendKey;
 use levee_dataplane::verdict::Endpoint;
-use levee_dataplane::wire::checksum::{Sum, Update};
 
 fn parsing(criterion: &mut Criterion) {
     let frame = acks(0..1).remove(0);

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use etherparse::PacketBuilder;
 use levee_api::net::Mac;
-use levee_dataplane::wire::checksum::Update;
+use levee_dataplane::checksum::Update;
 use levee_dataplane::wire::ipv4::Ipv4Header;
 use levee_dataplane::wire::tcp::TcpHeader;
 

@@ -142,7 +142,7 @@ impl Growth {
         let after = counted(rig);
         let [forwarded, followed] = [after[0] - before[0], after[1] - before[1]];
         assert_eq!(forwarded, packets, "{size}: {:?}", rig.drops());
-        // One checksum in 65,536 may be an unfinished one (`wire::checksum`), which the long way looks into.
+        // One checksum in 65,536 may be an unfinished one (`checksum`), which the long way looks into.
         assert!(followed >= packets - packets.div_ceil(1_000), "{size}: {followed} of {packets}");
         taken
     }

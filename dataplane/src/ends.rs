@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::address::Address;
-use crate::wire::checksum::{Deltas, Update};
+use crate::checksum::{Deltas, Update};
 
 /// An address and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

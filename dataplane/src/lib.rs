@@ -3,6 +3,7 @@
 pub mod address;
 pub mod announce;
 pub mod boot;
+pub mod checksum;
 pub mod classify;
 pub mod config;
 pub mod counters;

@@ -7,9 +7,9 @@ mod next_hop;
 use levee_api::net::Mac;
 use levee_api::tunnel::Encapsulation;
 
+use crate::checksum::Shifts;
 use crate::ends::Ends;
 use crate::reason::Reason;
-use crate::wire::checksum::Shifts;
 
 pub use self::next_hop::NextHop;
 pub use crate::ends::Endpoint;

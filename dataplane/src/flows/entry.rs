@@ -20,9 +20,9 @@ use super::flow::{Direction, Flow, Opening};
 use super::hops::HopId;
 use super::state::State;
 use crate::address::Address;
+use crate::checksum::{Deltas, Shifts};
 use crate::ends::{Ends, Tuple};
 use crate::verdict::Endpoint;
-use crate::wire::checksum::{Deltas, Shifts};
 
 /// A flow, without the first 96 bits of its addresses.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]

@@ -15,9 +15,9 @@
 use levee_api::net::Mac;
 
 use crate::address::Address;
+use crate::checksum::{self, Sum};
 use crate::ends::{Endpoint, Ends, Tuple};
 use crate::headers::{Glance, tcp_flags};
-use crate::wire::checksum::{self, Sum};
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
 use crate::wire::ipv4::{DONT_FRAGMENT, LEN as LEN_V4, VERSION_IHL};
 use crate::wire::ipv6::{Ipv6Header, LEN as LEN_V6};

@@ -2,9 +2,9 @@
 
 use super::{Link, transport};
 use crate::address::Address;
+use crate::checksum;
 use crate::headers::{Fragment, Headers, Ip, Network};
 use crate::reason::Reason;
-use crate::wire::checksum;
 use crate::wire::icmp;
 use crate::wire::ipv4::{Ipv4Header, LEN, MORE_FRAGMENTS, OFFSET_MASK};
 

@@ -12,9 +12,9 @@
 use levee_api::net::Mac;
 
 use crate::address::Address;
+use crate::checksum::Sum;
 use crate::headers::{Discovery, DiscoveryKind};
 use crate::reason::Reason;
-use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, IcmpHeader};
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::ndp::{self, LinkOption, NeighbourMessage, flag, kind, option};

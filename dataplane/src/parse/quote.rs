@@ -7,9 +7,9 @@
 
 use super::ipv6::{self, Chain};
 use crate::address::Address;
+use crate::checksum::Sum;
 use crate::headers::{Fragment, Headers, Icmp, Ip, Network, Ports, Quote, Transport};
 use crate::reason::Reason;
-use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, IcmpHeader};
 use crate::wire::ipv4::{self, Ipv4Header};
 use crate::wire::ipv6::{Ipv6Header, next};

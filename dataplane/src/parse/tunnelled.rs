@@ -4,9 +4,9 @@
 
 use levee_api::tunnel::Encapsulation;
 
+use crate::checksum::Sum;
 use crate::headers::{Fragment, Headers, Network, Transport, Tunnelled};
 use crate::reason::Reason;
-use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
 use crate::wire::geneve::{self, GeneveHeader};
 use crate::wire::gue::{self, GueHeader};

@@ -3,7 +3,7 @@
 use levee_api::net::Mac;
 
 use crate::address::Address;
-use crate::wire::checksum::Sum;
+use crate::checksum::Sum;
 use crate::wire::icmp;
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::ndp::{self, LINK_OPTION_LEN, LinkOption, NeighbourMessage, kind, option};

@@ -1,8 +1,8 @@
 //! A smaller maximum segment size in a SYN, for paths on which "too big" does not come back (RFC 9293, 3.7.1; RFC 2923, 2.3).
 
+use crate::checksum::Update;
 use crate::headers::{Fragment, Headers, Network, Transport, tcp_flags};
 use crate::reason::Reason;
-use crate::wire::checksum::Update;
 use crate::wire::tcp::{self, TcpHeader};
 
 /// Option kinds (RFC 9293, 3.2).

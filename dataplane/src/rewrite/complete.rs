@@ -5,9 +5,9 @@
 //! a wrong checksum, but for what the wrong one is. It is best not to get any (`ethtool -K IF tx off` on the sender);
 //! where one cannot be sure, this comes before [`forward`](super::forward()).
 
+use crate::checksum::{self, Sum};
 use crate::headers::{Fragment, Headers, Network, Transport};
 use crate::reason::Reason;
-use crate::wire::checksum::{self, Sum};
 use crate::wire::tcp::{self, TcpHeader};
 use crate::wire::udp::{self, UdpHeader};
 

@@ -11,10 +11,10 @@
 //! not there, and no receiver looks at it in a quote.
 
 use super::forward;
+use crate::checksum::{Sum, Update};
 use crate::headers::{Headers, Ip, Network, Quote};
 use crate::reason::Reason;
 use crate::verdict::{Endpoint, Rewrite};
-use crate::wire::checksum::{Sum, Update};
 use crate::wire::icmp::{self, IcmpHeader};
 use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;

@@ -13,11 +13,11 @@
 use levee_api::net::Mac;
 
 use crate::address::Address;
+use crate::checksum::Update;
 use crate::headers::{Discovery, Fragment, Headers, Ip, Network, Transport};
 use crate::reason::Reason;
 use crate::verdict::{Endpoint, Rewrite};
 use crate::wire::arp::ArpPacket;
-use crate::wire::checksum::Update;
 use crate::wire::ethernet::EthernetHeader;
 use crate::wire::icmp::IcmpHeader;
 use crate::wire::ipv4::Ipv4Header;

@@ -4,9 +4,9 @@
 //! [`Identifications`](crate::fragments::Identifications). A packet that is whole and must stay so ("don't fragment"; IPv6 without
 //! a fragment header) keeps what it has, which nobody reads (RFC 6864, 4.1).
 
+use crate::checksum::Update;
 use crate::headers::{Headers, Network, Piece};
 use crate::reason::Reason;
-use crate::wire::checksum::Update;
 use crate::wire::ipv4::{DONT_FRAGMENT, Ipv4Header, MORE_FRAGMENTS, OFFSET_MASK};
 use crate::wire::ipv6::FragmentHeader;
 

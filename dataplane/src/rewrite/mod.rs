@@ -50,9 +50,9 @@ pub use wrap::wrap;
 
 use levee_api::net::Mac;
 
+use crate::checksum::Sum;
 use crate::headers::Ip;
 use crate::reason::Reason;
-use crate::wire::checksum::Sum;
 use crate::wire::ethernet::EthernetHeader;
 
 /// Gives a frame other MACs.

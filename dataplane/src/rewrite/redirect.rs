@@ -4,13 +4,13 @@
 //! together, addresses and ports, and a flow has it as it stands there: nothing is turned round, since sums do not care in
 //! which order a machine has its bytes, as long as all of them are in the same (RFC 1071, 2 (B)).
 
+use crate::checksum::Update;
 use crate::ends::Endpoint;
 use crate::headers::Glance;
 use crate::reason::Reason;
 use crate::rewrite::address;
 use crate::rewrite::origin::Origin;
 use crate::verdict::Course;
-use crate::wire::checksum::Update;
 use crate::wire::ethernet;
 use crate::wire::ipv4::LEN as LEN_V4;
 use crate::wire::ipv6::{Ipv6Header, LEN as LEN_V6};

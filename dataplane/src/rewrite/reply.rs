@@ -18,13 +18,13 @@ use levee_api::net::Mac;
 use super::own_header::OwnHeader;
 use super::{PacketBuf, advertisement};
 use crate::address::Address;
+use crate::checksum::{Sum, Update};
 use crate::headers::{
     Arp, ArpOperation, Discovery, DiscoveryKind, Fragment, Headers, Icmp, Ip, Network, Tcp, Transport, tcp_flags,
 };
 use crate::reason::Reason;
 use crate::verdict::Reply;
 use crate::wire::arp::{self, ArpPacket};
-use crate::wire::checksum::{Sum, Update};
 use crate::wire::ethernet::{EthernetHeader, MIN_FRAME};
 use crate::wire::icmp::{self, IcmpHeader};
 use crate::wire::ipv4;

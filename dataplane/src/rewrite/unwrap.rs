@@ -11,9 +11,9 @@
 use levee_api::net::Mac;
 
 use super::PacketBuf;
+use crate::checksum::Update;
 use crate::headers::Tunnelled;
 use crate::reason::Reason;
-use crate::wire::checksum::Update;
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
 use crate::wire::ipv4::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;

@@ -20,10 +20,10 @@
 //! - **Entropy.** The outer source port, and over IPv6 the flow label (RFC 6438), are made of the flow's hash.
 
 use super::own_header::OwnHeader;
+use crate::checksum::{self, Sum};
 use crate::headers::{Headers, Network};
 use crate::reason::Reason;
 use crate::verdict::Outer;
-use crate::wire::checksum::{self, Sum};
 use crate::wire::ethernet::{self, EthernetHeader, ethertype};
 use crate::wire::geneve::{self, GeneveHeader};
 use crate::wire::gue::{self, GueHeader};

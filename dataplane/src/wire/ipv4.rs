@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791).
 
-use super::checksum::Sum;
 use super::header;
+use crate::checksum::Sum;
 
 header! {
     /// An IPv4 header without its options.

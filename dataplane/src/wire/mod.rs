@@ -16,7 +16,6 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod arp;
-pub mod checksum;
 pub mod ethernet;
 pub mod geneve;
 pub mod gue;

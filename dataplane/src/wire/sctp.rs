@@ -24,7 +24,7 @@ pub const PROTOCOL: u8 = 132;
 /// length in bytes.
 ///
 /// A CRC is linear: the new one differs from the old by the CRC, without initial value and complement, of the difference
-/// followed by zeros. So a wrong checksum stays wrong, as with [`Update`](super::checksum::Update). A zero bit
+/// followed by zeros. So a wrong checksum stays wrong, as with [`Update`](crate::checksum::Update). A zero bit
 /// more is a multiplication by x, and so many of them one by a power of x, found by squaring: the packet itself is not read, and a
 /// long one costs hardly more than a short one.
 #[must_use]

@@ -234,7 +234,7 @@ impl Judge {
             }
             if flow.mode() == Mode::Nat && !has_ports(flow.protocol()) {
                 let Endpoint { address, port } = flow.source();
-                let mut ranges = tables.snat.iter().chain(tables.host_snat.iter());
+                let mut ranges = [&tables.snat, &tables.host_snat].into_iter().flat_map(|sources| sources.ranges());
                 assert!(port == 0 && ranges.any(|range| range.address == address), "{flow:?}");
                 assert_eq!(worker, 0, "its answers are looked for elsewhere: {flow:?}");
             } else if flow.mode() == Mode::Nat {

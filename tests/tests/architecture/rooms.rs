@@ -72,14 +72,14 @@ const DATAPLANE: &[Room] = &[
     Room { name: "address", uses: &[], never: PURE },
     Room { name: "reason", uses: &[], never: PURE },
     Room { name: "hash", uses: &["address"], never: PURE },
-    // What translation does to checksums is worked out once and kept: of `wire` they know that arithmetic.
-    Room { name: "ends", uses: &["address", "wire"], never: PURE },
+    Room { name: "checksum", uses: &[], never: PURE },
+    Room { name: "ends", uses: &["address", "checksum"], never: PURE },
     Room { name: "headers", uses: &["address", "ends"], never: PURE },
-    Room { name: "verdict", uses: &["address", "ends", "reason", "wire"], never: PURE },
+    Room { name: "verdict", uses: &["address", "checksum", "ends", "reason"], never: PURE },
     Room { name: "maglev", uses: &["address", "hash", "verdict"], never: PURE },
     // The stages of the packet's way.
-    Room { name: "wire", uses: &[], never: PURE },
-    Room { name: "parse", uses: &["address", "ends", "headers", "reason", "wire"], never: PURE },
+    Room { name: "wire", uses: &["checksum"], never: PURE },
+    Room { name: "parse", uses: &["address", "checksum", "ends", "headers", "reason", "wire"], never: PURE },
     Room { name: "classify", uses: &["address", "headers", "reason", "tables", "verdict"], never: PURE },
     Room {
         name: "decide",
@@ -88,12 +88,16 @@ const DATAPLANE: &[Room] = &[
         ],
         never: PURE,
     },
-    Room { name: "rewrite", uses: &["address", "ends", "headers", "reason", "verdict", "wire"], never: PURE },
+    Room {
+        name: "rewrite",
+        uses: &["address", "checksum", "ends", "headers", "reason", "verdict", "wire"],
+        never: PURE,
+    },
     Room { name: "quic", uses: &[], never: PURE },
     Room { name: "tables", uses: &["address", "hash", "maglev", "mem", "quic", "reason", "verdict"], never: PURE },
     Room {
         name: "flows",
-        uses: &["address", "ends", "hash", "headers", "mem", "tables", "verdict", "wire"],
+        uses: &["address", "checksum", "ends", "hash", "headers", "mem", "tables", "verdict"],
         never: PURE,
     },
     Room { name: "fragments", uses: &["address", "flows", "hash", "headers", "reason", "verdict"], never: PURE },
