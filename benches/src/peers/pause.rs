@@ -18,15 +18,16 @@
 //! played. That no turn's *work* can be more than so much is `flows::effort`'s to say, and tests count it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use levee_api::program::Mode;
+use levee_api::program::{Delta, Mode};
 use levee_dataplane::counters::Counter;
 use levee_dataplane::flows::Millis;
 use levee_dataplane::worker::BATCH;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, syn};
+use crate::rig::{Rig, service, syn};
 
 /// Times that everything is played.
 const RUNS: usize = 7;
@@ -58,15 +59,26 @@ struct Scene {
     acknowledged: u32,
     /// How long ago that was.
     ago: Millis,
+    /// Whether tables change before each turn: what a worker has looked up before is then to be looked up again.
+    changes: bool,
 }
 
 /// Half-open flows live for a minute: all turns of a run are within one.
-const SCENES: [Scene; 5] = {
-    let room = Scene { name: "a table with room", backends: 100, room: ROOM, begun: 0, acknowledged: 0, ago: 0 };
+const SCENES: [Scene; 6] = {
+    let room = Scene {
+        name: "a table with room",
+        backends: 100,
+        room: ROOM,
+        begun: 0,
+        acknowledged: 0,
+        ago: 0,
+        changes: false,
+    };
     // More than there is room for, so that none is left.
     let full = Scene { name: "a table full of half-open flows", begun: ROOM / 5 * 6, ..room };
     [
         room,
+        Scene { name: "a table with room, other tables each turn", changes: true, ..room },
         full,
         Scene { name: "a table full of flows whose time is over", ago: 61_000, ..full },
         Scene { name: "a table full of established flows", acknowledged: ROOM, begun: ROOM, ..room },
@@ -196,6 +208,9 @@ impl Scene {
         let mut newcomers = self.begun..;
         for _ in 0..turns {
             rig.wait(APART);
+            if self.changes {
+                change(&mut rig);
+            }
             run.times.push(rig.play(&mut segment, &mut newcomers, BATCH as u64));
             run.deeds.turns.push((rig.forwarded(), rig.handle.counters.get(Counter::FlowsCreated)));
         }
@@ -209,6 +224,16 @@ impl Scene {
         run.deeds.flows = flows.finish();
         run
     }
+}
+
+/// A Service that no packet is for comes, or becomes another.
+fn change(rig: &mut Rig) {
+    let base = rig.master.generation();
+    let mut other = service("default/other:http", Ipv4Addr::new(10, 96, 0, 2), 80, Mode::Nat, 1);
+    other.flows.drain_seconds = u32::try_from(base).ok();
+    let delta = Delta { base, generation: base + 1, upsert_services: vec![other], ..Delta::default() };
+    rig.master.amend(delta).expect("a change that can be made");
+    rig.publisher.publish(rig.master.snapshot());
 }
 
 #[cfg(test)]
@@ -257,6 +282,6 @@ mod tests {
         });
         let all = (19 * 64, 19 * 64);
         // A 64th of the last one's ports are in use here.
-        assert_eq!(sent_on_and_begun, [all, all, all, (0, 0), all]);
+        assert_eq!(sent_on_and_begun, [all, all, all, all, (0, 0), all]);
     }
 }
