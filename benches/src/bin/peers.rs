@@ -222,9 +222,11 @@ fn run(options: &Options) -> Option<Results> {
         }
         step(&format!("latency at a tenth of the load, round {round} of {again}"));
         for (entry, rounds) in timed().zip(&mut results.times) {
-            let times: Times = time(entry, &plan, results.tenth);
-            eprintln!("        {:46} {:.1} / {:.1} / {:.1} µs", times.name, times.p50, times.p99, times.p999);
-            rounds.push(times);
+            for times in time(entry, &plan, results.tenth) {
+                let Times { name, p50, p99, p999, .. } = &times;
+                eprintln!("        {name:46} {p50:.1} / {p99:.1} / {p999:.1} µs");
+                rounds.push(times);
+            }
         }
     }
     let topology = &entry.topology;

@@ -94,9 +94,10 @@ impl Results {
         }
         let _ = writeln!(
             text,
-            "\n## Latency at a tenth of the load\n\nMicroseconds, one way, {:.0} frames a second.\n\n\
-             | | p50 | p99 | p99.9 | lost of what was sent |\n|---|---:|---:|---:|---:|",
-            self.tenth
+            "\n## Latency at a tenth of the load\n\nMicroseconds, one way, {:.0} frames a second, medians of {} windows of half a second.\n\n\
+             | | p50 | p99 | p99.9 | least–most | lost of what was sent |\n|---|---:|---:|---:|---:|---:|",
+            self.tenth,
+            self.times.first().map_or(0, Vec::len)
         );
         for rounds in &self.times {
             let Some(first) = rounds.first() else { continue };
@@ -107,7 +108,9 @@ impl Results {
             let sent: u64 = rounds.iter().map(|times| times.frames.0).sum();
             let arrived: u64 = rounds.iter().map(|times| times.frames.1).sum();
             let lost = sent.saturating_sub(arrived);
-            let _ = writeln!(text, "| {} | {} | {lost} of {sent} |", first.name, cells.join(" | "));
+            let slowest = Spread::of(rounds.iter().map(|times| times.p999));
+            let range = slowest.map_or_else(|| "–".into(), |spread| format!("{:.1}–{:.1}", spread.least, spread.most));
+            let _ = writeln!(text, "| {} | {} | {range} | {lost} of {sent} |", first.name, cells.join(" | "));
         }
     }
 
