@@ -1,7 +1,7 @@
 //! How long frames are under way at a tenth of the load: from the generator's writing them until they are where they end, one way,
 //! on the clock of both (`CLOCK_MONOTONIC`), with no user space at either end.
 //!
-//! In windows of half a second. Whoever else has a turn of a tick on the forwarder's core is the p99.9 of the window in which that is,
+//! In windows of a quarter of a second. Whoever else has a turn of a tick on the forwarder's core is the p99.9 of the window in which that is,
 //! however long the window; in short ones it is not that of the others. The median of many windows says what levee does, the most
 //! what the machine does to it.
 
@@ -12,10 +12,10 @@ use levee_pktgen::{Config, Generator, Latency, Receiver};
 use crate::throughput::{Entry, OPENING, Plan};
 
 /// One stamped frame in so many.
-const STAMPED: u16 = 8;
+const STAMPED: u16 = 2;
 
 /// How long is measured at a time.
-const WINDOW: Duration = Duration::from_millis(500);
+const WINDOW: Duration = Duration::from_millis(250);
 
 /// A quantile's name, and where [`Times`] has it.
 type Quantile = (&'static str, fn(&Times) -> f64);

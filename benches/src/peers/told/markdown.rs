@@ -94,7 +94,7 @@ impl Results {
         }
         let _ = writeln!(
             text,
-            "\n## Latency at a tenth of the load\n\nMicroseconds, one way, {:.0} frames a second, medians of {} windows of half a second.\n\n\
+            "\n## Latency at a tenth of the load\n\nMicroseconds, one way, {:.0} frames a second, medians of {} windows of a quarter of a second.\n\n\
              | | p50 | p99 | p99.9 | least–most | lost of what was sent |\n|---|---:|---:|---:|---:|---:|",
             self.tenth,
             self.times.first().map_or(0, Vec::len)
