@@ -122,7 +122,7 @@ pub fn propose(
     };
     let reverse = Ends::of(target, seen);
     let reply = memory.flows.hash_v4(reverse, glance.protocol);
-    memory.flows.prefetch(reply);
+    memory.flows.prefetch_both(reply);
     let (forward, protocol, service_slot) = (glance.ends, glance.protocol, service.slot);
     let opening = Opening { forward, reverse, protocol, mode, from, service_slot, stamp, hop };
     Some(Proposal { draft: Draft::new(&opening, [hash, reply], scene.now), ports })

@@ -173,6 +173,16 @@ impl Index {
         }
     }
 
+    /// Asks for both buckets of a hash: where one that is not there would stand follows from both, unless the first has room.
+    #[inline(always)]
+    pub(super) fn prefetch_both(&self, hash: u64) {
+        for bucket in self.place(hash).buckets {
+            if let Some(bucket) = self.buckets.get(bucket) {
+                prefetch::read(bucket);
+            }
+        }
+    }
+
     /// The first entry in the first bucket that may have this hash, or what else it says.
     #[inline(always)]
     pub(super) fn look(&self, hash: u64) -> Look {

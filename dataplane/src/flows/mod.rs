@@ -196,6 +196,13 @@ impl Flows {
         self.index.prefetch(hash);
     }
 
+    /// Asks for both buckets that a flow with this hash may stand in, for one that is to begin: they are two places anywhere, and a full table
+    /// has few first ones with room.
+    #[inline(always)]
+    pub fn prefetch_both(&self, hash: u64) {
+        self.index.prefetch_both(hash);
+    }
+
     /// The flow that a packet with this hash is most likely of, asked for; [`FlowId::NONE`] if it is of none; and
     /// [`FlowId::AWAY`] if that is for [`candidate_away`](Self::candidate_away) to say, as soon as what it will read has come.
     #[inline(always)]

@@ -229,6 +229,7 @@ impl Bench {
     fn look_at_opener(&self, glance: Glance, seen: &mut Seen, openers: &mut Vec<Opener>) {
         seen.kind = Look::Opening;
         seen.hash = self.memory.flows.hash_v4(glance.ends, glance.protocol);
+        self.memory.flows.prefetch_both(seen.hash);
         openers.push(Opener::new(glance, seen.hash));
     }
 
