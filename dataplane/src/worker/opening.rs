@@ -91,7 +91,15 @@ impl Bench {
     /// Begins what was proposed, and rewrites the packet.
     #[inline(always)]
     fn begin(&mut self, frame: &mut Frame, opener: &Opener, scene: &Scene<'_>, out: &mut Out) -> Step {
-        let Some(proposal) = &opener.proposal else { return Step::Stays };
+        let late;
+        let proposal = match &opener.proposal {
+            Some(proposal) => proposal,
+            None => {
+                late = self.propose_late(opener, scene);
+                let Some(proposal) = &late else { return Step::Stays };
+                proposal
+            }
+        };
         match open(proposal, scene, &mut self.memory) {
             Opened::Goes(course) => out.take(course.hop, scene.tables, self.umem.bytes_mut(frame), |origin, bytes| {
                 rewrite::redirect(&opener.glance, &course, origin, bytes)
@@ -99,6 +107,19 @@ impl Bench {
             Opened::Dropped(reason) => Step::Ends(reason),
             Opened::Undecided => Step::Stays,
         }
+    }
+
+    /// Proposes a flow for one of which nothing was known when its batch was looked at: by the first one of the batch that went there, it
+    /// may be now. So a worker's first batch, too, goes the long way once and not as often as it has packets.
+    #[cold]
+    #[inline(never)]
+    fn propose_late(&mut self, opener: &Opener, scene: &Scene<'_>) -> Option<Proposal> {
+        let Opener { glance, hash, .. } = opener;
+        let from = scene.tables.port(scene.ingress)?.role;
+        let frontend = self.doors.get(glance.ends, scene.ingress, scene.tables.stamp())?;
+        let vip = glance.ends.tuple_v4(glance.protocol).destination;
+        let offer = Offer::new(frontend, vip, from, scene)?;
+        propose(glance, *hash, &offer, scene, &mut self.memory)
     }
 
     /// The next ones to the same frontend need not be classified.

@@ -167,10 +167,11 @@ fn ordinary_syns_take_it_and_what_is_special_does_not() {
     }
     assert_eq!(story(ORDINARY, &[syns(0..1), syns(0..8), syns(0..8)]), 7, "again is not the first time");
     assert_eq!(story(ORDINARY, &[syns(0..1), syns(1..11)]), 7, "three are no clients");
+    assert_eq!(story(ORDINARY, &[syns(0..8)]), 7, "of the first batch, too, only the first goes the long way");
     assert_eq!(
         story(ORDINARY, &[syns(0..1), Step::Backends(1), syns(1..8)]),
-        0,
-        "a batch after a change finds it out anew"
+        6,
+        "the first of a batch after a change finds it out anew"
     );
     assert_eq!(story(ORDINARY, &[syns(0..1), Step::Backends(1), syns(1..2), syns(2..8)]), 6);
     for special in [
