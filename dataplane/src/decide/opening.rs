@@ -134,17 +134,6 @@ pub fn propose(
 pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Opened {
     let Proposal { draft, ports } = proposal;
     let Some(forward) = memory.flows.forward_vacancy(draft) else { return Opened::Undecided };
-    let other;
-    let (draft, reverse) = match memory.flows.reverse_vacancy(draft) {
-        Some(reverse) => (draft, reverse),
-        None => match ports.and_then(|ports| by_another_port(draft, ports, scene, memory)) {
-            Some((found, reverse)) => {
-                other = found;
-                (&other, reverse)
-            }
-            None => return Opened::Undecided,
-        },
-    };
     if memory.newcomers.are_limited() {
         let tuple = draft.forward().tuple_v4(draft.protocol());
         match memory.newcomers.welcome(tuple.source.address, tuple.destination, scene.now) {
@@ -153,6 +142,18 @@ pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Open
             Welcome::TooManyOfVip => return Opened::Dropped(Reason::NewFlowsOfVip),
         }
     }
+    // From here on it is decided: it has been counted.
+    let other;
+    let (draft, reverse) = match memory.flows.reverse_vacancy(draft) {
+        Some(reverse) => (draft, reverse),
+        None => match by_another_port(draft, *ports, scene, memory) {
+            Ok((found, reverse)) => {
+                other = found;
+                (&other, reverse)
+            }
+            Err(reason) => return Opened::Dropped(reason),
+        },
+    };
     let Some(course) = memory.flows.open(draft, &forward, &reverse, scene.now) else {
         return Opened::Dropped(Reason::FlowTableFull);
     };
@@ -160,16 +161,20 @@ pub fn open(proposal: &Proposal, scene: &Scene<'_>, memory: &mut Memory) -> Open
     Opened::Goes(course)
 }
 
+/// The flow by the port that [`source`](super::snat::source()) finds. Without ports to choose from, of two flows with one tuple the second
+/// has no room.
 #[inline(never)]
-fn by_another_port(draft: &Draft, ports: Looks, scene: &Scene<'_>, memory: &mut Memory) -> Option<(Draft, Vacancy)> {
+fn by_another_port(
+    draft: &Draft,
+    ports: Option<Looks>,
+    scene: &Scene<'_>,
+    memory: &mut Memory,
+) -> Result<(Draft, Vacancy), Reason> {
     let [backend, _] = draft.reverse().endpoints([Address::UNSPECIFIED_V4.head(); 2]);
-    for (looked, source) in (1..=memory.flows.ports_left()).zip(ports.further(backend, scene)) {
-        let reverse = Ends::of(backend, source);
-        let draft = draft.by(reverse, memory.flows.hash_v4(reverse, draft.protocol()));
-        if let Some(vacancy) = memory.flows.reverse_vacancy(&draft) {
-            memory.flows.looked(looked);
-            return Some((draft, vacancy));
-        }
-    }
-    None
+    let ports = ports.ok_or(Reason::FlowTableFull)?;
+    let (source, vacancy) = ports.source(backend, draft.protocol(), scene, &mut memory.flows)?;
+    let reverse = Ends::of(backend, source);
+    let draft = draft.by(reverse, memory.flows.hash_v4(reverse, draft.protocol()));
+    let vacancy = vacancy.or_else(|| memory.flows.reverse_vacancy(&draft)).ok_or(Reason::FlowTableFull)?;
+    Ok((draft, vacancy))
 }

@@ -40,35 +40,7 @@ pub(super) fn source(
     if !has_ports(tuple.protocol) {
         return without_ports(backend, place, tuple.protocol, scene, flows).map(|source| (source, None));
     }
-    let pool = pool(backend, place.kernel, scene)?;
-    let seed = seed(tuple.source, hash);
-    let mut least: Option<((Worth, Millis), FlowId, Endpoint)> = None;
-    for step in 0..TRIES {
-        let Some(source) = look(pool, seed, step) else { break };
-        if step > 0 {
-            if flows.ports_left() == 0 {
-                break;
-            }
-            flows.looked(1);
-        }
-        let reply = Tuple { source: backend, destination: source, protocol: tuple.protocol };
-        let id = match flows.search(&reply) {
-            Ok((id, _)) => id,
-            Err(vacancy) => return Ok((source, Some(vacancy))),
-        };
-        if let Some(worth) = worth(id, scene.now, flows)
-            && least.is_none_or(|(most, ..)| worth > most)
-        {
-            least = Some((worth, id, source));
-        }
-    }
-    match least {
-        Some((_, id, source)) => {
-            flows.remove(id);
-            Ok((source, None))
-        }
-        None => Err(Reason::NoSnatPort),
-    }
+    Looks { seed: seed(tuple.source, hash), kernel: place.kernel }.source(backend, tuple.protocol, scene, flows)
 }
 
 /// Where [`source()`] looks for a flow of TCP or UDP.
@@ -93,10 +65,47 @@ impl Looks {
         Some((look(pool(backend, place.kernel, scene).ok()?, looks.seed, 0)?, looks))
     }
 
-    /// Those after the first.
-    pub(super) fn further<'a>(self, backend: Endpoint, scene: &Scene<'a>) -> impl Iterator<Item = Endpoint> + use<'a> {
-        let pool = pool(backend, self.kernel, scene).ok();
-        (1..TRIES).map_while(move |step| look(pool?, self.seed, step))
+    /// What [`source()`] says.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(never)]
+    pub(super) fn source(
+        self,
+        backend: Endpoint,
+        protocol: u8,
+        scene: &Scene<'_>,
+        flows: &mut Flows,
+    ) -> Result<(Endpoint, Option<Vacancy>), Reason> {
+        let Looks { seed, kernel } = self;
+        let pool = pool(backend, kernel, scene)?;
+        let mut least: Option<((Worth, Millis), FlowId, Endpoint)> = None;
+        for step in 0..TRIES {
+            let Some(source) = look(pool, seed, step) else { break };
+            if step > 0 {
+                if flows.ports_left() == 0 {
+                    break;
+                }
+                flows.looked(1);
+            }
+            let reply = Tuple { source: backend, destination: source, protocol };
+            let id = match flows.search(&reply) {
+                Ok((id, _)) => id,
+                Err(vacancy) => return Ok((source, Some(vacancy))),
+            };
+            if let Some(worth) = worth(id, scene.now, flows)
+                && least.is_none_or(|(most, ..)| worth > most)
+            {
+                least = Some((worth, id, source));
+            }
+        }
+        match least {
+            Some((_, id, source)) => {
+                flows.remove(id);
+                Ok((source, None))
+            }
+            None => Err(Reason::NoSnatPort),
+        }
     }
 }
 
