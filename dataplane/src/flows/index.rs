@@ -11,8 +11,8 @@
 //! some thousands of lookups.
 //!
 //! The first bucket is filled to three quarters before the second is looked at: nine of ten flows are then found with one
-//! cache line, and still both are full only in tables beyond their capacity (Azar and others, "Balanced allocations",
-//! 1994). Each bucket counts those that went away from it, so that who is not there, and has never been, is known to be nowhere by one
+//! cache line, and still both are full for one flow in millions, and that only in a table that is full itself (Azar and others, "Balanced
+//! allocations", 1994). Each bucket counts those that went away from it, so that who is not there, and has never been, is known to be nowhere by one
 //! line too.
 
 use std::io;
