@@ -19,6 +19,9 @@ use crate::throughput::topology::{CLIENTS, IN_MAC, NEXT, POD, POD_MAC, SNAT, Top
 
 /// How long the device may take to forget.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For so long a flow is kept, in whatever state: longer than any trial, so that flows go when they are asked to and not on
+/// their own, however slow the machine.
+const AGE: &str = "1h";
 
 impl Place for Topology {
     fn with_clients<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
@@ -54,6 +57,7 @@ impl Levee {
             format!(
                 "ports:\n  - {{interface: in0, role: uplink}}\n  - {{interface: out0, role: uplink}}\n\
                  workers: [{core}]\nidle: poll\nsocket: {}\nflows: {{capacity: {capacity}}}\n\
+                 timeouts: {{tcp_syn: {AGE}, tcp_closing: {AGE}, tcp_closed: {AGE}}}\n\
                  snat: [{{address: {SNAT}, ports: 1024-65535}}]\n",
                 socket.display()
             )
