@@ -94,9 +94,7 @@ impl Growth {
         let begun = Instant::now();
         let master = director(size);
         let built = begun.elapsed();
-        // A little more room than flows: in a table that is full to the last entry, of ten million one may find both of its buckets full.
-        let room = size.flows as usize + size.flows as usize / 64;
-        let mut rig = Rig::with(master, room.max(65_536));
+        let mut rig = Rig::with(master, (size.flows as usize).max(65_536));
         for syn in [true, false] {
             let mut segment = from_clients(syn);
             let mut flows = 0..size.flows;

@@ -12,8 +12,9 @@
 //!
 //! The first bucket is filled to three quarters before the second is looked at: nine of ten flows are then found with one
 //! cache line, and still both are full for one flow in millions, and that only in a table that is full itself (Azar and others, "Balanced
-//! allocations", 1994). Each bucket counts those that went away from it, so that who is not there, and has never been, is known to be nowhere by one
-//! line too.
+//! allocations", 1994). One of the two dozen that stand there then goes to its other bucket (Pagh and Rodler, "Cuckoo hashing", 2001, of
+//! which one step is enough here). Each bucket counts those that went away from it, so that who is not there, and has never been, is known
+//! to be nowhere by one line too.
 
 use std::io;
 
@@ -271,6 +272,36 @@ impl Index {
         }
     }
 
+    /// The entries that stand in the buckets of a hash.
+    pub(super) fn tenants(&self, hash: u64) -> impl Iterator<Item = u32> + use<> {
+        let buckets = self.place(hash).buckets.map(|bucket| self.buckets.get(bucket).copied());
+        let within = |bucket: Bucket| {
+            (0..WAYS)
+                .filter_map(move |way| bucket.entry(way).filter(|_| bucket.tags.get(way).is_some_and(|tag| *tag != 0)))
+        };
+        buckets.into_iter().flatten().flat_map(within)
+    }
+
+    /// Lets an entry that stands under `its` hash in a bucket of `hash` go to its other bucket. False if it does not stand there, or
+    /// its other bucket is full too.
+    pub(super) fn step_aside(&mut self, hash: u64, its: u64, entry: u32) -> bool {
+        let crowded = self.place(hash).buckets;
+        let Place { buckets: [home, second], tag } = self.place(its);
+        for (from, to) in [(home, second), (second, home)] {
+            let room = self.buckets.get(to).map_or(0, Bucket::empty);
+            if room == 0 || !crowded.contains(&from) || !self.leave(from, tag, entry) {
+                continue;
+            }
+            if from == second
+                && let Some(home) = self.buckets.get_mut(home)
+            {
+                home.away = home.away.saturating_sub(1);
+            }
+            return self.sit(Seat { bucket: to, home, way: room.trailing_zeros() as usize, tag }, entry);
+        }
+        false
+    }
+
     /// Takes an entry out of a bucket. False if it is not there.
     #[inline]
     fn leave(&mut self, bucket: usize, tag: u16, entry: u32) -> bool {
@@ -293,6 +324,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Index {
+        /// Whether nobody stands anywhere, and none is missing from home.
+        pub(in super::super) fn is_empty(&self) -> bool {
+            self.buckets.iter().all(|bucket| bucket.tags == [0; WAYS] && bucket.away == 0)
+        }
+    }
 
     /// A hash of which little is left: many share buckets, and some tags besides.
     fn hash(number: u16) -> u64 {
@@ -333,7 +371,7 @@ mod tests {
             for (number, entry) in there {
                 index.remove(hash(number), entry);
             }
-            prop_assert!(index.buckets.iter().all(|bucket| bucket.tags == [0; WAYS] && bucket.away == 0));
+            prop_assert!(index.is_empty());
         }
     }
 

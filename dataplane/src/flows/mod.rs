@@ -1,7 +1,7 @@
 //! Which flow goes where: one worker's own table, fixed in size, never locked, never resized.
 //!
 //! ```text
-//!   tuple ──hash──► a bucket, one cache line:  16 × (tag, entry)
+//!   tuple ──hash──► a bucket, one cache line:  12 × (tag, entry)
 //!                                                     │
 //!                   entries: [48 bytes; capacity] ◄───┘   both directions in one
 //! ```
@@ -431,10 +431,9 @@ impl Flows {
         [forward_hop, reverse_hop]: [Option<NextHop>; 2],
     ) -> Option<FlowId> {
         let id = self.take()?;
-        let placed = self.index.sit(forward.seat, id)
+        let placed = self.sit(forward, id)
             && reverse.is_none_or(|reverse| {
-                // Both may have been shown the same seat.
-                let placed = self.index.sit(reverse.seat, id) || self.index.insert(reverse.hash, id);
+                let placed = self.sit(reverse, id);
                 if !placed {
                     self.index.remove(forward.hash, id);
                 }
@@ -453,6 +452,29 @@ impl Flows {
         self.flows += 1;
         self.inserted = self.inserted.wrapping_add(1);
         Some(FlowId(id))
+    }
+
+    /// Puts an entry into the index where a tuple is vacant.
+    #[inline(always)]
+    fn sit(&mut self, vacancy: &Vacancy, id: u32) -> bool {
+        self.index.sit(vacancy.seat, id) || self.squeeze(vacancy.hash, id)
+    }
+
+    /// The same where the seat is somebody's by now, as both tuples of a flow may have been shown the same one; or where there was none.
+    #[cold]
+    #[inline(never)]
+    fn squeeze(&mut self, hash: u64, id: u32) -> bool {
+        self.index.insert(hash, id) || self.make_way(hash, id) && self.index.insert(hash, id)
+    }
+
+    /// Has one of those that fill both buckets of a hash go to its other one: any but the entry that is to sit down, which may have been
+    /// put under its first tuple but stands nowhere yet. Looks at two dozen entries, at most.
+    fn make_way(&mut self, hash: u64, id: u32) -> bool {
+        self.index.tenants(hash).filter(|tenant| *tenant != id).any(|tenant| {
+            let Some(entry) = self.entries.get(tenant as usize) else { return false };
+            let (forward, reverse) = self.hashes_of(entry);
+            [Some(forward), reverse].into_iter().flatten().any(|its| self.index.step_aside(hash, its, tenant))
+        })
     }
 
     /// The vacancy of a tuple, if it is vacant still.

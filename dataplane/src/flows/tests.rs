@@ -198,6 +198,29 @@ fn a_table_fills_to_its_capacity() {
     assert_eq!(seen, 50_000);
 }
 
+/// An index that is too small for its table, so that both buckets are full for many: each of whom another makes way.
+#[test]
+fn where_both_buckets_are_full_somebody_makes_way() {
+    const COUNT: u32 = 10_000;
+    let mut flows = table(COUNT as usize);
+    flows.index = Index::new(COUNT as usize * 18 / 25).unwrap();
+    let mut crowded = 0;
+    for client in 0..COUNT {
+        for tuple in [tuple(client), reply(client)] {
+            crowded += u32::from(flows.index.tenants(flows.hash(&tuple)).count() == 24);
+        }
+        assert!(flows.insert(&flow(client, State::Syn, 0), 0).is_some(), "{client}");
+    }
+    assert!(crowded > 100, "{crowded}");
+    for client in 0..COUNT {
+        let (id, _) = flows.find(&tuple(client)).unwrap();
+        assert_eq!(flows.find(&reply(client)), Some((id, Direction::Reverse)));
+        flows.remove(id);
+        assert_eq!((flows.find(&tuple(client)), flows.find(&reply(client))), (None, None));
+    }
+    assert!(flows.is_empty() && flows.index.is_empty());
+}
+
 #[test]
 fn a_flow_costs_less_than_a_cache_line_its_share_of_the_index_included() {
     for capacity in [1_000, 1 << 20, 3_000_000] {
