@@ -103,14 +103,14 @@ impl Flows {
         while looks < wanted {
             looks += 1;
             let id = self.turn();
-            let Some(entry) = self.entries.get(id.0 as usize) else { continue };
+            let Some(entry) = self.entries.get(id.0) else { continue };
             let worth = self.prices.worth(entry.state(), now.wrapping_sub(entry.last));
-            if worth < cheapest && entry.state() != State::Free && !self.is_extension(id) {
+            if worth < cheapest && entry.state() != State::Free && !self.entries.is_extension(id.0) {
                 (victim, cheapest, wanted) = (id, worth, enough(worth).min(most));
             }
         }
         self.effort.entries -= looks as u32;
-        let Some(entry) = self.entries.get(victim.0 as usize) else { return false };
+        let Some(entry) = self.entries.get(victim.0) else { return false };
         let hashes = self.hashes_of(entry);
         self.doomed = Doomed { id: victim, state: entry.state(), last: entry.last, hashes };
         let (forward, reverse) = hashes;
@@ -124,6 +124,6 @@ impl Flows {
     #[inline(always)]
     fn is_as_it_was(&self) -> bool {
         let Doomed { id, state, last, .. } = self.doomed;
-        self.entries.get(id.0 as usize).is_some_and(|entry| entry.state() == state && entry.last == last)
+        self.entries.get(id.0).is_some_and(|entry| entry.state() == state && entry.last == last)
     }
 }

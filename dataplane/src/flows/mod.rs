@@ -25,8 +25,10 @@ mod draft;
 mod effort;
 mod entry;
 mod flow;
+mod hand;
 mod hops;
 mod index;
+mod pool;
 pub mod state;
 mod timeouts;
 mod vacancy;
@@ -46,10 +48,10 @@ use self::effort::Effort;
 use self::entry::{Entry, Extension};
 use self::hops::{HopId, Hops};
 use self::index::{Index, Look};
+use self::pool::Pool;
 use self::state::State;
 use crate::ends::Ends;
 use crate::hash::Key;
-use crate::mem::pages::Pages;
 use crate::mem::prefetch;
 use crate::verdict::{Course, NextHop};
 
@@ -80,12 +82,7 @@ pub struct Coming {
 
 /// One worker's flows.
 pub struct Flows {
-    entries: Pages<Entry>,
-    /// A bit for each entry that is another one's extension: those who go through all entries must not read it as one.
-    extensions: Box<[u64]>,
-    /// The first free entry + 1; each leads to the next.
-    free: u32,
-    unused: usize,
+    entries: Pool,
     flows: usize,
     index: Index,
     hops: Hops,
@@ -102,31 +99,14 @@ pub struct Flows {
     timeouts: Timeouts,
 }
 
-/// How long the hand takes to come round, in milliseconds: what flows may live beyond their time.
-const LAP: Millis = 10_000;
-/// How many entries it looks at in a turn, so that small tables, of which less than one is due in a millisecond, are gone round too;
-const LEAST_LOOKS: usize = 1;
-/// and at most, after a pause: some 48 KiB read in order, a few microseconds.
-const MOST_LOOKS: usize = 1024;
-/// How many flows are forgotten in one turn: each costs three cache lines that are anywhere.
-const MOST_FORGOTTEN: usize = 16;
-
 impl Flows {
     /// A table with room for `capacity` flows of IPv4, or half as many of IPv6, all memory faulted in. `key` should be random.
     ///
     /// # Errors
     /// Out of memory.
     pub fn new(capacity: usize, key: Key, timeouts: Timeouts) -> io::Result<Self> {
-        let mut entries: Pages<Entry> = Pages::new(capacity)?;
-        let count = u32::try_from(capacity).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        for (entry, next) in entries.iter_mut().zip(2..) {
-            entry.link = if next <= count { next } else { 0 };
-        }
         Ok(Flows {
-            entries,
-            extensions: vec![0; capacity.div_ceil(64)].into(),
-            free: count.min(1),
-            unused: capacity,
+            entries: Pool::new(capacity)?,
             flows: 0,
             index: Index::new(capacity)?,
             hops: Hops::new(),
@@ -162,7 +142,7 @@ impl Flows {
     /// Bytes that it has for them all, but for the next hops: 256 KiB and a little.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.entries) + size_of_val(&*self.extensions) + self.index.bytes()
+        self.entries.bytes() + self.index.bytes()
     }
 
     /// The timeouts that it ages by.
@@ -224,7 +204,7 @@ impl Flows {
 
     #[inline(always)]
     fn asked_for(&self, entry: u32) -> FlowId {
-        let Some(place) = self.entries.get(entry as usize) else { return FlowId::NONE };
+        let Some(place) = self.entries.get(entry) else { return FlowId::NONE };
         prefetch::read(place);
         // Every second one ends in the next cache line.
         prefetch::read(&place.via);
@@ -242,7 +222,7 @@ impl Flows {
         coming: Coming,
         holds: impl Fn(u32, u32) -> bool,
     ) -> Option<Course> {
-        let entry = self.entries.get_mut(candidate as usize)?;
+        let entry = self.entries.get_mut(candidate)?;
         let ((ends, shifts), hop) = if entry.forward == ends {
             // What is wrapped is the long way's, whatever is done to the packet besides.
             if !entry.is_steady_v4(protocol, Some(coming.from)) {
@@ -271,7 +251,7 @@ impl Flows {
         holds: impl Fn(u32, u32) -> bool,
     ) -> Option<(Course, [[u32; 3]; 2])> {
         let (FlowId(id), direction) = self.find(tuple)?;
-        let entry = self.entries.get_mut(id as usize)?;
+        let entry = self.entries.get_mut(id)?;
         let hop = match direction {
             Direction::Forward if entry.from() != coming.from || entry.via != 0 => return None,
             Direction::Forward => entry.forward_hop,
@@ -282,8 +262,8 @@ impl Flows {
         }
         let hop = self.hops.get(hop)?;
         entry.last = coming.now;
-        let entry = self.entries.get(id as usize)?;
-        let extension = self.extension(entry).unwrap_or(&Extension::V4);
+        let entry = self.entries.get(id)?;
+        let extension = self.entries.extension(entry).unwrap_or(&Extension::V4);
         let ((ends, shifts), heads) = match direction {
             Direction::Forward if !entry.replies_pass() => {
                 let ends = Ends::of(tuple.source, tuple.destination);
@@ -295,23 +275,18 @@ impl Flows {
         Some((Course { hop, ends, shifts }, heads))
     }
 
-    #[inline]
-    fn extension(&self, entry: &Entry) -> Option<&Extension> {
-        Some(bytemuck::must_cast_ref(self.entries.get(entry.extension()? as usize)?))
-    }
-
     /// Which direction of a flow a tuple is, if it is of this one.
     #[inline]
     fn direction(&self, FlowId(id): FlowId, tuple: &Tuple) -> Option<Direction> {
         // A free entry is all zeros, as no tuple is: nothing comes from 0.0.0.0.
-        let entry = self.entries.get(id as usize).filter(|entry| entry.protocol() == tuple.protocol)?;
+        let entry = self.entries.get(id).filter(|entry| entry.protocol() == tuple.protocol)?;
         let ends = Ends::of(tuple.source, tuple.destination);
         let direction = entry.direction(ends)?;
         let (source, destination) = (tuple.source.address, tuple.destination.address);
         if !entry.is_extended() {
             return (source.is_v4() && destination.is_v4()).then_some(direction);
         }
-        let extension = self.extension(entry)?;
+        let extension = self.entries.extension(entry)?;
         match direction {
             Direction::Forward if extension.is_forward(source, destination) => Some(direction),
             // The tails of both directions may be the same, and the heads tell.
@@ -333,11 +308,8 @@ impl Flows {
     #[inline]
     #[must_use]
     pub fn get(&self, id: FlowId) -> Option<Flow> {
-        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
-        if entry.state() == State::Free {
-            return None;
-        }
-        let mut flow = entry.flow(self.extension(entry));
+        let entry = self.entries.flow(id.0)?;
+        let mut flow = entry.flow(self.entries.extension(entry));
         flow.forward_hop = self.hops.get(entry.forward_hop);
         flow.reverse_hop = self.hops.get(entry.reverse_hop);
         Some(flow)
@@ -345,12 +317,7 @@ impl Flows {
 
     /// Stores what has become of a flow. Its tuples stay what they are.
     pub fn store(&mut self, id: FlowId, flow: &Flow) {
-        if self.is_extension(id) {
-            return;
-        }
-        let Some(entry) = self.entries.get_mut(id.0 as usize).filter(|entry| entry.state() != State::Free) else {
-            return;
-        };
+        let Some(entry) = self.entries.flow_mut(id.0) else { return };
         entry.update(flow);
         entry.forward_hop = rehold(&mut self.hops, entry.forward_hop, flow.forward_hop);
         entry.reverse_hop = rehold(&mut self.hops, entry.reverse_hop, flow.reverse_hop);
@@ -377,7 +344,7 @@ impl Flows {
     #[inline(always)]
     fn vacancy_v4(&self, hash: u64, ends: &Ends, protocol: u8) -> Option<Vacancy> {
         let is_like = |entry| {
-            let entry = self.entries.get(entry as usize).filter(|entry| entry.protocol() == protocol)?;
+            let entry = self.entries.get(entry).filter(|entry| entry.protocol() == protocol)?;
             entry.direction(*ends)
         };
         let seat = self.index.find(hash, is_like).err()?;
@@ -399,12 +366,7 @@ impl Flows {
         let mut entry = Entry::new(flow);
         if entry.is_extended() {
             self.make_room(2, now)?;
-            let extension = self.take()?;
-            entry.link = extension + 1;
-            if let Some(place) = self.entries.get_mut(extension as usize) {
-                *place = bytemuck::must_cast(Extension::new(flow));
-            }
-            self.mark(extension, true);
+            entry.link = self.entries.take_for(Extension::new(flow))? + 1;
         } else {
             self.make_room(1, now)?;
         }
@@ -414,7 +376,7 @@ impl Flows {
     /// Sees to it that so many entries are unused.
     #[inline(always)]
     fn make_room(&mut self, need: usize, now: Millis) -> Option<()> {
-        while self.unused < need {
+        while self.entries.unused() < need {
             if !self.evict(now) {
                 return None;
             }
@@ -430,7 +392,7 @@ impl Flows {
         (forward, reverse): (&Vacancy, Option<&Vacancy>),
         [forward_hop, reverse_hop]: [Option<NextHop>; 2],
     ) -> Option<FlowId> {
-        let id = self.take()?;
+        let id = self.entries.take()?;
         let placed = self.sit(forward, id)
             && reverse.is_none_or(|reverse| {
                 let placed = self.sit(reverse, id);
@@ -440,12 +402,12 @@ impl Flows {
                 placed
             });
         if !placed {
-            self.give(id, entry.extension());
+            self.entries.give(id, entry.extension());
             return None;
         }
         let forward_hop = forward_hop.map_or(0, |to| self.hops.hold(to));
         let reverse_hop = reverse_hop.map_or(0, |to| self.hops.hold(to));
-        if let Some(place) = self.entries.get_mut(id as usize) {
+        if let Some(place) = self.entries.get_mut(id) {
             *place = *entry;
             (place.forward_hop, place.reverse_hop) = (forward_hop, reverse_hop);
         }
@@ -471,7 +433,7 @@ impl Flows {
     /// put under its first tuple but stands nowhere yet. Looks at two dozen entries, at most.
     fn make_way(&mut self, hash: u64, id: u32) -> bool {
         self.index.tenants(hash).filter(|tenant| *tenant != id).any(|tenant| {
-            let Some(entry) = self.entries.get(tenant as usize) else { return false };
+            let Some(entry) = self.entries.get(tenant) else { return false };
             let (forward, reverse) = self.hashes_of(entry);
             [Some(forward), reverse].into_iter().flatten().any(|its| self.index.step_aside(hash, its, tenant))
         })
@@ -486,8 +448,7 @@ impl Flows {
 
     /// Forgets a flow.
     pub fn remove(&mut self, id: FlowId) {
-        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id));
-        if let Some(entry) = entry.filter(|entry| entry.state() != State::Free) {
+        if let Some(entry) = self.entries.flow(id.0) {
             self.forget(id, self.hashes_of(entry));
         }
     }
@@ -495,7 +456,7 @@ impl Flows {
     /// Forgets a flow that stands in the index under these hashes.
     #[inline(always)]
     fn forget(&mut self, id: FlowId, (forward, reverse): Hashes) {
-        let Some(entry) = self.entries.get(id.0 as usize) else { return };
+        let Some(entry) = self.entries.get(id.0) else { return };
         let extension = entry.extension();
         let hops = [entry.forward_hop, entry.reverse_hop];
         // Whoever gets the entry next is another flow.
@@ -508,7 +469,7 @@ impl Flows {
         }
         hops.into_iter().for_each(|hop| self.hops.release(hop));
         self.flows -= 1;
-        self.give(id.0, extension);
+        self.entries.give(id.0, extension);
     }
 
     #[inline(always)]
@@ -522,50 +483,9 @@ impl Flows {
 
     #[inline(never)]
     fn hashes_of_extended(&self, entry: &Entry) -> Hashes {
-        let [client, frontend, backend, source] = entry.endpoints(self.extension(entry));
+        let [client, frontend, backend, source] = entry.endpoints(self.entries.extension(entry));
         let hash = |source, destination| self.hash(&Tuple { source, destination, protocol: entry.protocol() });
         (hash(client, frontend), entry.replies_pass().then(|| hash(backend, source)))
-    }
-
-    /// A free entry.
-    fn take(&mut self) -> Option<u32> {
-        let id = self.free.checked_sub(1)?;
-        self.free = self.entries.get(id as usize)?.link;
-        self.unused -= 1;
-        // The next flow's, so that it need not wait for it.
-        if let Some(next) = self.free.checked_sub(1).and_then(|next| self.entries.get(next as usize)) {
-            prefetch::read(next);
-        }
-        Some(id)
-    }
-
-    /// An entry that nobody has any more, and its extension.
-    fn give(&mut self, id: u32, extension: Option<u32>) {
-        self.give_one(id);
-        if let Some(extension) = extension {
-            self.mark(extension, false);
-            self.give_one(extension);
-        }
-    }
-
-    #[inline(always)]
-    fn give_one(&mut self, id: u32) {
-        if let Some(entry) = self.entries.get_mut(id as usize) {
-            *entry = Entry::free(self.free);
-            self.free = id + 1;
-            self.unused += 1;
-        }
-    }
-
-    #[inline]
-    fn is_extension(&self, FlowId(id): FlowId) -> bool {
-        self.extensions.get(id as usize / 64).is_some_and(|bits| bits >> (id % 64) & 1 == 1)
-    }
-
-    fn mark(&mut self, id: u32, extension: bool) {
-        if let Some(bits) = self.extensions.get_mut(id as usize / 64) {
-            *bits = *bits & !(1 << (id % 64)) | u64::from(extension) << (id % 64);
-        }
     }
 
     /// Milliseconds until the flow is forgotten if no packet comes; 0 if its time is up.
@@ -587,40 +507,11 @@ impl Flows {
         self.effort.ports = self.effort.ports.saturating_sub(ports);
     }
 
-    /// Moves the clock hand on and forgets flows whose time is up; returns how many. Called at the end of each turn: what a turn may spend
-    /// on making room is whole again then. The hand comes round every
-    /// ten seconds, however seldom turns are; never does it look at more than [`MOST_LOOKS`] entries nor forget more than
-    /// [`MOST_FORGOTTEN`] flows, which is what one call can cost.
-    pub fn expire(&mut self, now: Millis) -> usize {
-        let since = now.wrapping_sub(std::mem::replace(&mut self.aged, now));
-        self.effort = Effort::WHOLE;
-        if self.is_empty() {
-            return 0;
-        }
-        let due = (u64::from(since) * self.entries.len() as u64 / u64::from(LAP)) as usize;
-        let mut expired = 0;
-        for _ in 0..due.clamp(LEAST_LOOKS, MOST_LOOKS).min(self.entries.len()) {
-            let here = self.turn();
-            if let Some((state, idle)) = self.age(here, now)
-                && idle >= self.timeouts.of(state)
-            {
-                self.remove(here);
-                expired += 1;
-                if expired == MOST_FORGOTTEN {
-                    break;
-                }
-            }
-        }
-        expired
-    }
-
     /// The state of an entry in use, and how long ago its last packet was.
     #[inline]
     #[must_use]
     pub fn age(&self, id: FlowId, now: Millis) -> Option<(State, Millis)> {
-        let entry = self.entries.get(id.0 as usize).filter(|_| !self.is_extension(id))?;
-        let state = entry.state();
-        (state != State::Free).then(|| (state, now.wrapping_sub(entry.last)))
+        self.entries.age(id.0, now)
     }
 
     /// Up to `limit` flows from entry `cursor` on, for reports; the next cursor, or `None` at the end.
@@ -648,12 +539,6 @@ impl Flows {
         let first = cursor.min(count);
         let end = first.saturating_add(u32::try_from(limit).unwrap_or(u32::MAX)).min(count);
         (first..end, (end < count).then_some(end))
-    }
-
-    fn turn(&mut self) -> FlowId {
-        let here = self.hand;
-        self.hand = if here + 1 < self.entries.len() { here + 1 } else { 0 };
-        FlowId(here as u32)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use levee_api::program::Mode;
 use proptest::prelude::*;
 
+use super::hand::{LAP, MOST_FORGOTTEN};
 use super::*;
 use crate::address::Address;
 use crate::hash::MAGLEV_KEY;
