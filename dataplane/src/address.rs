@@ -21,6 +21,9 @@ impl Address {
     /// `0.0.0.0`.
     pub const UNSPECIFIED_V4: Address = Address::v4(0);
 
+    /// `255.255.255.255`: every station of the link.
+    pub const BROADCAST_V4: Address = Address::v4(u32::MAX);
+
     /// `::`.
     pub const UNSPECIFIED_V6: Address = Address::v6(0);
 
@@ -82,11 +85,13 @@ impl Address {
         Address { high: (a as u64) << 32 | b as u64, low: (c as u64) << 32 | tail as u64 }
     }
 
-    /// `0.0.0.0/8`, `127.0.0.0/8` or group and reserved addresses as a source, and their IPv6 fellows: what may never
-    /// stand as the source of a packet on a wire (RFC 1122, 3.2.1.3; RFC 4291, 2.7).
+    /// `0.0.0.0/8`, `127.0.0.0/8` or group and reserved addresses, and their IPv6 fellows: what may never stand as the source of a
+    /// packet on a wire, nor as the destination of one to a single station (RFC 1122, 3.2.1.3; RFC 6890, 2.2; RFC 4291, 2.7).
+    ///
+    /// Link-local IPv4 is not among them: nodes serve pods on it (node-local DNS, metadata), and their routes say where it is.
     #[inline]
     #[must_use]
-    pub const fn is_martian_source(self) -> bool {
+    pub const fn is_martian(self) -> bool {
         if self.is_v4() {
             let first = (self.low as u32) >> 24;
             first == 0 || first == 127 || first >= 224
@@ -103,6 +108,12 @@ impl Address {
     pub const fn stays_on_its_link(self) -> bool {
         // fe80::/10, ::, ::1.
         self.high >> 54 == 0xfe80 >> 6 || (self.high == 0 && self.low <= 1)
+    }
+
+    /// A group address of its family, or `255.255.255.255`: for more than one station.
+    #[must_use]
+    pub fn is_for_many(self) -> bool {
+        self == Address::BROADCAST_V4 || self.is_multicast()
     }
 
     /// A group address of its family.
@@ -179,13 +190,13 @@ mod tests {
                 let address = Ipv4Addr::from_bits(bits);
                 let [first, ..] = address.octets();
                 let martian = first == 0 || address.is_loopback() || first >= 224;
-                prop_assert_eq!(Address::from(address).is_martian_source(), martian);
+                prop_assert_eq!(Address::from(address).is_martian(), martian);
             }
             for bits in [v6, v6 >> 8 | u128::from(first) << 120, few] {
                 let address = Ipv6Addr::from_bits(bits);
                 prop_assume!(address.to_ipv4_mapped().is_none());
                 let martian = address.is_multicast() || address.is_loopback() || address.is_unspecified();
-                prop_assert_eq!(Address::from(address).is_martian_source(), martian);
+                prop_assert_eq!(Address::from(address).is_martian(), martian);
             }
         }
     }

@@ -145,7 +145,7 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
         return group(headers, ip, tables, port);
     }
     let source = tables.owner(ip.source);
-    if source.announce || source.inward || ip.source.is_martian_source() {
+    if source.announce || source.inward || ip.source.is_martian() {
         return Class::Ends(Reason::MartianSource);
     }
     let owner = tables.owner(ip.destination);
@@ -164,6 +164,9 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
             Role::Host => return Class::Ends(Reason::OtherStation),
             Role::Uplink | Role::Pods | Role::Tunnel => {}
         }
+    }
+    if ip.destination.is_martian() {
+        return martian(ip, port);
     }
     if owner.tunnel
         && port.role == Role::Uplink
@@ -210,6 +213,17 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
         (None, Transport::Other) if source.answers => Class::Reply(plain),
         (None, _) if ip.is_error() => Class::Error(plain),
         _ => Class::Plain(plain),
+    }
+}
+
+/// A packet to this station alone, for an address that is no station's on any wire. None is forwarded, and to the kernel, which with
+/// `route_localnet` would take even its loopback's (CVE-2020-8558), none of them goes but what an uplink got for a group or for all: that
+/// a link may have delivered to each of its stations by itself.
+fn martian(ip: &Ip, port: &Port) -> Class {
+    if port.role == Role::Uplink && ip.destination.is_for_many() {
+        not_ours(port, Reason::MartianDestination)
+    } else {
+        Class::Ends(Reason::MartianDestination)
     }
 }
 

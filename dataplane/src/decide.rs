@@ -30,7 +30,7 @@ use crate::flows::state::State;
 use crate::flows::{Direction, Flow, FlowId, Flows, Millis, Tuple, Vacancy};
 use crate::hash::{MAGLEV_KEY, spread};
 use crate::headers::{Headers, Ip, Network, Transport, tcp_flags};
-use crate::limits::{Limit, Newcomers, Welcome};
+use crate::limits::{Limit, Newcomers, Replies, Welcome};
 use crate::reason::Reason;
 use crate::tables::ranges::has_ports;
 use crate::tables::service::{Backend, Frontend, Service};
@@ -47,8 +47,8 @@ pub struct Memory {
     pub affinities: Affinities,
     /// ARP and neighbour discovery answers by asker.
     pub arp: Limit,
-    /// RST, unreachable and echo answers by sender.
-    pub replies: Limit,
+    /// RST, unreachable, echo and "too big" answers, all together and by sender.
+    pub replies: Replies,
     /// ICMP errors by flow, and by sender where no flow is known.
     pub errors: Limit,
     /// Flows that may begin.
@@ -180,8 +180,7 @@ fn answer(scene: &Scene<'_>, reply: impl FnOnce(Mac) -> Reply) -> Decision {
 }
 
 fn limited(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory, reply: impl FnOnce(Mac) -> Reply) -> Decision {
-    let [high, low] = ip.source.halves();
-    if memory.replies.take(high ^ low, scene.now) { answer(scene, reply) } else { dropped(Reason::ReplyRateLimited) }
+    if memory.replies.take(ip.source, scene.now) { answer(scene, reply) } else { dropped(Reason::ReplyRateLimited) }
 }
 
 /// RST, or ICMP port unreachable.
@@ -213,6 +212,7 @@ fn send_by(hop: Hop, scene: &Scene<'_>) -> Decision {
         Hop::To(port, mac) => send(port, mac, scene, Rewritten::default()),
         Hop::Unresolved(key) => Decision::Awaits(key),
         Hop::Kernel => Decision::Ends(Verdict::Pass),
+        Hop::Broadcast => dropped(Reason::MartianDestination),
         Hop::NoRoute => dropped(Reason::NoRoute),
     }
 }
@@ -365,6 +365,7 @@ fn cached_hop(cached: &mut Option<NextHop>, to: Address, scene: &Scene<'_>) -> R
         }
         Hop::Unresolved(key) => Err(Lost::Unresolved(key)),
         Hop::Kernel => Err(Lost::Nowhere(Reason::HostNetwork)),
+        Hop::Broadcast => Err(Lost::Nowhere(Reason::MartianDestination)),
         Hop::NoRoute => Err(Lost::Nowhere(Reason::NoRoute)),
     }
 }

@@ -3,7 +3,7 @@
 //! The question's headers go through `classify` and `decide` with a snapshot and an empty memory: the answer is what a
 //! new flow gets. Whether a flow is tracked already only its worker knows; the control socket asks it beforehand.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use levee_api::explain::{Carries, Explanation, Fate, Packet, Question};
@@ -17,7 +17,7 @@ use crate::flows::affinity::Affinities;
 use crate::flows::{Flow, Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::{Fragment, Headers, Icmp, Ip, Network, Ports, Tcp, Transport, Udp, Vlans, tcp_flags};
-use crate::limits::{Limit, Newcomers};
+use crate::limits::{Limit, Newcomers, Replies};
 use crate::quic::ConnectionId;
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -63,6 +63,13 @@ pub fn explain(tables: &Tables, question: &Question) -> Result<Explanation, Stri
         (Fate::Forward, _) if memory.by_connection > 0 => (Fate::Forward, "connection_id"),
         // Where only owned addresses are taken from the fabric, the others never come here: the kernel has them.
         (Fate::Drop, reason) if from == Role::Uplink && reason == Reason::NotOwned.name() => (Fate::Pass, "kernel"),
+        (Fate::Drop, reason)
+            if from == Role::Uplink
+                && reason == Reason::MartianDestination.name()
+                && tables.port(ingress).is_some_and(|port| !port.passes) =>
+        {
+            (Fate::Pass, "kernel")
+        }
         // The kernel routes here only what is levee's, and has its own ways for the rest.
         _ if from == Role::Host && matches!(class, Class::Plain(_) | Class::Reply(_)) => (Fate::Pass, "own_traffic"),
         ends => ends,
@@ -180,7 +187,7 @@ fn memory() -> Result<Memory, String> {
         flows: Flows::new(2, MAGLEV_KEY, Timeouts::default()).map_err(out_of_memory)?,
         affinities: Affinities::new(1, MAGLEV_KEY).map_err(out_of_memory)?,
         arp: Limit::new(1, MAGLEV_KEY),
-        replies: Limit::new(1, MAGLEV_KEY),
+        replies: Replies::new(1, MAGLEV_KEY),
         errors: Limit::new(1, MAGLEV_KEY),
         newcomers: Newcomers::default(),
         places: Places::default(),
@@ -190,6 +197,22 @@ fn memory() -> Result<Memory, String> {
         over_limit: 0,
         by_connection: 0,
     })
+}
+
+/// The MAC that what is sent to more than one station bears (RFC 1112, 6.4; RFC 2464, 7; RFC 894); `None` of what is for one.
+fn mac_of_many(to: IpAddr) -> Option<Mac> {
+    match to {
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some(Mac::BROADCAST),
+        IpAddr::V4(group) if group.is_multicast() => {
+            let [_, b, c, d] = group.octets();
+            Some(Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+        }
+        IpAddr::V6(group) if group.is_multicast() => {
+            let [.., a, b, c, d] = group.octets();
+            Some(Mac([0x33, 0x33, a, b, c, d]))
+        }
+        _ => None,
+    }
 }
 
 /// The first packet of what is asked about: a SYN, a datagram, an echo request, something.
@@ -209,7 +232,8 @@ fn headers(packet: &Packet, tables: &Tables, ingress: PortId) -> Headers {
     };
     let l4 = ETHERNET + if v4 { 20 } else { 40 };
     Headers {
-        destination: tables.port(ingress).map_or(Mac::ZERO, |port| port.mac),
+        destination: mac_of_many(packet.destination.ip())
+            .unwrap_or_else(|| tables.port(ingress).map_or(Mac::ZERO, |port| port.mac)),
         // Locally administered, unicast: somebody.
         source: Mac([2, 0, 0, 0, 0, 1]),
         vlans: Vlans::default(),
@@ -344,5 +368,80 @@ mod tests {
         assert_eq!(fate("icmp 192.0.2.7 > 10.96.0.1"), (Fate::Hairpin, "ping".into()));
         assert_eq!(fate("tcp 192.0.2.7:40000 > 203.0.113.1:80"), (Fate::Pass, "kernel".into()));
         assert!(explain(&empty, &Question { packet: "tcp".into(), from: None }).is_err());
+    }
+
+    /// A node whose pods may send to 239.1.0.0/16 and ff05::/16.
+    fn node() -> Tables {
+        let port = |name: &str, role, last| Port {
+            name: name.into(),
+            role,
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            passes: true,
+            mtu: 1500,
+        };
+        let mut master = Master::new(Setup {
+            ports: vec![port("eth0", Role::Uplink, 9), port("levee0", Role::Pods, 8)],
+            multicast: ["239.1.0.0/16", "ff05::/16"].map(|net| net.parse().expect("a prefix")).into(),
+            workers: 1,
+            ..Setup::default()
+        });
+        master.load(program(&[])).expect("a program");
+        master.set_kernel_addresses(["127.0.0.1", "::1"].map(|own| own.parse().expect("an address")));
+        let near = "192.0.2.0/24".parse().expect("a prefix");
+        let far = "10.9.0.0/16".parse().expect("a prefix");
+        let gateway = "192.0.2.1".parse().expect("an address");
+        master.set_routes([(near, PortId(0), None), (far, PortId(0), Some(gateway))]);
+        master.snapshot()
+    }
+
+    #[test]
+    fn what_is_for_many_is_asked_about_with_the_mac_that_it_has_on_a_wire() {
+        for (to, mac) in [
+            ("224.0.0.251", [0x01, 0, 0x5e, 0, 0, 0xfb]),
+            // The highest bit of the 24 is not in the MAC.
+            ("239.129.2.3", [0x01, 0, 0x5e, 1, 2, 3]),
+            ("ff02::1:ff28:9c5a", [0x33, 0x33, 0xff, 0x28, 0x9c, 0x5a]),
+            ("255.255.255.255", [0xff; 6]),
+        ] {
+            assert_eq!(mac_of_many(to.parse().expect("an address")), Some(Mac(mac)), "{to}");
+        }
+        assert_eq!(mac_of_many("192.0.2.1".parse().expect("an address")), None);
+        assert_eq!(mac_of_many("2001:db8::1".parse().expect("an address")), None);
+    }
+
+    #[test]
+    fn of_what_pods_send_to_groups_and_martians_it_says_what_the_worker_does() {
+        let node = node();
+        let fate = |packet: &str, from| {
+            let answer = explain(&node, &Question { packet: packet.into(), from: Some(from) }).expect(packet);
+            (answer.verdict, answer.reason)
+        };
+        for (to, ends) in [
+            ("224.0.0.251:5353", (Fate::Drop, "pod_multicast")),
+            ("239.1.2.3:5000", (Fate::Forward, "multicast")),
+            ("255.255.255.255:67", (Fate::Drop, "pod_broadcast")),
+            ("127.0.0.1:10250", (Fate::Drop, "martian_destination")),
+            ("240.0.0.1:9", (Fate::Drop, "martian_destination")),
+            ("0.0.0.0:9", (Fate::Drop, "martian_destination")),
+            ("192.0.2.255:9", (Fate::Drop, "martian_destination")),
+            ("192.0.2.254:9", (Fate::Forward, "plain")),
+            ("10.9.255.255:9", (Fate::Forward, "plain")),
+        ] {
+            let (verdict, reason) = fate(&format!("udp 10.244.1.10:4000 > {to}"), Role::Pods);
+            assert_eq!((verdict, reason.as_str()), ends, "{to}");
+        }
+        for (to, ends) in [
+            ("[ff05::2]:5000", (Fate::Forward, "multicast")),
+            ("[ff02::fb]:5353", (Fate::Drop, "pod_multicast")),
+            ("[::1]:10250", (Fate::Drop, "ipv6_scope")),
+        ] {
+            let (verdict, reason) = fate(&format!("udp [2001:db8::7]:4000 > {to}"), Role::Pods);
+            assert_eq!((verdict, reason.as_str()), ends, "{to}");
+        }
+        // From the fabric, groups are the kernel's, and its loopback is nobody's.
+        let from_outside = |to: &str| fate(&format!("udp 192.0.2.7:4000 > {to}"), Role::Uplink);
+        assert_eq!(from_outside("224.0.0.251:5353"), (Fate::Pass, "kernel".into()));
+        assert_eq!(from_outside("127.0.0.1:10250"), (Fate::Drop, "martian_destination".into()));
+        assert_eq!(ask(&tables(&[]), "tcp 192.0.2.7:4000 > 127.0.0.1:80").verdict, Fate::Pass, "it is not taken");
     }
 }

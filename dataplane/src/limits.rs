@@ -2,13 +2,16 @@
 //!
 //! [`Limit`] is for answers: buckets are chosen by hash, two sources may share one and then share its rate, which errs towards
 //! answering less. 4,096 buckets of 8 bytes stay in the second-level cache, so that a storm costs no more than a good packet.
+//! [`Replies`] is for answers that go to whoever a packet says it is from: all of them together have a bound as well.
 //! [`Ledger`] is for flows that would begin, where nobody may pay for what somebody else does: [`Newcomers`].
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod ledger;
+mod replies;
 
 pub use self::ledger::Ledger;
+pub use self::replies::Replies;
 use crate::address::Address;
 use crate::flows::Millis;
 use crate::hash::{Key, MAGLEV_KEY};
@@ -44,6 +47,11 @@ impl Bucket {
     }
 }
 
+/// The rate, or the highest that a bucket can count.
+fn spendable(rate: u32) -> u32 {
+    rate.min(u32::MAX / TOKEN as u32)
+}
+
 /// A limit on how often something is done for one source.
 pub struct Limit {
     buckets: Box<[Bucket]>,
@@ -56,7 +64,7 @@ impl Limit {
     /// At most `rate` a second for each source, and as many at once.
     #[must_use]
     pub fn new(rate: u32, key: Key) -> Self {
-        Limit { buckets: vec![Bucket::default(); BUCKETS].into(), key, rate: rate.min(u32::MAX / TOKEN as u32) }
+        Limit { buckets: vec![Bucket::default(); BUCKETS].into(), key, rate: spendable(rate) }
     }
 
     /// Takes a token for a source, if it has one left.

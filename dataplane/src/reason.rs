@@ -68,6 +68,9 @@ reasons! {
     TransportMalformed = "transport_malformed",
     /// A source address that may not stand on a wire: loopback, group, unspecified, or an address of levee's own.
     MartianSource = "martian_source",
+    /// A destination that is no station's on any wire, in a frame to this one: loopback, group, reserved, unspecified, or the broadcast
+    /// address of a network that a route of this node's leads to directly.
+    MartianDestination = "martian_destination",
     /// Addressed to a MAC that is not ours: a copy of a flood, or another station's frame.
     OtherStation = "other_station",
     /// Arrived on a port where only owned addresses are taken, for an address that is no longer owned.
@@ -162,7 +165,7 @@ reasons! {
     FlowTableFull = "flow_table_full",
     /// A packet to a SNAT address and port for which there is no flow.
     NoSnatFlow = "no_snat_flow",
-    /// An answer (RST, unreachable, echo) that the rate limit held back.
+    /// An answer (RST, unreachable, echo, "too big") beyond `replies.rate`, or beyond the tenth of it that one source has.
     ReplyRateLimited = "reply_rate_limited",
     /// A RST, or an ICMP error, in answer to which nothing may be sent (RFC 9293, 3.5.2; RFC 1122, 3.2.2).
     NoReplyAllowed = "no_reply_allowed",

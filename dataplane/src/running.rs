@@ -533,7 +533,7 @@ fn backend_entries(tables: &Tables) -> Vec<BackendEntry> {
             let pools: Vec<Pool> = backend.pools().collect();
             let next_hop = match tables.hop(backend.endpoint.address) {
                 Hop::To(_, mac) => Some(mac),
-                Hop::Unresolved(_) | Hop::Kernel | Hop::NoRoute => None,
+                Hop::Unresolved(_) | Hop::Kernel | Hop::Broadcast | Hop::NoRoute => None,
             };
             entries.push(BackendEntry {
                 service: ServiceKey {

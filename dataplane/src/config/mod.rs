@@ -73,7 +73,8 @@ pub struct Config {
     /// `arp.rate`: ARP frames per second and source that are answered; the rest is dropped as `arp_rate_limited`. Default 50:
     /// a host with a full table of neighbours asks for each of them about twice a minute.
     pub arp_rate: u32,
-    /// `replies.rate`: RSTs, unreachables and echo replies per second and worker; the rest is dropped as `reply_rate_limited`.
+    /// `replies.rate`: RSTs, unreachables, echo replies and "too big" per second and worker, whoever asks, of which one source (IPv6: one
+    /// /64) has a tenth; the rest is dropped as `reply_rate_limited`.
     /// Default 10,000: enough for a rolling restart's refusals, too few to make an amplifier.
     pub reply_rate: u32,
     /// `new_flows.per_vip`: flows per second that may begin at one VIP and port, over all workers; beyond it, `dsr` and `tunnel` send

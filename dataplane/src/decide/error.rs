@@ -214,6 +214,7 @@ fn by_hash(frontend: &Frontend, answer: &Tuple, scene: &Scene<'_>, memory: &Memo
         }
         Hop::Unresolved(key) => Decision::Awaits(key),
         Hop::Kernel => dropped(Reason::HostNetwork),
+        Hop::Broadcast => dropped(Reason::MartianDestination),
         Hop::NoRoute => dropped(Reason::NoRoute),
     }
 }

@@ -99,7 +99,7 @@ pub fn propose(
     }
     let Tuple { source: client, .. } = glance.ends.tuple_v4(glance.protocol);
     let source = tables.owner(client.address);
-    if source.announce || source.inward || client.address.is_martian_source() {
+    if source.announce || source.inward || client.address.is_martian() {
         return None;
     }
     if mode == Mode::Dnat && owner(client.address, tables) != scene.worker {

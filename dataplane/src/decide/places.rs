@@ -76,7 +76,7 @@ impl Places {
         let owner = tables.owner(address);
         let hop = match tables.hop(address) {
             Hop::To(port, mac) => Some(NextHop::new(port, mac)),
-            Hop::Unresolved(_) | Hop::Kernel | Hop::NoRoute => None,
+            Hop::Unresolved(_) | Hop::Kernel | Hop::Broadcast | Hop::NoRoute => None,
         };
         let (kernel, local) = (owner.kernel, tables.is_local_pod(address, owner));
         if let Some(kept) = self.kept.get_mut(index) {

@@ -13,7 +13,7 @@ use crate::decide::{Memory, Places};
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
-use crate::limits::{Limit, Newcomers};
+use crate::limits::{Limit, Newcomers, Replies};
 use crate::mem::publication;
 use crate::neighbours::Asked;
 use crate::port::memory::MemoryPort;
@@ -86,7 +86,7 @@ impl Lab {
                 flows: Flows::new(64, MAGLEV_KEY, Timeouts::default()).unwrap(),
                 affinities: Affinities::new(64, MAGLEV_KEY).unwrap(),
                 arp: Limit::new(50, MAGLEV_KEY),
-                replies: Limit::new(50, MAGLEV_KEY),
+                replies: Replies::new(50, MAGLEV_KEY),
                 errors: Limit::new(50, MAGLEV_KEY),
                 newcomers: Newcomers::default(),
                 places: Places::default(),

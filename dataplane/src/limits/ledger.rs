@@ -17,7 +17,7 @@
 use crate::flows::Millis;
 use crate::hash::Key;
 
-use super::{Bucket, TOKEN};
+use super::{Bucket, spendable};
 
 const SETS: usize = 1024;
 const WAYS: usize = 4;
@@ -48,7 +48,7 @@ impl Ledger {
     /// At most `rate` a second for each, and as many at once. `key` should be random, so that nobody can choose their set.
     #[must_use]
     pub fn new(rate: u32, key: Key) -> Self {
-        Ledger { sets: vec![Set::default(); SETS].into(), key, rate: rate.min(u32::MAX / TOKEN as u32) }
+        Ledger { sets: vec![Set::default(); SETS].into(), key, rate: spendable(rate) }
     }
 
     /// Takes a token for somebody, if they have one left.

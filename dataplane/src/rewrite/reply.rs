@@ -131,7 +131,7 @@ fn neighbour_is_at(
     }
     let (to, solicited) = match asked.source {
         Address::UNSPECIFIED_V6 => (Address::v6(ndp::ALL_NODES), 0),
-        source if source.is_martian_source() => return Err(Reason::NoReplyAllowed),
+        source if source.is_martian() => return Err(Reason::NoReplyAllowed),
         source => (source, flag::SOLICITED),
     };
     let flags = solicited | if proxied { 0 } else { flag::OVERRIDE };
@@ -146,7 +146,7 @@ fn answerable(headers: &Headers, ip: &Ip) -> Result<(), Reason> {
     let refused = headers.destination.is_multicast()
         || ip.fragment == Fragment::Later
         || ip.destination.is_multicast()
-        || ip.source.is_martian_source();
+        || ip.source.is_martian();
     if refused { Err(Reason::NoReplyAllowed) } else { Ok(()) }
 }
 

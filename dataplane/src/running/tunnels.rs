@@ -48,6 +48,6 @@ fn way_out(tables: &Tables, to: Address) -> Option<PortId> {
     match tables.hop(to) {
         Hop::To(port, _) => Some(port),
         Hop::Unresolved(key) => Some(key.port),
-        Hop::Kernel | Hop::NoRoute => None,
+        Hop::Kernel | Hop::Broadcast | Hop::NoRoute => None,
     }
 }

@@ -567,7 +567,7 @@ impl Master {
         routes: impl IntoIterator<Item = (IpNet, P, Option<IpAddr>)>,
     ) -> bool {
         let route = |(net, port, via): (IpNet, P, Option<IpAddr>)| {
-            (net.trunc(), Route { port: port.into(), via: via.map(Address::from) })
+            (net.trunc(), Route::new(net, port.into(), via.map(Address::from)))
         };
         let routes: BTreeMap<IpNet, Route> = routes.into_iter().map(route).collect();
         if routes == self.routes {

@@ -28,6 +28,7 @@ mod validate;
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use levee_api::net::{Mac, Role};
 use levee_api::program::Generation;
 
@@ -161,6 +162,22 @@ pub struct Route {
     pub port: Option<PortId>,
     /// The gateway; `None` if destinations are neighbours themselves.
     pub via: Option<Address>,
+    /// The broadcast address of the network that it leads to, where destinations are neighbours themselves: no router forwards to it
+    /// (RFC 2644).
+    pub broadcast: Option<Address>,
+}
+
+impl Route {
+    /// To a network, through a port, by a gateway.
+    #[must_use]
+    pub fn new(to: IpNet, port: Option<PortId>, via: Option<Address>) -> Self {
+        let broadcast = match to {
+            // The last two prefixes are too small to have one (RFC 3021).
+            IpNet::V4(net) if port.is_some() && via.is_none() && net.prefix_len() <= 30 => Some(net.broadcast().into()),
+            _ => None,
+        };
+        Route { port, via, broadcast }
+    }
 }
 
 /// A neighbour's key.
@@ -195,6 +212,8 @@ pub enum Hop {
     Unresolved(NeighbourKey),
     /// It is an address of this host's kernel to which levee has no port, or one that only the kernel has a way to.
     Kernel,
+    /// Nowhere: it is the broadcast address of a network that is near.
+    Broadcast,
     /// Nowhere.
     NoRoute,
 }
@@ -320,7 +339,8 @@ impl Tables {
     #[must_use]
     pub fn hop_by_route(&self, destination: Address) -> Hop {
         match self.routes.get(destination) {
-            Some(Route { port: Some(port), via }) => {
+            Some(Route { broadcast: Some(broadcast), .. }) if *broadcast == destination => Hop::Broadcast,
+            Some(Route { port: Some(port), via, .. }) => {
                 self.neighbour(NeighbourKey { port: *port, address: via.unwrap_or(destination) })
             }
             Some(Route { port: None, .. }) => Hop::Kernel,

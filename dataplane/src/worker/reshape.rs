@@ -31,7 +31,7 @@ impl Bench {
             (Network::Ip(ip), PortId::TUNNEL) => match scene.tables.hop(ip.source) {
                 Hop::To(port, mac) => Some((port, mac)),
                 Hop::Unresolved(_) => return Err(Reason::NextHopUnresolved),
-                Hop::Kernel | Hop::NoRoute => return Err(Reason::NoRoute),
+                Hop::Kernel | Hop::Broadcast | Hop::NoRoute => return Err(Reason::NoRoute),
             },
             _ => None,
         };

@@ -347,7 +347,7 @@ proptest! {
         let headers = parse(&frame).unwrap();
         let Network::Ip(ip) = headers.network else { unreachable!() };
         let wanted = matches!((which, ip.transport), (0, Transport::Icmp(_)) | (1, Transport::Tcp(_)) | (2, _));
-        let answerable = !ip.source.is_martian_source() && !ip.destination.is_multicast()
+        let answerable = !ip.source.is_martian() && !ip.destination.is_multicast()
             && !matches!((which, ip.transport), (1, Transport::Tcp(tcp)) if tcp.flags & 4 != 0);
         match answer(&frame, [&ECHO, &RESET, &UNREACHABLE][which]) {
             Ok(out) => {

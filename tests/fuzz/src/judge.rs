@@ -9,6 +9,8 @@
 //! - No ARP request leaves but announcements that somebody asked for, and no solicitation, nor anything of a router's.
 //! - A checksum is wrong in what is sent only if one was wrong in what came.
 //! - What is passed to the kernel is, byte for byte, what came; and where there is a way to the kernel it is found.
+//! - Nothing is sent to one station, nor passed from pods, for an address of IPv4 that is no station's; nor passed from anywhere for one that
+//!   is not many stations' either.
 //! - A reply of a backend does not leave as it came if a flow translated it all the while that it was here. (What was
 //!   decided before there was a flow, or while its backend was gone, may still be in a backlog.)
 //! - An ICMP error that was translated tells whoever sent what it quotes; one that tells somebody else leaves as it came.
@@ -151,6 +153,10 @@ impl Judge {
                 || ipv6(frame).is_some_and(|ip| group.contains(&Ipv6Addr::from(ip.to)));
             assert!(allowed, "sent to a group out of {id:?}: {frame:02x?}");
         }
+        if let Some((_, to)) = tuple_addresses(frame) {
+            let lost = !link.destination.is_multicast() && no_stations(to);
+            assert!(own || !lost, "sent to one station out of {id:?}, for {to}: {frame:02x?}");
+        }
         if checksums(frame) == Some(false) {
             assert!(self.wrong > 0, "a wrong checksum that did not come so: {frame:02x?}");
             self.wrong -= 1;
@@ -179,11 +185,16 @@ impl Judge {
         }
     }
 
-    /// A frame has been passed to the kernel.
+    /// A frame of a port has been passed to the kernel.
     ///
     /// # Panics
-    /// If it is not as it came.
-    pub fn passed(&self, frame: &[u8]) {
+    /// If it is not as it came, or should not have been passed.
+    pub fn passed(&self, frame: &[u8], from: Role) {
+        if let (Some((_, to)), Some(link)) = (tuple_addresses(frame), Link::of(frame)) {
+            let for_many = to.is_multicast() || to.is_broadcast();
+            let lost = !link.destination.is_multicast() && no_stations(to) && !(for_many && from == Role::Uplink);
+            assert!(!lost, "passed from {from:?} to the kernel, for {to}: {frame:02x?}");
+        }
         let came = self.inputs.iter().any(|input| input.frame == frame);
         assert!(came, "passed to the kernel, but did not come so: {frame:02x?}");
     }
@@ -518,6 +529,12 @@ fn carried(frame: &[u8]) -> Option<Option<Vec<u8>>> {
         }),
         _ => None,
     }
+}
+
+/// RFC 6890, 2.2: what may not be a packet's destination, and what may not be forwarded to a single one.
+fn no_stations(to: std::net::Ipv4Addr) -> bool {
+    let [first, ..] = to.octets();
+    first == 0 || to.is_loopback() || to.is_multicast() || first >= 240
 }
 
 fn tuple_addresses(frame: &[u8]) -> Option<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {

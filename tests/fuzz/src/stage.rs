@@ -15,7 +15,7 @@ use levee_dataplane::decide::{Memory, Places};
 use levee_dataplane::flows::affinity::Affinities;
 use levee_dataplane::flows::{Flow, Flows, Millis, Timeouts};
 use levee_dataplane::hash::MAGLEV_KEY;
-use levee_dataplane::limits::{Limit, Newcomers};
+use levee_dataplane::limits::{Limit, Newcomers, Replies};
 use levee_dataplane::mem::publication::{self, Publisher};
 use levee_dataplane::port::memory::MemoryPort;
 use levee_dataplane::reason::Reason;
@@ -110,7 +110,7 @@ impl Stage {
                     flows: Flows::new(scene.flows, MAGLEV_KEY, Timeouts::default()).expect("memory"),
                     affinities: Affinities::new(8, MAGLEV_KEY).expect("memory"),
                     arp: Limit::new(scene.rate, MAGLEV_KEY),
-                    replies: Limit::new(scene.rate, MAGLEV_KEY),
+                    replies: Replies::new(scene.rate, MAGLEV_KEY),
                     errors: Limit::new(scene.rate, MAGLEV_KEY),
                     newcomers: Newcomers::default(),
                     places: Places::default(),
@@ -420,8 +420,9 @@ impl Stage {
                 sent.push(frame);
             }
             let passed = port.passed();
+            let role = self.master.tables().port(queue.port).expect("a port").role;
             for frame in passed {
-                self.judge.passed(&frame);
+                self.judge.passed(&frame, role);
             }
             for frame in sent {
                 let flows = self.workers.iter().map(|(worker, _)| &worker.memory().flows);

@@ -108,7 +108,7 @@ pub(super) fn neighbour(tables: &Tables, address: Address) -> Option<(PortId, Ip
         return Some((pods, address.into()));
     }
     match tables.routes.get(address) {
-        Some(Route { port: Some(port), via }) => Some((*port, via.unwrap_or(address).into())),
+        Some(Route { port: Some(port), via, .. }) => Some((*port, via.unwrap_or(address).into())),
         _ => None,
     }
 }
@@ -126,7 +126,7 @@ impl Master {
     #[must_use]
     pub fn wanted_neighbours(&self) -> BTreeSet<(PortId, IpAddr)> {
         let gateways = self.tables.routes.values().filter_map(|route| match route {
-            Route { port: Some(port), via: Some(via) } => Some((*port, (*via).into())),
+            Route { port: Some(port), via: Some(via), .. } => Some((*port, (*via).into())),
             _ => None,
         });
         gateways.chain(self.wanted.counts.keys().copied()).collect()
