@@ -240,6 +240,8 @@ pub struct Quote {
     pub l4: u16,
     /// How long it was in bytes, by what its IP header says.
     pub length: u32,
+    /// Its IPv4 identification, or its IPv6 flow label: where levee marks what it wraps (see [`Marks`](crate::ways::Marks)).
+    pub mark: u32,
     /// What the next hop can carry, if the error says that the packet was too big.
     pub mtu: Option<u32>,
 }

@@ -57,6 +57,8 @@ reasons! {
     Ipv4Malformed = "ipv4_malformed",
     /// IPv4 header whose checksum is wrong.
     Ipv4Checksum = "ipv4_checksum",
+    /// An IPv4 header with a source route, loose or strict: its sender chooses the way, and with it past whom it goes (RFC 7126, 4.3, 4.4).
+    Ipv4SourceRoute = "ipv4_source_route",
     /// IPv6 header with a wrong version, a length past the frame, or an IPv4-mapped address, or an extension header that goes past the
     /// packet.
     Ipv6Malformed = "ipv6_malformed",
@@ -112,7 +114,8 @@ reasons! {
     IcmpSpoofed = "icmp_spoofed",
     /// An ICMP error about a packet of no flow that lives: late, or forged.
     IcmpNoFlow = "icmp_no_flow",
-    /// An ICMP error that asks for packets smaller than 552 bytes (IPv4) or 1280 (IPv6): an attack, or a broken router.
+    /// An ICMP error that asks for packets smaller than 552 bytes (IPv4) or 1280 (IPv6), of a tunnel's packets so many with its outer
+    /// headers: an attack, or a broken router.
     IcmpMtu = "icmp_mtu",
     /// More ICMP errors about one flow, or from one sender about flows unknown here, than `errors.rate` allows.
     IcmpRateLimited = "icmp_rate_limited",
@@ -194,7 +197,8 @@ reasons! {
     TunnelError = "tunnel_error",
     /// An ICMP error about a tunnel's packet to an address that no backend is behind: forged, or very late.
     TunnelErrorStranger = "tunnel_error_stranger",
-    /// An ICMP error about a tunnel's packet that cannot have been sent from here: of another source or port, or no longer than what would fit.
+    /// An ICMP error about a tunnel's packet that was not sent from here: of another source or port, without the mark that levee puts on it, or
+    /// no longer than what would fit.
     TunnelErrorSpoofed = "tunnel_error_spoofed",
     /// What was in a tunnel's packet is for no service's address.
     TunnelNotService = "tunnel_not_service",

@@ -73,6 +73,8 @@ pub struct Outer {
     pub source: Endpoint,
     /// The far end, of the same family.
     pub destination: Endpoint,
+    /// Its IPv4 identification or IPv6 flow label: see [`Marks`](crate::ways::Marks).
+    pub mark: u32,
     /// Virtual network identifier; 0 for kinds without.
     pub network: u32,
     /// Source MAC of the inner frame, for kinds that have one.

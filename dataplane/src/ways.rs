@@ -17,12 +17,18 @@
 //! gives up what was told longest ago, and the next packet that is too big has it told again. So nobody can make the table grow,
 //! nor, not knowing the key, aim at it.
 //!
+//! Whether a router has seen a packet of levee's at all, the packet itself says: [`Marks`].
+//!
 //! An MTU goes down when a router says so, never up, and is forgotten after ten minutes (RFC 1191, 6.3; RFC 8201, 4): then a packet
 //! of full size goes out once more and finds out.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod marks;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use self::marks::Marks;
 
 use crate::address::Address;
 use crate::flows::Millis;
@@ -38,6 +44,8 @@ pub const LIFETIME: Millis = 10 * 60 * 1000;
 pub struct Ways {
     sets: Box<[[AtomicU64; PER_SET]]>,
     key: Key,
+    /// What is written into outer headers, for quotes to be known by.
+    pub marks: Marks,
 }
 
 #[derive(Clone, Copy)]
@@ -71,11 +79,13 @@ impl Entry {
 }
 
 impl Ways {
-    /// Nothing is known yet. `key` should be random.
+    /// Nothing is known yet. `key` must be random.
     #[must_use]
     pub fn new(key: Key) -> Self {
+        // Another function of the same key: a place in the table says nothing about a mark.
+        let marks = Marks::new(Key([key.word(1), key.word(2)]));
         let empty = || std::array::from_fn(|_| AtomicU64::new(0));
-        Ways { sets: (0..SETS).map(|_| empty()).collect(), key }
+        Ways { sets: (0..SETS).map(|_| empty()).collect(), key, marks }
     }
 
     fn place(&self, far_end: Address) -> (u16, &[AtomicU64]) {

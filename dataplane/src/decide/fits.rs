@@ -10,7 +10,7 @@ use crate::verdict::{Reply, Verdict};
 
 /// Smallest MTU that is believed: what Linux believes (`net.ipv4.route.min_pmtu`). IPv4 allows 68, and an attacker who can
 /// forge errors would ask for that.
-pub(super) const MTU_FLOOR_V4: u32 = 552;
+const MTU_FLOOR_V4: u32 = 552;
 /// No link that IPv6 runs over has less (RFC 8200, 5), and a smaller one is to be ignored (RFC 8201, 4).
 const MTU_FLOOR_V6: u32 = 1280;
 

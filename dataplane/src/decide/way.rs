@@ -5,8 +5,12 @@
 //! would, and needs no trust in what a router quotes behind 8 bytes, if it quotes it at all.
 //!
 //! What is quoted must be a packet of ours, by all that a quote surely has: from this end, to a far end that a backend is behind, of
-//! the tunnel's kind, out of the ports that flows are spread over, and longer than what is said to fit. The other news, that
-//! nobody is there or nobody listens, changes nothing here: what is sent where is the program's affair, and it is counted.
+//! the tunnel's kind, out of the ports that flows are spread over, longer than what is said to fit, and with the mark that levee
+//! put on it ([`Marks`](crate::ways::Marks)). A mark can be guessed, one time in 65,536; so guesses are limited for each far end, and true news waits
+//! with them while somebody tries. The other news, that nobody is there or nobody listens, changes nothing here: what is sent
+//! where is the program's affair, and it is counted.
+//!
+//! Less than what any host must be able to send, with the outer headers, is not believed: see [`floor`].
 
 use super::error::key;
 use super::fits::mtu_floor;
@@ -37,7 +41,7 @@ pub fn decide_about_tunnel(
         };
         carried && tunnel.end(v4) == Some(ip.destination)
     };
-    scene.tables.tunnels.iter().find(of_it)?;
+    let tunnel = scene.tables.tunnels.iter().find(of_it)?;
 
     let sent_by_us = quote.source == ip.destination && quote.ports.is_none_or(|ports| ports.source >= DYNAMIC_PORTS);
     if !sent_by_us {
@@ -48,7 +52,7 @@ pub fn decide_about_tunnel(
         return Some(dropped(Reason::TunnelErrorStranger));
     }
     let Some(mtu) = quote.mtu else { return Some(dropped(Reason::TunnelError)) };
-    if mtu < mtu_floor(v4) {
+    if mtu < floor(tunnel, v4) {
         return Some(dropped(Reason::IcmpMtu));
     }
     if mtu >= quote.length {
@@ -58,7 +62,18 @@ pub fn decide_about_tunnel(
     if !memory.errors.take(key(at(far_end), at(ip.destination)), scene.now) {
         return Some(dropped(Reason::IcmpRateLimited));
     }
+    let port = quote.ports.map(|ports| ports.source);
+    if !memory.ways.marks.is_ours(quote.mark, far_end, port, quote.length) {
+        return Some(dropped(Reason::TunnelErrorSpoofed));
+    }
     // It is less than a length, and so has 16 bits but for IPv6 packets of the largest size.
     memory.ways.lower(far_end, u16::try_from(mtu).unwrap_or(u16::MAX), scene.now);
     Some(dropped(Reason::TunnelMtuLearnt))
+}
+
+/// The smallest MTU that is believed of a way: one on which any client's packets still fit behind the outer headers, 552 bytes of
+/// IPv4 (IPv6 clients are then believed to get their 1,280 through: [`fits_in_tunnel`](super::fits_in_tunnel)); and 1,280 where the way itself is of IPv6.
+fn floor(tunnel: &Tunnel, v4: bool) -> u32 {
+    let inside = mtu_floor(true) + u32::from(tunnel.overhead(v4));
+    inside.max(mtu_floor(v4))
 }

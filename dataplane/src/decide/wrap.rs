@@ -1,6 +1,6 @@
 //! Packets that reach their backend through a tunnel.
 
-use super::fits::{MTU_FLOOR_V4, mtu_floor};
+use super::fits::mtu_floor;
 use super::{Decision, Memory, Scene, dropped, limited};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::{Fragment, Headers, Ip};
@@ -21,6 +21,8 @@ pub(super) fn wrap(remote: &Remote, entropy: u16, port: PortId, rewrite: Rewrite
         kind: tunnel.kind,
         source: Endpoint { address: end, port: entropy },
         destination: Endpoint { address: remote.address, port: tunnel.port },
+        // It is made of the length, too, which is looked at when it is asked whether that fits.
+        mark: 0,
         network: tunnel.network,
         inner_source: rewrite.source_mac,
         inner_destination: remote.mac,
@@ -40,33 +42,39 @@ pub(super) fn entropy(client: Endpoint, frontend: Endpoint, protocol: u8) -> u16
 /// may be fragmented: fragments of it, each with outer headers of its own, would be the node's to put together. A sender
 /// that may fragment does it itself from then on.
 ///
+/// What a router has said of the way is believed down to what any host must be able to send: 552 bytes of IPv4, 1,280 of IPv6. Below
+/// that it does not matter whether the router is right: nobody could make anything of it.
+///
 /// Who cannot be told is the sender of what no host makes smaller, of an ICMP error, or of a later fragment (RFC 1122, 3.2.2).
+///
+/// What fits gets its mark here ([`Marks`](crate::ways::Marks)): so everything that is wrapped must come by.
 #[must_use]
 pub fn fits_in_tunnel(
-    decision: Decision,
+    mut decision: Decision,
     headers: &Headers,
     ip: &Ip,
     scene: &Scene<'_>,
     memory: &mut Memory,
 ) -> Decision {
-    let Decision::Ends(Verdict::Wrap(port, _, outer)) = &decision else { return decision };
+    let Decision::Ends(Verdict::Wrap(port, _, outer)) = &mut decision else { return decision };
     let (Some(tunnel), Some(out)) = (scene.tables.tunnels.first(), scene.tables.port(*port)) else {
         return dropped(Reason::NoTunnel);
     };
-    let v4 = outer.source.address.is_v4();
+    let far_end = outer.destination.address;
     let length = ip.end.saturating_sub(headers.l3);
-    let overhead = tunnel.overhead(v4);
-    let mut room = tunnel.room(out, v4);
-    // What fits through the narrowest way that is believed in fits through any.
-    if u32::from(length) + u32::from(overhead) > MTU_FLOOR_V4
-        && let Some(mtu) = memory.ways.mtu(outer.destination.address, scene.now)
+    let overhead = tunnel.overhead(far_end.is_v4());
+    let mut room = tunnel.room(out, far_end.is_v4());
+    let least = mtu_floor(ip.source.is_v4()) as u16;
+    if length > least
+        && let Some(mtu) = memory.ways.mtu(far_end, scene.now)
     {
-        room = room.min(mtu.saturating_sub(overhead));
+        room = room.min(mtu.saturating_sub(overhead).max(least));
     }
     if length <= room {
+        let length = length.saturating_add(overhead);
+        outer.mark = memory.ways.marks.mark(far_end, tunnel.port != 0, outer.source.port, length);
         return decision;
     }
-    let least = mtu_floor(ip.source.is_v4()) as u16;
     if length <= least || ip.is_error() || ip.fragment == Fragment::Later {
         return dropped(Reason::TunnelNarrow);
     }

@@ -33,7 +33,8 @@ pub fn quote(headers: &Headers, frame: &[u8]) -> Result<Quote, Reason> {
     }
     let packet = message.get(icmp::LEN..).ok_or(Reason::IcmpMalformed)?;
     let read = if ip.source.is_v4() { v4(packet) } else { v6(packet) };
-    let Quoted { source, destination, protocol, transport, header_len, length } = read.ok_or(Reason::IcmpMalformed)?;
+    let Quoted { source, destination, protocol, transport, header_len, length, mark } =
+        read.ok_or(Reason::IcmpMalformed)?;
     if transport.len() < PROMISED {
         return Err(Reason::IcmpMalformed);
     }
@@ -49,6 +50,7 @@ pub fn quote(headers: &Headers, frame: &[u8]) -> Result<Quote, Reason> {
         l3,
         l4: l3 + header_len as u16,
         length,
+        mark,
         mtu: mtu(ip.source.is_v4(), error, message),
     })
 }
@@ -61,6 +63,7 @@ struct Quoted<'a> {
     transport: &'a [u8],
     header_len: usize,
     length: u32,
+    mark: u32,
 }
 
 fn v4(packet: &[u8]) -> Option<Quoted<'_>> {
@@ -78,6 +81,7 @@ fn v4(packet: &[u8]) -> Option<Quoted<'_>> {
         transport: packet.get(header_len..)?,
         header_len,
         length: header.total_length().into(),
+        mark: header.identification().into(),
     })
 }
 
@@ -97,7 +101,8 @@ fn v6(packet: &[u8]) -> Option<Quoted<'_>> {
     }
     let header_len = packet.len() - chain.rest.len();
     let length = crate::wire::ipv6::LEN as u32 + u32::from(header.payload_length());
-    Some(Quoted { source, destination, protocol: chain.next, transport: chain.rest, header_len, length })
+    let mark = header.version_class_flow() & crate::wire::ipv6::FLOW_LABEL;
+    Some(Quoted { source, destination, protocol: chain.next, transport: chain.rest, header_len, length, mark })
 }
 
 fn is_right(ip: &Ip, message: &[u8]) -> bool {

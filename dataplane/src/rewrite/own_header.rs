@@ -16,8 +16,9 @@ pub(super) struct OwnHeader {
     pub(super) protocol: u8,
     /// Type of service, or traffic class.
     pub(super) tos: u8,
-    /// IPv6 only; 0 is none.
-    pub(super) flow_label: u16,
+    /// IPv4's identification, of which it takes 16 bits, or IPv6's flow label, of which it takes 20; 0 is none. A packet that is never
+    /// fragmented needs no identification, and may have any (RFC 6864, 4.1).
+    pub(super) mark: u32,
 }
 
 impl OwnHeader {
@@ -29,8 +30,7 @@ impl OwnHeader {
                 header.set_version_ihl(ipv4::VERSION_IHL);
                 header.set_tos(self.tos);
                 header.set_total_length(length.checked_add(ipv4::LEN as u16).ok_or(Reason::Giant)?);
-                // One that is never fragmented needs no identification (RFC 6864, 4.1).
-                header.set_identification(0);
+                header.set_identification(self.mark as u16);
                 header.set_flags_offset(ipv4::DONT_FRAGMENT);
                 header.set_ttl(TTL);
                 header.set_protocol(self.protocol);
@@ -40,7 +40,7 @@ impl OwnHeader {
             }
             (None, None) => {
                 let mut header = Ipv6Header::new_checked_mut(bytes).ok_or(Reason::Runt)?;
-                let (class, flow) = (u32::from(self.tos) << 20, u32::from(self.flow_label));
+                let (class, flow) = (u32::from(self.tos) << 20, self.mark & ipv6::FLOW_LABEL);
                 header.set_version_class_flow(ipv6::VERSION | class | flow);
                 header.set_payload_length(length);
                 header.set_next_header(self.protocol);

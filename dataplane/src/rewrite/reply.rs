@@ -268,5 +268,5 @@ fn plain_header(
     packet: &mut PacketBuf<'_>,
 ) -> Result<(), Reason> {
     let bytes = packet.frame_mut().get_mut(usize::from(headers.l3)..).ok_or(Reason::Runt)?;
-    OwnHeader { source: ip.destination, destination: ip.source, protocol, tos, flow_label: 0 }.write(length, bytes)
+    OwnHeader { source: ip.destination, destination: ip.source, protocol, tos, mark: 0 }.write(length, bytes)
 }

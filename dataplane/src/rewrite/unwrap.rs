@@ -5,7 +5,7 @@
 //!  after                            |  Ethernet  | inner packet … |
 //! ```
 //!
-//! What congestion was marked on the way between the ends is marked on the inner packet (RFC 6040, 4.2). Nothing else of the
+//! What was marked about congestion on the way between the ends is marked on the inner packet (RFC 6040, 4.2). Nothing else of the
 //! outer headers is kept.
 
 use levee_api::net::Mac;
@@ -21,6 +21,8 @@ use crate::wire::ipv6::Ipv6Header;
 /// The ECN field of a type of service (RFC 3168, 5).
 const ECN: u8 = 0b11;
 const NOT_CAPABLE: u8 = 0b00;
+const CAPABLE_0: u8 = 0b10;
+const CAPABLE_1: u8 = 0b01;
 const CONGESTED: u8 = 0b11;
 
 /// Makes a frame, from `source` to `destination`, of what was found inside of one.
@@ -44,21 +46,20 @@ pub fn unwrap(tunnelled: &Tunnelled, destination: Mac, source: Mac, packet: &mut
     Ok(())
 }
 
-/// RFC 6040, figure 4: the inner field stands, but for "congestion experienced" outside, which an inner packet takes over whose
-/// ends know of it, and is lost with otherwise.
+/// RFC 6040, figure 4: see [`take_over`].
 fn congestion(tunnelled: &Tunnelled, inner: &mut [u8]) -> Result<(), Reason> {
-    let marked = tunnelled.tos & ECN == CONGESTED;
+    let outer = tunnelled.tos & ECN;
     if tunnelled.ethertype == ethertype::IPV4 {
         let mut header = Ipv4Header::new_checked_mut(inner).ok_or(Reason::Runt)?;
         let (before, word) = (header.tos(), |tos| u16::from_be_bytes([header.version_ihl(), tos]));
-        if let Some(after) = take_over(before, marked)? {
+        if let Some(after) = take_over(before, outer)? {
             let checksum = Update::NONE.u16(word(before), word(after)).apply(header.checksum());
             header.set_tos(after);
             header.set_checksum(checksum);
         }
     } else {
         let mut header = Ipv6Header::new_checked_mut(inner).ok_or(Reason::Runt)?;
-        if let Some(after) = take_over(header.traffic_class(), marked)? {
+        if let Some(after) = take_over(header.traffic_class(), outer)? {
             let rest = header.version_class_flow() & !(0xff << 20);
             header.set_version_class_flow(rest | u32::from(after) << 20);
         }
@@ -66,12 +67,15 @@ fn congestion(tunnelled: &Tunnelled, inner: &mut [u8]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// The inner type of service, if it changes.
-fn take_over(inner: u8, marked: bool) -> Result<Option<u8>, Reason> {
-    match inner & ECN {
-        _ if !marked => Ok(None),
-        NOT_CAPABLE => Err(Reason::TunnelCongestion),
-        CONGESTED => Ok(None),
-        _ => Ok(Some(inner | CONGESTED)),
+/// The inner type of service, if it changes. The more severe mark of the two counts, ECT(0) being the least severe (RFC 6040, 4.2: ECT(1)
+/// is what a router that knows of it may make of ECT(0), as a milder word than "congestion experienced"). But who knows of no
+/// marks gets none, and a packet of his that was marked as congested is lost, as it would have been without ECN.
+fn take_over(inner: u8, outer: u8) -> Result<Option<u8>, Reason> {
+    match (inner & ECN, outer) {
+        (NOT_CAPABLE, CONGESTED) => Err(Reason::TunnelCongestion),
+        (NOT_CAPABLE | CONGESTED, _) => Ok(None),
+        (_, CONGESTED) => Ok(Some(inner | CONGESTED)),
+        (CAPABLE_0, CAPABLE_1) => Ok(Some(inner & !ECN | CAPABLE_1)),
+        _ => Ok(None),
     }
 }

@@ -12,12 +12,13 @@
 //! - **Type of service.** The outer one is the inner one's copy: DSCP (RFC 2983, uniform model), and ECN as RFC 6040, 4.1, asks
 //!   of the normal mode.
 //! - **TTL** of the outer packet is 64. The inner one was decremented by [`forward`](super::forward()), as a router does.
-//! - **Fragments.** The outer IPv4 header says "don't fragment" and identifies nothing (RFC 6864): who wraps has made sure that
-//!   it fits, and a tunnel's fragments would be lost with one queue in two.
+//! - **Fragments.** The outer IPv4 header says "don't fragment": who wraps has made sure that it fits, and a tunnel's fragments
+//!   would be lost with one queue in two. What would identify fragments identifies the packet to its sender
+//!   ([`Marks`](crate::ways::Marks)).
 //! - **UDP checksum.** None over IPv4 (RFC 7348, 4.1; RFC 8926, 3.3): what is inside has its own. Over IPv6 it is computed:
 //!   RFC 6935 allows none between ends that have agreed on it, but a kernel has not, by default (`udp6zerocsumrx`), and drops
 //!   what comes without.
-//! - **Entropy.** The outer source port, and over IPv6 the flow label (RFC 6438), are made of the flow's hash.
+//! - **Entropy.** The outer source port, and over IPv6 the flow label (RFC 6438), follow from the flow's hash.
 
 use super::own_header::OwnHeader;
 use crate::checksum::{self, Sum};
@@ -69,9 +70,7 @@ pub fn wrap(headers: &Headers, outer: &Outer, packet: &mut PacketBuf<'_>) -> Res
     let length = u16::try_from(behind_ip + inner).map_err(|_| Reason::Giant)?;
     let protocol = if behind_ip == 0 { inner_protocol } else { udp::PROTOCOL };
     let (source, destination) = (outer.source.address, outer.destination.address);
-    // The port is 16 of the flow label's 20 bits: never 0, which would be none.
-    let flow_label = outer.source.port;
-    OwnHeader { source, destination, protocol, tos: ip.tos, flow_label }.write(length, header)?;
+    OwnHeader { source, destination, protocol, tos: ip.tos, mark: outer.mark }.write(length, header)?;
     if behind_ip == 0 {
         return Ok(());
     }

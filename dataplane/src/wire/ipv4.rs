@@ -40,6 +40,18 @@ pub const MORE_FRAGMENTS: u16 = 0x2000;
 /// The fragment offset, in [`Ipv4Header::flags_offset`].
 pub const OFFSET_MASK: u16 = 0x1fff;
 
+/// Kinds of options (RFC 791, 3.1).
+pub mod option {
+    /// The end of the list.
+    pub const END: u8 = 0;
+    /// Nothing, to align the next one.
+    pub const NO_OPERATION: u8 = 1;
+    /// Loose source and record route.
+    pub const LOOSE_SOURCE_ROUTE: u8 = 131;
+    /// Strict source and record route.
+    pub const STRICT_SOURCE_ROUTE: u8 = 137;
+}
+
 impl<B: core::borrow::Borrow<[u8; LEN]>> Ipv4Header<B> {
     /// Version: 4.
     #[inline(always)]

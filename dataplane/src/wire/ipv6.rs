@@ -48,6 +48,8 @@ header! {
 
 /// [`Ipv6Header::version_class_flow`] of class 0 and flow 0.
 pub const VERSION: u32 = 6 << 28;
+/// The flow label, in [`Ipv6Header::version_class_flow`].
+pub const FLOW_LABEL: u32 = 0xf_ffff;
 /// The protocol number of IPv6 inside of another packet (RFC 2473).
 pub const PROTOCOL: u8 = 41;
 /// The fragment offset, in [`FragmentHeader::offset_more`].

@@ -82,6 +82,10 @@ fn ipv4(packet: &[u8], l3: u16) -> Option<Ip> {
     if plain_sum(header.slice()) != 0xffff {
         return None;
     }
+    // Stricter: who is to be passed is not for the sender to say.
+    if source_routed(&header.slice()[20..]) {
+        return None;
+    }
     let fragment = fragment(header.fragments_offset().value(), header.more_fragments());
     Some(Ip {
         source: header.source_addr().into(),
@@ -95,6 +99,21 @@ fn ipv4(packet: &[u8], l3: u16) -> Option<Ip> {
         // Stops earlier: etherparse would look behind an authentication header.
         transport: transport(header.protocol(), IpNumber::ICMP, fragment, payload)?,
     })
+}
+
+fn source_routed(options: &[u8]) -> bool {
+    let mut at = 0;
+    while at < options.len() && options[at] != 0 {
+        if [0x83, 0x89].contains(&options[at]) {
+            return true;
+        }
+        at += match (options[at], options.get(at + 1)) {
+            (1, _) => 1,
+            (_, Some(length)) if *length >= 2 => usize::from(*length),
+            _ => return false,
+        };
+    }
+    false
 }
 
 fn ipv6(packet: &[u8], l3: u16) -> Option<Ip> {

@@ -3,6 +3,7 @@
 use etherparse::{EtherType, Icmpv4Type, Icmpv6Type, IpNumber, Ipv4Header, Ipv4Options, ip_number};
 use levee_dataplane::headers::{Headers, Network, Transport};
 use levee_dataplane::parse::parse;
+use levee_dataplane::reason::Reason;
 use proptest::prelude::*;
 
 use crate::build::*;
@@ -79,6 +80,37 @@ fn mend_ipv4_checksum(frame: &mut [u8], then: impl FnOnce(&[u8])) {
         packet[10..12].copy_from_slice(&checksum.to_be_bytes());
         then(frame);
     }
+}
+
+#[test]
+fn source_routes_are_refused_wherever_they_stand_and_wherever_they_point_and_no_other_option_is() {
+    // Two addresses: still to go to both, to one, to none.
+    let route = |kind, pointer| [&[kind, 11, pointer][..], &[192, 0, 2, 1, 192, 0, 2, 2]].concat();
+    let with = |options: &[u8]| {
+        let mut options = options.to_vec();
+        options.resize(options.len().next_multiple_of(4), 0);
+        let packet = ipv4_with(IpNumber::UDP, &udp(V4, b"x"), |ip| {
+            ip.options = Ipv4Options::try_from(&options[..]).unwrap();
+            ip.set_payload_len(9).unwrap();
+        });
+        let frame = ethernet(EtherType::IPV4, &packet);
+        agree(&frame);
+        parse(&frame).map(|_| ())
+    };
+    for kind in [131, 137] {
+        for pointer in [4, 8, 12] {
+            let route = route(kind, pointer);
+            assert_eq!(with(&route), Err(Reason::Ipv4SourceRoute), "{kind} {pointer}");
+            assert_eq!(with(&[&[1, 1][..], &route].concat()), Err(Reason::Ipv4SourceRoute));
+            let behind = [&[148, 4, 0, 0][..], &route].concat();
+            assert_eq!(with(&behind), Err(Reason::Ipv4SourceRoute), "behind a router alert");
+        }
+    }
+    assert_eq!(with(&route(7, 4)), Ok(()), "a record of the route");
+    assert_eq!(with(&[148, 4, 0, 0]), Ok(()));
+    assert_eq!(with(&[0, 131, 3, 4]), Ok(()), "behind the end of the list is nothing");
+    assert_eq!(with(&[7, 4, 131, 131]), Ok(()), "inside of another option");
+    assert_eq!(with(&[7, 0, 131, 3]), Ok(()), "behind one without a length");
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::oracle;
 use crate::parsing::any_frame;
 
 const NETWORK: u32 = 0x12_3456;
+/// A flow label; of which an identification has the lower bits.
+const MARK: u32 = 0xa_bcde;
 const INNER_SOURCE: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const INNER_DESTINATION: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const INSIDE: Mac = Mac([2, 0, 0, 0, 0, 3]);
@@ -30,6 +32,7 @@ fn outer(kind: Encapsulation, family: Family) -> Outer {
         kind,
         source: Endpoint { address: address(source), port: 0xc123 },
         destination: Endpoint { address: address(destination), port: kind.default_port().unwrap_or(0) },
+        mark: MARK,
         network: if kind.has_network() { NETWORK } else { 0 },
         inner_source: INNER_SOURCE,
         inner_destination: INNER_DESTINATION,
@@ -92,10 +95,11 @@ fn known_answers() {
 
 #[test]
 fn congestion_is_carried_in_and_out_as_rfc_6040_says() {
-    // Rows: inner Not-ECT, ECT(0), ECT(1), CE; columns: outer the same. Figure 4; None is "drop".
+    // Rows: inner Not-ECT, ECT(0), ECT(1), CE; columns: outer the same. Cell for cell figure 4, with ECT(0) 10 and ECT(1) 01; None is
+    // "drop".
     const EXPECTED: [[Option<u8>; 4]; 4] = [
         [Some(0b00), Some(0b00), Some(0b00), None],
-        [Some(0b10), Some(0b10), Some(0b10), Some(0b11)],
+        [Some(0b10), Some(0b10), Some(0b01), Some(0b11)],
         [Some(0b01), Some(0b01), Some(0b01), Some(0b11)],
         [Some(0b11), Some(0b11), Some(0b11), Some(0b11)],
     ];
@@ -211,11 +215,11 @@ proptest! {
             Family::Ipv4 => {
                 let header = Ipv4HeaderSlice::from_slice(&out[l3..]).unwrap();
                 prop_assert!(header.dont_fragment());
-                prop_assert_eq!(header.identification(), 0);
+                prop_assert_eq!(header.identification(), 0xbcde);
             }
             Family::Ipv6 => {
                 let header = Ipv6HeaderSlice::from_slice(&out[l3..]).unwrap();
-                prop_assert_eq!(header.flow_label().value(), 0xc123);
+                prop_assert_eq!(header.flow_label().value(), MARK);
             }
         }
 

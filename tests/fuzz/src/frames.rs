@@ -588,7 +588,9 @@ impl Packet {
             return Vec::new();
         };
         if self.options {
-            header.options = [7, 7, 4, 0, 0, 0, 0, 0].into();
+            // A record of the route, or a route to be taken.
+            let kind = if self.ttl == 2 { 131 } else { 7 };
+            header.options = [kind, 7, 4, 0, 0, 0, 0, 0].into();
             let _ = header.set_payload_len(segment.len());
         }
         header.fragment_offset = self.offset.try_into().unwrap_or_default();

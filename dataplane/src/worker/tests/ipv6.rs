@@ -12,7 +12,7 @@ pub(super) const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 
 pub(super) const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xff);
 const POD_IP: Ipv6Addr = address(1, 5);
 const POD_2_IP: Ipv6Addr = address(1, 6);
-const REMOTE_IP: Ipv6Addr = address(2, 5);
+pub(super) const REMOTE_IP: Ipv6Addr = address(2, 5);
 const VIP: Ipv6Addr = address(0x96, 1);
 const CLIENT: Ipv6Addr = address(0xffff, 7);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -22,7 +22,7 @@ const fn address(net: u16, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, host)
 }
 
-fn program(mode: Mode, backends: &[Ipv6Addr]) -> Program {
+pub(super) fn program(mode: Mode, backends: &[Ipv6Addr]) -> Program {
     let service = |protocol| Service {
         name: "default/web:http".into(),
         protocol,
@@ -75,6 +75,14 @@ fn udp(macs: (Mac, Mac), ips: (Ipv6Addr, Ipv6Addr), ports: (u16, u16)) -> Vec<u8
     let builder = PacketBuilder::ethernet2(macs.0.0, macs.1.0).ipv6(ips.0.octets(), ips.1.octets(), 64);
     let mut frame = Vec::new();
     builder.udp(ports.0, ports.1).write(&mut frame, b"hello").unwrap();
+    frame
+}
+
+/// A datagram from the client to the service, of this length with its IP header.
+pub(super) fn datagram(length: usize) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(PEER.0, NODE.0).ipv6(CLIENT.octets(), VIP.octets(), 64);
+    let mut frame = Vec::new();
+    builder.udp(4000, 80).write(&mut frame, &vec![7; length - 48]).unwrap();
     frame
 }
 

@@ -27,6 +27,20 @@ pub(super) fn balancer(kind: Encapsulation) -> Lab {
     lab
 }
 
+/// The same for a service of IPv6, over IPv4.
+pub(super) fn balancer_v6() -> Lab {
+    let mut program = ipv6::program(Mode::Tunnel, &[ipv6::REMOTE_IP]);
+    program.local = Local::default();
+    for backend in program.services.iter_mut().flat_map(|service| &mut service.backends) {
+        backend.via = Some(Via { address: NODE_IP.into(), mac: None });
+    }
+    program.tunnels = vec![Tunnel { addresses: vec![BALANCER_IP.into()], ..tunnel(Encapsulation::Vxlan) }];
+    let mut lab = Lab::new(1, program);
+    lab.master.set_kernel_addresses([IpAddr::from(BALANCER_IP)]);
+    lab.publish();
+    lab
+}
+
 fn node(workers: usize, kind: Encapsulation, backends: &[[u8; 4]]) -> Lab {
     let mut program = program(Mode::Dnat, backends);
     for service in &mut program.services {

@@ -101,9 +101,13 @@ fn nobody_shrinks_a_way_by_what_levee_has_not_sent() {
     for (what, frame, reason) in [
         ("from another source", forged(&|frame| frame[26..30].copy_from_slice(&CLIENT)), Reason::TunnelErrorSpoofed),
         ("out of a port of no flow", forged(&|frame| frame[34] = 0x10), Reason::TunnelErrorSpoofed),
+        ("out of another flow's port", forged(&|frame| frame[35] ^= 1), Reason::TunnelErrorSpoofed),
+        ("of another length", forged(&|frame| frame[17] ^= 1), Reason::TunnelErrorSpoofed),
+        ("with another mark", forged(&|frame| frame[19] ^= 1), Reason::TunnelErrorSpoofed),
+        ("with none", forged(&|frame| frame[18..20].fill(0)), Reason::TunnelErrorSpoofed),
         ("to nobody's node", forged(&|frame| frame[33] = 77), Reason::TunnelErrorStranger),
         ("that fits", told(&wrapped, length), Reason::TunnelErrorSpoofed),
-        ("smaller than anybody's", told(&wrapped, 551), Reason::IcmpMtu),
+        ("smaller than anybody's, with what is around it", told(&wrapped, 551 + 50), Reason::IcmpMtu),
         ("of a router before RFC 1191", told(&wrapped, 0), Reason::IcmpMtu),
         ("to another port", forged(&|frame| frame[36] = 1), Reason::NotOwned),
     ] {
@@ -125,11 +129,44 @@ fn nobody_shrinks_a_way_by_what_levee_has_not_sent() {
 fn a_way_that_is_too_narrow_for_any_host_is_counted_and_sends_nobody_round_in_a_ring() {
     let mut lab = balancer(Encapsulation::Vxlan);
     let (_, wrapped) = lab.one(UPLINK, &datagram(1400));
-    lab.dropped(UPLINK, &told(&wrapped, 552), Reason::TunnelMtuLearnt);
-    // 502 would pass; but no host believes in less than 552, and then sends that.
-    assert_eq!(answered(&lab.one(UPLINK, &datagram(600)).1), 552);
-    lab.dropped(UPLINK, &datagram(552), Reason::TunnelNarrow);
-    assert!(is_wrapped(&lab.one(UPLINK, &datagram(502)).1));
+    // No host believes in less than 552, and then sends that: what has no room for it with the outer headers is not believed.
+    for mtu in [552, 601] {
+        lab.dropped(UPLINK, &told(&wrapped, mtu), Reason::IcmpMtu);
+        assert!(is_wrapped(&lab.one(UPLINK, &datagram(1400)).1));
+    }
+    lab.dropped(UPLINK, &told(&wrapped, 602), Reason::TunnelMtuLearnt);
+    assert_eq!(answered(&lab.one(UPLINK, &datagram(553)).1), 552);
+    assert!(is_wrapped(&lab.one(UPLINK, &datagram(552)).1), "who has been told that is not sent away again");
+}
+
+#[test]
+fn who_guesses_marks_is_held_to_the_rate_and_lowers_nothing() {
+    let mut lab = balancer(Encapsulation::Vxlan);
+    let (_, wrapped) = lab.one(UPLINK, &datagram(1400));
+    let right = u16::from_be_bytes([wrapped[18], wrapped[19]]);
+    for guess in (0..2000).filter(|guess| *guess != right) {
+        let mut quoted = wrapped.clone();
+        quoted[18..20].copy_from_slice(&guess.to_be_bytes());
+        assert_eq!(lab.arrive(UPLINK, &told(&quoted, 1300)), []);
+    }
+    assert_eq!(lab.count(Reason::TunnelErrorSpoofed), 20, "errors.rate of the lab");
+    assert!(lab.count(Reason::IcmpRateLimited) > 1900);
+    assert!(is_wrapped(&lab.one(UPLINK, &datagram(1400)).1));
+    lab.now = 1000;
+    lab.dropped(UPLINK, &told(&wrapped, 1300), Reason::TunnelMtuLearnt);
+}
+
+#[test]
+fn ipv6_clients_get_their_1280_bytes_through_whatever_is_said_of_the_way() {
+    let mut lab = super::tunnel::balancer_v6();
+    let datagram = |length| super::ipv6::datagram(length);
+    let (_, wrapped) = lab.one(UPLINK, &datagram(1400));
+    assert!(is_wrapped(&wrapped));
+    lab.dropped(UPLINK, &told(&wrapped, 602), Reason::TunnelMtuLearnt);
+    let (_, frame) = lab.one(UPLINK, &datagram(1400));
+    assert_eq!((frame[54], &frame[58..62]), (2, &1280u32.to_be_bytes()[..]), "ICMPv6: too big, 1,280 would fit");
+    let (_, frame) = lab.one(UPLINK, &datagram(1280));
+    assert!(is_wrapped(&frame) && frame.len() == 14 + 50 + 1280);
 }
 
 #[test]
@@ -137,7 +174,7 @@ fn an_error_that_does_not_fit_is_not_answered_with_another() {
     let mut lab = balancer(Encapsulation::Vxlan);
     lab.one(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "S"));
     let (_, wrapped) = lab.one(UPLINK, &datagram(1400));
-    lab.dropped(UPLINK, &told(&wrapped, 552), Reason::TunnelMtuLearnt);
+    lab.dropped(UPLINK, &told(&wrapped, 602), Reason::TunnelMtuLearnt);
     let mut answer = tcp((PEER, NODE), (VIP, CLIENT), (80, 4000), "SA");
     answer.resize(14 + 548, 0);
     lab.dropped(UPLINK, &error(VIP, too_big(1300), packet(&answer), 548), Reason::TunnelNarrow);
