@@ -22,7 +22,7 @@ use levee_dataplane::tables::master::{Master, Setup};
 use levee_dataplane::tables::snat::SnatRange;
 use levee_dataplane::verdict::PortId;
 use levee_dataplane::ways::Ways;
-use levee_dataplane::worker::{BATCH, Command, FlowsQuery, Handle, Idle, Parts, Shared, Waker, Worker};
+use levee_dataplane::worker::{BATCH, Command, FlowsQuery, Handle, Idle, Notices, Parts, Shared, Waker, Worker};
 
 use crate::frames::{self, Segment};
 
@@ -81,7 +81,7 @@ impl Rig {
         let (publisher, mut readers) = publication::channel(master.snapshot(), 1);
         let port = || MemoryPort::new(&umem, 512).keep(false);
         // Nobody listens: a notice that finds no room is not waited for.
-        let (notices, _) = crossbeam_channel::bounded(1);
+        let (notices, _) = Notices::new();
         let (worker, handle) = Worker::new(Parts {
             worker: 0,
             lanes: vec![(UPLINK, port()), (PODS, port())],

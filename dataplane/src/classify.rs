@@ -38,6 +38,8 @@ pub enum Class {
         /// For somebody else: a pod, or what lies beyond us.
         proxied: bool,
     },
+    /// Somebody says by ARP or Neighbour Discovery that an address of ours is at another MAC than ours.
+    Claim,
     /// To a frontend of a service.
     Service(Frontend),
     /// The same, with a QUIC connection ID that names the backend with this index.

@@ -116,6 +116,7 @@ pub fn decide(class: &Class, headers: &Headers, scene: &Scene<'_>, memory: &mut 
             answer(scene, |mac| Reply::NeighbourIsAt { mac, proxied: *proxied })
         }
         (Class::IsAt { .. }, Network::Discovery(_)) => dropped(Reason::NdpRateLimited),
+        (Class::Claim, network) => claim(network, headers, scene, memory),
         (Class::Plain(plain), _) => fits::fits(forward_plain(plain, headers, scene), headers, scene, memory),
         (Class::Ping, Network::Ip(ip)) => limited(ip, scene, memory, |mac| Reply::Echo { mac }),
         (Class::ClosedPort, Network::Ip(ip)) => reject(ip, scene, memory),
@@ -157,6 +158,21 @@ pub fn owner(client: Address, tables: &Tables) -> usize {
 fn asked_too_often(headers: &Headers, sender: Address, scene: &Scene<'_>, memory: &mut Memory) -> bool {
     let [_, low] = sender.halves();
     !memory.arp.take(u64::from_be_bytes(mac_word(headers.source)) ^ low, scene.now)
+}
+
+/// Somebody's claim to an address of ours. Each is told to slow threads, so a station has no more of them than of answers, and neither has an
+/// address, whoever claims it. All addresses of a prefix that nobody has count as one, for there may be 2⁶⁴: claims to them do not hide
+/// one to an address that somebody has.
+fn claim(network: &Network, headers: &Headers, scene: &Scene<'_>, memory: &mut Memory) -> Decision {
+    let (conflict, too_often) = match network {
+        Network::Arp(_) => (Reason::ArpConflict, Reason::ArpRateLimited),
+        _ => (Reason::NdpConflict, Reason::NdpRateLimited),
+    };
+    let claimed = headers.speaker().map(|(address, _)| address).filter(|address| scene.tables.is_in_use(*address));
+    let claimed = claimed.unwrap_or(Address::UNSPECIFIED_V4);
+    let few =
+        !asked_too_often(headers, claimed, scene, memory) && memory.arp.take(MAGLEV_KEY.address(claimed, 0), scene.now);
+    dropped(if few { conflict } else { too_often })
 }
 
 /// The worker that keeps the fragments of a datagram together, and knows them by their addresses alone: the client's, so that

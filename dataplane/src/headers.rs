@@ -32,6 +32,19 @@ pub struct Headers {
     pub network: Network,
 }
 
+impl Headers {
+    /// Who speaks in a message of ARP or Neighbour Discovery, and at which MAC it says to be; `None` in anything else. Who asks whether an
+    /// address is free is nobody yet: unspecified.
+    #[must_use]
+    pub fn speaker(&self) -> Option<(Address, Mac)> {
+        match &self.network {
+            Network::Arp(arp) => Some((arp.sender, arp.sender_mac)),
+            Network::Discovery(said) => Some((said.speaker(), said.mac.unwrap_or(self.source))),
+            Network::Ip(_) | Network::Other => None,
+        }
+    }
+}
+
 /// At most two tags (IEEE 802.1Q, 802.1ad), outer first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Vlans {
@@ -95,6 +108,17 @@ pub struct Discovery {
     pub l4: u16,
     /// Where it ends.
     pub end: u16,
+}
+
+impl Discovery {
+    /// Who speaks: who asks, or who an advertisement tells about.
+    #[must_use]
+    pub const fn speaker(&self) -> Address {
+        match self.kind {
+            DiscoveryKind::Advertisement => self.target,
+            _ => self.source,
+        }
+    }
 }
 
 /// Which message it is.

@@ -98,7 +98,7 @@ reasons! {
     ArpIgnored = "arp_ignored",
     /// Neighbour discovery on an uplink that needs no answer from us.
     NdpIgnored = "ndp_ignored",
-    /// Somebody else says that an address of ours is at their MAC: see `levee status` and the events for who.
+    /// Somebody else says that an address of ours is at their MAC: see the events for who. More than `arp.rate` of them are `arp_rate_limited`.
     ArpConflict = "arp_conflict",
     /// The same in neighbour discovery.
     NdpConflict = "ndp_conflict",
@@ -119,9 +119,9 @@ reasons! {
     IcmpMtu = "icmp_mtu",
     /// More ICMP errors about one flow, or from one sender about flows unknown here, than `errors.rate` allows.
     IcmpRateLimited = "icmp_rate_limited",
-    /// More ARP from one source than `arp.rate` allows.
+    /// More questions, or claims to addresses of ours, by ARP and from one source than `arp.rate` allows; or claims to one address, from all.
     ArpRateLimited = "arp_rate_limited",
-    /// More neighbour solicitations from one source than `arp.rate` allows.
+    /// The same in neighbour discovery.
     NdpRateLimited = "ndp_rate_limited",
     /// A packet between pods of this node that the bridge flooded to us; the bridge delivers it itself.
     PodToPod = "pod_to_pod",

@@ -39,13 +39,10 @@ use crate::running::{PortFacts, Running, WorkerFacts};
 use crate::tables::master::{Master, Setup};
 use crate::verdict::PortId;
 use crate::ways::Ways;
-use crate::worker::{Idle, Parts, Shared, Worker};
+use crate::worker::{Idle, Notices, Parts, Shared, Worker};
 
 /// Changes that may wait for the director. A Kubernetes control process sends one at a time; the neighbours' thread waits.
 const INBOX: usize = 256;
-
-/// Notices of workers that may wait; they repeat what matters.
-const NOTICES: usize = 1024;
 
 /// Runs a dataplane until `stop`, and says whether it ended because it was told to.
 ///
@@ -56,7 +53,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let events = Events::default();
     let halt = Arc::new(AtomicBool::new(false));
     let (inbox_sender, inbox) = bounded::<Message>(INBOX);
-    let (notice_sender, notices) = bounded(NOTICES);
+    let (notices, noticed) = Notices::new();
     let (ended_sender, mut ended) = mpsc::channel::<String>(8);
 
     // Before any other thread: they inherit both. A worker that alone went before others would go before the director, too.
@@ -118,7 +115,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
             memory: memory(config, &ways)?,
             tables,
             shared: shared.clone(),
-            notices: notice_sender.clone(),
+            notices: notices.clone(),
             idle,
             epoch: started,
             key,
@@ -155,7 +152,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         events: events.clone(),
     });
     let director = spawn("director", Ended::new("director", &ended_sender), move || {
-        director.run(&inbox, &notices);
+        director.run(&inbox, &noticed);
         Ok(())
     })?;
 

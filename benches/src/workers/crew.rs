@@ -12,7 +12,7 @@ use levee_dataplane::mem::publication::{self, Publisher};
 use levee_dataplane::port::memory::MemoryPort;
 use levee_dataplane::tables::Tables;
 use levee_dataplane::verdict::Endpoint;
-use levee_dataplane::worker::{BATCH, Handle, Idle, Parts, Shared, Worker};
+use levee_dataplane::worker::{BATCH, Handle, Idle, Notices, Parts, Shared, Worker};
 
 use crate::frames;
 use crate::rig::{self, GATEWAY_MAC, NODE_MAC, PODS, UPLINK};
@@ -67,7 +67,7 @@ impl Crew {
         let master = rig::director_of(workers, traffic.mode, BACKENDS);
         let (publisher, readers) = publication::channel(master.snapshot(), workers);
         // Nobody listens: a notice that finds no room is not waited for.
-        let (notices, _) = crossbeam_channel::bounded(1);
+        let (notices, _) = Notices::new();
         let capacity = (traffic.flows as usize * workers * 4).next_power_of_two();
         let mut hands: Vec<Hand> = readers
             .into_iter()

@@ -31,7 +31,6 @@ struct Resolution {
     /// Linux answers ARP for each of its addresses on each of its interfaces (`arp_ignore` 0), but Neighbour Discovery only
     /// for an interface's own.
     kernel_answers_for_all: bool,
-    conflict: Reason,
     ignored: Reason,
     kept: Reason,
 }
@@ -45,7 +44,6 @@ pub(super) fn arp(arp: &Arp, tables: &Tables, port: &Port) -> Class {
         asks: arp.operation == ArpOperation::Request,
         probes: arp.sender == Address::UNSPECIFIED_V4,
         kernel_answers_for_all: true,
-        conflict: Reason::ArpConflict,
         ignored: Reason::ArpIgnored,
         kept: Reason::PodArpKept,
     };
@@ -62,13 +60,12 @@ pub(super) fn discovery(headers: &Headers, discovery: &Discovery, tables: &Table
         DiscoveryKind::Redirect => return router(port, Reason::PodRedirect),
     };
     let resolution = Resolution {
-        sender: if asks { discovery.source } else { discovery.target },
+        sender: discovery.speaker(),
         sender_mac: discovery.mac.unwrap_or(headers.source),
         target: discovery.target,
         asks,
         probes: asks && discovery.source == Address::UNSPECIFIED_V6,
         kernel_answers_for_all: false,
-        conflict: Reason::NdpConflict,
         ignored: Reason::NdpIgnored,
         kept: Reason::PodNdpKept,
     };
@@ -105,8 +102,9 @@ impl Resolution {
                 tables.is_local_pod(address, owner).then_some(true)
             }
         };
-        if proxied(self.sender).is_some() && self.sender_mac != port.mac {
-            return Class::Ends(self.conflict);
+        // What we say ourselves may come back: by a loop of the fabric, or by another uplink on the same segment.
+        if proxied(self.sender).is_some() && !tables.is_own_mac(self.sender_mac) {
+            return Class::Claim;
         }
         match proxied(self.target) {
             Some(proxied) if self.asks && self.sender != self.target => Class::IsAt { proxied },
@@ -119,7 +117,7 @@ impl Resolution {
     fn among_pods(&self, tables: &Tables) -> Class {
         let sender = tables.owner(self.sender);
         if sender.vip || sender.snat && !sender.kernel {
-            return Class::Ends(self.conflict);
+            return Class::Claim;
         }
         if !self.asks || self.sender == self.target {
             return Class::Ends(self.kept);

@@ -3,7 +3,7 @@
 //! ```text
 //!  intake ──Load, Amend──►┐                          ┌─► publication ─► workers
 //!  neighbours ──Kernel───►│ director: Master, ───────┼─► steering (XDP maps)
-//!  workers ───Notice─────►┘ one thread               ├─► neighbours: what is wanted
+//!  workers ───Notices────►┘ one thread               ├─► neighbours: what is wanted
 //!                                                    ├─► groups that uplinks hear
 //!                                                    └─► announcements, by a worker
 //! ```
@@ -14,6 +14,7 @@
 //!
 //! It never sees a frame, and forwarding never waits for it. Others read what it [`Shares`]; nobody else writes.
 
+mod conflicts;
 mod groups;
 mod shares;
 mod steering;
@@ -28,6 +29,7 @@ use levee_api::program::{Applied, Delta, Generation, Program};
 use levee_api::term::Term;
 use tokio::sync::oneshot;
 
+use self::conflicts::Conflicts;
 pub use self::groups::Groups;
 pub use self::shares::{LinkState, Shares};
 pub use self::steering::{Steer, Steering};
@@ -40,10 +42,10 @@ use crate::intake::Refusal;
 use crate::mem::publication::Publisher;
 use crate::neighbours::{self, Asking, Update};
 use crate::rewrite::announce::{self, announcement};
-use crate::tables::Tables;
 use crate::tables::master::{self, Draining, Master};
+use crate::tables::{NeighbourKey, Tables};
 use crate::verdict::PortId;
-use crate::worker::{Command, Handle, Notice};
+use crate::worker::{Claim, Command, Handle, Noticed};
 use levee_api::net::Role;
 
 /// Something for the director to do.
@@ -88,9 +90,6 @@ const PULSE: Duration = Duration::from_secs(1);
 /// Backends whose draining ends at once that are told one by one: a rollout's worth. More would push everything else out of the memory of
 /// events.
 const DRAINED_TOLD: usize = 20;
-
-/// One address in conflict is told of, and defended, at most this often; the counter has every frame. RFC 5227, 1.1: DEFEND_INTERVAL.
-const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a director is made of.
 pub struct Parts {
@@ -137,7 +136,7 @@ pub struct Director {
     waiting: Option<Waiting>,
     felt: Instant,
     turns: Vec<u64>,
-    conflicts: Vec<(IpAddr, Instant)>,
+    conflicts: Conflicts,
     addresses: Vec<neighbours::Address>,
     stopping: bool,
 }
@@ -180,37 +179,49 @@ impl Director {
             changed: Changed { tables: true, links: true, answers: Vec::new() },
             waiting: None,
             felt: now,
-            conflicts: Vec::new(),
+            conflicts: Conflicts::default(),
             addresses: Vec::new(),
             stopping: false,
         }
     }
 
     /// Runs until told to stop, or until nobody is left to tell it anything.
-    pub fn run(mut self, inbox: &Receiver<Message>, notices: &Receiver<Notice>) {
+    pub fn run(mut self, inbox: &Receiver<Message>, noticed: &Noticed) {
+        let mut workers_are_there = true;
         while !self.stopping {
             let wake = self.next_wake();
-            select! {
-                recv(inbox) -> message => match message {
-                    Ok(message) => self.take(message),
-                    Err(_) => break,
-                },
-                recv(notices) -> notice => match notice {
-                    Ok(notice) => self.notice(notice),
-                    // Workers are gone: only possible at the end, and must not spin until it is told.
-                    Err(_) => match inbox.recv_timeout(wake) {
+            if workers_are_there {
+                select! {
+                    recv(inbox) -> message => match message {
                         Ok(message) => self.take(message),
-                        Err(RecvTimeoutError::Timeout) => {}
-                        Err(RecvTimeoutError::Disconnected) => break,
+                        Err(_) => break,
                     },
-                },
-                default(wake) => {}
+                    // Workers are gone: only possible at the end, and must not spin until it is told.
+                    recv(noticed.neighbours) -> key => match key {
+                        Ok(key) => self.resolve(key),
+                        Err(_) => workers_are_there = false,
+                    },
+                    recv(noticed.claims) -> claim => match claim {
+                        Ok(claim) => self.claimed(&claim),
+                        Err(_) => workers_are_there = false,
+                    },
+                    default(wake) => {}
+                }
+            } else {
+                match inbox.recv_timeout(wake) {
+                    Ok(message) => self.take(message),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
             }
             for message in inbox.try_iter().take(AT_ONCE) {
                 self.take(message);
             }
-            for notice in notices.try_iter().take(AT_ONCE) {
-                self.notice(notice);
+            for key in noticed.neighbours.try_iter().take(AT_ONCE) {
+                self.resolve(key);
+            }
+            for claim in noticed.claims.try_iter().take(AT_ONCE) {
+                self.claimed(&claim);
             }
             self.settle(Instant::now());
         }
@@ -225,6 +236,7 @@ impl Director {
         let drain = self.master.next_drain().map(|at| (self.epoch + at).saturating_duration_since(now));
         let due = drain.map_or(due, |drain| drain.min(due));
         let due = self.terms.next(boot_millis()).map_or(due, |lapse| lapse.min(due));
+        let due = self.conflicts.next().map_or(due, |untold| untold.saturating_duration_since(now).min(due));
         if self.waiting.is_none() && self.publisher.version() <= self.publisher.seen() {
             return due;
         }
@@ -345,28 +357,37 @@ impl Director {
         }
     }
 
-    fn notice(&mut self, notice: Notice) {
-        match notice {
-            Notice::Resolve(key) => self.asking.resolve((key.port, key.address.into())),
-            Notice::Conflict { port, address, mac } => {
-                let address = IpAddr::from(address);
-                let now = Instant::now();
-                self.conflicts.retain(|(_, told)| now.duration_since(*told) < CONFLICT_PAUSE);
-                if !self.conflicts.iter().any(|(known, _)| *known == address) {
-                    self.conflicts.push((address, now));
-                    let name = self.port_name(port);
-                    let message =
-                        format!("{mac} on {name} says that it has {address}, which is ours; find and stop it");
-                    self.events.record(Kind::AddressConflict, message);
-                    // RFC 5227, 2.4 (b): defended with one announcement, at most every DEFEND_INTERVAL.
-                    self.announcer.again(port, address, now);
-                }
-            }
+    fn resolve(&mut self, key: NeighbourKey) {
+        self.asking.resolve((key.port, key.address.into()));
+    }
+
+    fn claimed(&mut self, claim: &Claim) {
+        let (address, now) = (IpAddr::from(claim.address), Instant::now());
+        let in_use = self.master.tables().is_in_use(claim.address);
+        if !self.conflicts.is_news(address, in_use, now) {
+            return;
+        }
+        let (mac, name) = (claim.mac, self.port_name(claim.port));
+        let whose = if in_use { "which is ours" } else { "which no pod has, but its prefix is this node's" };
+        let message = format!("{mac} on {name} says that it has {address}, {whose}; find and stop it");
+        self.events.record(Kind::AddressConflict, message);
+        if in_use {
+            // RFC 5227, 2.4 (b): defended with one announcement, at most every DEFEND_INTERVAL.
+            self.announcer.again(claim.port, address, now);
+        }
+    }
+
+    fn tell_untold(&mut self, now: Instant) {
+        if let Some(count) = self.conflicts.untold(now) {
+            let (counters, pause) = ("`arp_conflict`, `ndp_conflict`", conflicts::PAUSE.as_secs());
+            let message = format!("and {count} more claims to addresses of ours within {pause} s ({counters})");
+            self.events.record(Kind::AddressConflict, message);
         }
     }
 
     /// Brings everybody up to date.
     fn settle(&mut self, now: Instant) {
+        self.tell_untold(now);
         if let Some((holder, addresses)) = self.terms.lapse(boot_millis()) {
             if addresses > 0 {
                 let message = format!(

@@ -19,9 +19,9 @@ use crate::neighbours::Asked;
 use crate::port::memory::MemoryPort;
 use crate::tables::master::{Setup, Steered};
 use crate::tables::snat::SnatRange;
-use crate::tables::{Hop, NeighbourKey, Port};
+use crate::tables::{Hop, Port};
 use crate::ways::Ways;
-use crate::worker::{Idle, Parts as WorkerParts, Shared, Worker};
+use crate::worker::{Idle, Notices, Parts as WorkerParts, Shared, Worker};
 
 const UPLINK: PortId = PortId(0);
 const NODE: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -48,7 +48,7 @@ impl Told {
 struct Lab {
     worker: Worker<MemoryPort>,
     inbox: crossbeam_channel::Sender<Message>,
-    notices: crossbeam_channel::Sender<Notice>,
+    notices: Notices,
     told: Told,
     asked: Asked,
     shares: Arc<Shares>,
@@ -76,7 +76,7 @@ impl Lab {
         let (umem, pool) = Umem::new(config).unwrap();
         let shared = Shared::new(1, &umem).unwrap();
         let epoch = Instant::now();
-        let (notices, noticed) = crossbeam_channel::bounded(64);
+        let (notices, noticed) = Notices::new();
         let (worker, handle) = Worker::new(WorkerParts {
             worker: 0,
             lanes: vec![(UPLINK, MemoryPort::new(&umem, 64))],
@@ -240,7 +240,7 @@ fn what_the_kernel_says_reaches_the_tables_and_what_is_wanted_reaches_the_kernel
     lab.turn_until("no MAC", |lab| !lab.shares.tables().resolved(&resolved));
     assert!(lab.shares.neighbours().is_empty());
     // A worker's question goes on to the kernel.
-    lab.notices.send(Notice::Resolve(resolved)).unwrap();
+    lab.notices.resolve(resolved);
     lab.turn_until("a question", |lab| lab.asked.look().1.contains(&key));
 }
 
@@ -327,24 +327,93 @@ fn what_needs_a_term_is_announced_in_one_and_no_longer() {
     assert_eq!((count, facts.lapses, facts.gained, facts.lost), (0, 1, 1, 1));
 }
 
-#[test]
-fn a_conflict_is_told_once_and_not_for_every_frame() {
+fn claims(claimed: Ipv4Addr, mac: Mac) -> Vec<u8> {
+    let mut frame = request(claimed, claimed);
+    frame[6..12].copy_from_slice(&mac.0);
+    frame[22..28].copy_from_slice(&mac.0);
+    frame
+}
+
+fn conflicts(lab: &Lab) -> Vec<String> {
+    let events = lab.events.remembered();
+    events.into_iter().filter(|event| event.kind == "vip-conflict").map(|event| event.message).collect()
+}
+
+/// A lab that has said all that it says at the start.
+fn lab_of(program: Program) -> Lab {
     let mut lab = Lab::new();
-    let address = Ipv4Addr::new(10, 96, 0, 1).into();
+    lab.inbox.send(Message::Kernel(vec![Update::Link { port: UPLINK, up: true, mac: NODE }])).unwrap();
+    let everything = program.vips.len() + program.local.pods.len();
+    let mut answer = lab.load(program);
+    lab.turn_until("an answer", |_| answer.try_recv().is_ok());
+    let mut said = 0;
+    // Twice, two seconds apart.
+    lab.turn_until("everything announced", |lab| {
+        said += usize::from(lab.sent().is_some());
+        said == 2 * everything
+    });
+    lab
+}
+
+#[test]
+fn a_claim_is_told_once_and_answered_by_one_announcement() {
+    let mut lab = lab_of(program(1, &["10.96.0.1"]));
+    let vip = Ipv4Addr::new(10, 96, 0, 1);
     for _ in 0..20 {
-        lab.notices.send(Notice::Conflict { port: UPLINK, address, mac: PEER }).unwrap();
+        lab.worker.port_mut(0).unwrap().deliver(&claims(vip, PEER));
     }
-    let conflicts = |lab: &Lab| {
-        let events = lab.events.remembered();
-        events.into_iter().filter(|event| event.kind == "vip-conflict").map(|event| event.message).collect::<Vec<_>>()
-    };
-    lab.turn_until("an event", |lab| !conflicts(lab).is_empty() && lab.notices.is_empty());
+    let mut said = Vec::new();
+    let start = Instant::now();
+    lab.turn_until("an event, and time for more than one", |lab| {
+        said.extend(lab.sent().map(|frame| announced(&frame)));
+        !conflicts(lab).is_empty() && start.elapsed() > Duration::from_millis(500)
+    });
     let told = conflicts(&lab);
-    assert_eq!(told.len(), 1);
-    assert!(
-        told[0].contains("10.96.0.1") && told[0].contains(&PEER.to_string()) && told[0].contains("eth0"),
-        "{told:?}"
-    );
+    assert_eq!((told.len(), said), (1, vec![vip]));
+    for word in ["10.96.0.1", &PEER.to_string(), "eth0"] {
+        assert!(told[0].contains(word), "{told:?}");
+    }
+}
+
+#[test]
+fn a_storm_of_claims_floods_neither_fabric_nor_events_and_next_hops_are_found() {
+    let mut lab = lab_of(Program {
+        local: Local { prefixes: vec!["10.1.0.0/16".parse().unwrap()], ..program(1, &[]).local },
+        ..program(1, &["10.96.0.1"])
+    });
+    let [vip, pod] = [[10, 96, 0, 1], [10, 1, 0, 5]].map(Ipv4Addr::from);
+    let wanted = NeighbourKey { port: UPLINK, address: Ipv4Addr::new(192, 0, 2, 77).into() };
+    let mut said = Vec::new();
+    for number in 0..60_000_u32 {
+        // One station, and a new one for every second frame; sometimes about what is in use.
+        let [_, _, high, low] = number.to_be_bytes();
+        let mac = if number % 2 == 0 { PEER } else { Mac([2, 7, 7, 7, high, low]) };
+        let claimed = match number % 1000 {
+            500 => vip,
+            502 => pod,
+            _ => Ipv4Addr::new(10, 1, high, low),
+        };
+        lab.worker.port_mut(0).unwrap().deliver(&claims(claimed, mac));
+        if number % 32 == 0 {
+            // A millisecond for some ten frames.
+            lab.worker.turn(number / 10);
+            said.extend(lab.sent().map(|frame| announced(&frame)));
+        }
+        if number == 30_000 {
+            lab.notices.resolve(wanted);
+        }
+    }
+    lab.turn_until("the neighbour asked for", |lab| lab.asked.look().1.contains(&(UPLINK, wanted.address.into())));
+    let start = Instant::now();
+    lab.turn_until("what was begun", |lab| {
+        said.extend(lab.sent().map(|frame| announced(&frame)));
+        start.elapsed() > Duration::from_millis(200)
+    });
+    said.sort_unstable();
+    assert_eq!(said, [pod, vip], "each once; not one address that nobody has");
+    let told = conflicts(&lab);
+    assert!(told.len() <= 2 + 4, "{told:?}");
+    assert!([vip, pod].iter().all(|address| told.iter().any(|told| told.contains(&address.to_string()))), "{told:?}");
 }
 
 #[test]

@@ -302,6 +302,21 @@ impl Tables {
         owner.pod || (!owner.kernel && !owner.vip && !owner.snat && self.local.contains(address))
     }
 
+    /// Whether somebody here has the address for certain: it is named by itself, or the pods' bridge knows who has it. Any other address
+    /// of a prefix of this node's may be nobody's.
+    #[must_use]
+    pub fn is_in_use(&self, address: Address) -> bool {
+        let owner = self.owner(address);
+        let is_neighbour = |port| self.neighbours.get(&NeighbourKey { port, address }).is_some();
+        owner.vip || owner.snat || owner.pod || self.port_with(Role::Pods).is_some_and(is_neighbour)
+    }
+
+    /// Whether a MAC is one of our ports'.
+    #[must_use]
+    pub fn is_own_mac(&self, mac: Mac) -> bool {
+        self.ports.iter().any(|port| port.mac == mac)
+    }
+
     /// The next hop towards an address.
     #[must_use]
     pub fn hop(&self, destination: Address) -> Hop {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   slow threads ──Command──►  worker        (flow lists, flushes, frames of levee's own)
-//!   slow threads ◄──Notice───  worker        (a neighbour to resolve, a conflict seen)
+//!   slow threads ◄──Notices──  worker        (a neighbour to resolve, a claim to an address of ours)
 //!   other workers ──Message──► worker        (frames whose flow, or whose port, is this worker's)
 //! ```
 //!
@@ -14,13 +14,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use af_xdp::Frame;
 use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
-use levee_api::net::Mac;
 
 use super::waker::Waker;
-use crate::address::Address;
 use crate::counters::{Counter, Counters};
 use crate::flows::{Flow, Millis};
-use crate::tables::NeighbourKey;
 use crate::verdict::PortId;
 
 /// Something to be done by a worker between two batches.
@@ -75,22 +72,6 @@ pub struct FlushAnswer {
     pub next: Option<u32>,
     /// The filter, given back.
     pub which: Box<dyn Fn(&Flow) -> bool + Send>,
-}
-
-/// Something that a worker cannot do itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
-    /// A frame waits for this neighbour's MAC.
-    Resolve(NeighbourKey),
-    /// Another station says that an address of ours is at its MAC.
-    Conflict {
-        /// The port that it was seen on.
-        port: PortId,
-        /// The address.
-        address: Address,
-        /// Whose.
-        mac: Mac,
-    },
 }
 
 /// A frame from another worker.

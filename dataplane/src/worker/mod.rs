@@ -25,6 +25,7 @@ mod doors;
 mod established;
 mod handle;
 mod idle;
+mod notices;
 mod opening;
 mod recent;
 mod reshape;
@@ -43,13 +44,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use af_xdp::{Frame, FramePool, Umem};
-use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
 
 use self::doors::Doors;
 use self::established::Looks;
-pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Notice, Pulse};
+pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Pulse};
 pub use self::idle::Idle;
+pub use self::notices::{Claim, Noticed, Notices};
 use self::recent::Recent;
 pub use self::shared::Shared;
 use self::special::Kind;
@@ -62,7 +63,7 @@ use crate::decide::{Decision, Memory, Scene, decide};
 use crate::flows::Millis;
 use crate::fragments::{Datagram, Fragments, Identifications};
 use crate::hash::Key;
-use crate::headers::{DiscoveryKind, Headers, Network};
+use crate::headers::{Headers, Network};
 use crate::mem::publication::Reader;
 use crate::parse::parse;
 use crate::port::Port;
@@ -70,7 +71,7 @@ use crate::reason::Reason;
 use crate::rewrite::{self, Groups};
 use crate::tables::{NeighbourKey, Tables};
 use crate::verdict::{PortId, Reply, Rewrite, Verdict};
-use levee_api::net::{Mac, Role};
+use levee_api::net::Role;
 
 /// Frames taken from a port at once. Large enough that the costs of a batch (time, snapshot, system call) are shared by
 /// many, small enough that the batch's headers (64 × 128 bytes) and first cache lines stay in the first-level cache.
@@ -115,7 +116,7 @@ pub struct Parts<P> {
     /// What it shares with the others.
     pub shared: Shared,
     /// Where it tells what it cannot do itself.
-    pub notices: Sender<Notice>,
+    pub notices: Notices,
     /// What it does when there is nothing to do.
     pub idle: Idle,
     /// Zero of its clock, the same for all workers.
@@ -169,7 +170,7 @@ struct Bench {
     doors: Doors,
     counters: Arc<Counters>,
     shared: Shared,
-    notices: Sender<Notice>,
+    notices: Notices,
     egress: Vec<Egress>,
     /// Workers that have been given something since they were last woken; by index.
     owed: Vec<bool>,
@@ -433,10 +434,8 @@ impl<P: Port> Worker<P> {
 #[inline]
 fn in_term(class: Class, headers: &Headers, tables: &Tables, ingress: PortId, now: Millis) -> Class {
     let (about, ignored) = match (&class, &headers.network) {
-        (Class::IsAt { .. } | Class::Ends(Reason::ArpConflict), Network::Arp(arp)) => {
-            ([arp.target, arp.sender], Reason::ArpIgnored)
-        }
-        (Class::IsAt { .. } | Class::Ends(Reason::NdpConflict), Network::Discovery(said)) => {
+        (Class::IsAt { .. } | Class::Claim, Network::Arp(arp)) => ([arp.target, arp.sender], Reason::ArpIgnored),
+        (Class::IsAt { .. } | Class::Claim, Network::Discovery(said)) => {
             ([said.target, said.source], Reason::NdpIgnored)
         }
         _ => return class,
@@ -498,10 +497,7 @@ impl Bench {
         match decision {
             Decision::Ends(verdict) => self.carry_out(&verdict, frame, headers, kind, scene, lanes),
             Decision::Awaits(key) => match self.waiting.add(frame, ingress, key, now) {
-                Wait::First => {
-                    // Full: the slow side has enough to do; the frame waits for somebody else's question.
-                    let _ = self.notices.try_send(Notice::Resolve(key));
-                }
+                Wait::First => self.notices.resolve(key),
                 Wait::Queued => {}
                 Wait::Full(frame) => self.drop(frame, Reason::NextHopQueueFull),
             },
@@ -561,8 +557,10 @@ impl Bench {
             },
             Verdict::Pass => self.pass(scene.ingress, frame, lanes),
             Verdict::Drop(reason) => {
-                if let Some((address, mac)) = claimed(*reason, headers) {
-                    let _ = self.notices.try_send(Notice::Conflict { port: scene.ingress, address, mac });
+                if let Reason::ArpConflict | Reason::NdpConflict = reason
+                    && let Some((address, mac)) = headers.speaker()
+                {
+                    self.notices.claim(Claim { port: scene.ingress, vlans: headers.vlans, address, mac });
                 }
                 self.drop(frame, *reason);
             }
@@ -666,18 +664,6 @@ fn look_again(bytes: &[u8], port: PortId, tables: &Tables, groups: Groups) -> Re
         Some(port) if port.role == Role::Uplink => rewrite::contract(bytes, port.mac, groups),
         Some(_) => Ok(()),
         None => Err(Reason::NoRoute),
-    }
-}
-
-/// Which address of ours somebody says to have, and where, in a frame that is a conflict.
-fn claimed(reason: Reason, headers: &Headers) -> Option<(Address, Mac)> {
-    match (reason, &headers.network) {
-        (Reason::ArpConflict, Network::Arp(arp)) => Some((arp.sender, arp.sender_mac)),
-        (Reason::NdpConflict, Network::Discovery(said)) => {
-            let address = if said.kind == DiscoveryKind::Solicitation { said.source } else { said.target };
-            Some((address, said.mac.unwrap_or(headers.source)))
-        }
-        _ => None,
     }
 }
 

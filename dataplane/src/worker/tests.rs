@@ -35,6 +35,7 @@ use crate::decide::Places;
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
+use crate::headers::Vlans;
 use crate::limits::{Limit, Newcomers, Replies};
 use crate::mem::publication::{self, Publisher};
 use crate::port::memory::MemoryPort;
@@ -65,7 +66,7 @@ struct Lab {
     publisher: Publisher<Tables>,
     workers: Vec<Worker<MemoryPort>>,
     handles: Vec<Handle>,
-    notices: crossbeam_channel::Receiver<Notice>,
+    notices: Noticed,
     shared: Shared,
     now: Millis,
 }
@@ -148,7 +149,7 @@ impl Lab {
         let config = UmemConfig { frames: 1024, frame_size: FrameSize::Bytes2048, ..UmemConfig::default() };
         let (umem, mut pool) = Umem::new(config).unwrap();
         let shared = Shared::new(workers, &umem).unwrap();
-        let (notice, notices) = crossbeam_channel::bounded(64);
+        let (notice, notices) = Notices::new();
         let ways = Arc::new(Ways::new(MAGLEV_KEY));
         let (workers, handles) = readers
             .into_iter()
@@ -406,10 +407,13 @@ fn a_vip_that_somebody_else_claims_is_a_conflict_that_is_told() {
     let mut lab = Lab::new(1, program(Mode::Nat, &[]));
     let claim = arp(ArpOperation::REQUEST, PEER, (PEER, VIP), (Mac::ZERO, VIP));
     lab.dropped(UPLINK, &claim, Reason::ArpConflict);
-    let told = lab.notices.try_recv().unwrap();
-    assert_eq!(told, Notice::Conflict { port: UPLINK, address: Ipv4Addr::from(VIP).into(), mac: PEER });
-    let own = arp(ArpOperation::REQUEST, NODE, (NODE, VIP), (Mac::ZERO, VIP));
-    lab.dropped(UPLINK, &own, Reason::ArpIgnored);
+    let told = lab.notices.claims.try_recv().unwrap();
+    assert_eq!(told, Claim { port: UPLINK, vlans: Vlans::default(), address: Ipv4Addr::from(VIP).into(), mac: PEER });
+    // Our own announcement, come back to us: by a loop, or from another port of ours on the same segment.
+    for own in [NODE, INSIDE] {
+        lab.dropped(UPLINK, &arp(ArpOperation::REQUEST, own, (own, VIP), (Mac::ZERO, VIP)), Reason::ArpIgnored);
+    }
+    assert!(lab.notices.claims.is_empty());
 }
 
 #[test]
@@ -419,6 +423,15 @@ fn a_storm_of_arp_is_limited_by_source_and_does_not_touch_others() {
     let answered = (0..200).filter(|_| !lab.arrive(UPLINK, &storm).is_empty()).count();
     assert_eq!(answered, 50);
     assert_eq!(lab.count(Reason::ArpRateLimited), 150);
+    // So are claims, however many addresses one station claims, and however many stations claim one. Two of these are pods.
+    let ours = |number: u8| [10, 244, 1, number];
+    let claim = |mac: Mac, claimed| arp(ArpOperation::REQUEST, mac, (mac, claimed), (Mac::ZERO, claimed));
+    let thief = Mac([2, 0, 0, 0, 9, 9]);
+    (0..200).for_each(|number| drop(lab.arrive(UPLINK, &claim(thief, ours(number)))));
+    assert_eq!((lab.count(Reason::ArpConflict), lab.notices.claims.try_iter().count()), (52, 52));
+    (0..200).for_each(|number| drop(lab.arrive(UPLINK, &claim(Mac([2, 0, 0, 0, 8, number]), VIP))));
+    assert_eq!((lab.count(Reason::ArpConflict), lab.notices.claims.try_iter().count()), (102, 50));
+    assert_eq!(lab.count(Reason::ArpRateLimited), 150 + 148 + 150);
     let other = arp(ArpOperation::REQUEST, POD, (POD, CLIENT), (Mac::ZERO, VIP));
     assert_eq!(lab.arrive(UPLINK, &other).len(), 1);
     assert_eq!(lab.arrive(PODS, &tcp((POD, INSIDE), (POD_IP, REMOTE_IP), (4000, 80), "S")).len(), 1);
@@ -636,9 +649,9 @@ fn a_frame_waits_for_its_next_hop_and_goes_when_it_is_known() {
     let frame = tcp((POD, INSIDE), (POD_IP, REMOTE_IP), (4000, 80), "S");
     assert_eq!(lab.arrive(PODS, &frame), []);
     let key = crate::tables::NeighbourKey { port: UPLINK, address: Ipv4Addr::from(REMOTE_IP).into() };
-    assert_eq!(lab.notices.try_recv(), Ok(Notice::Resolve(key)));
+    assert_eq!(lab.notices.neighbours.try_recv(), Ok(key));
     assert_eq!(lab.arrive(PODS, &frame), []);
-    assert!(lab.notices.try_recv().is_err(), "asked once");
+    assert!(lab.notices.neighbours.is_empty(), "asked once");
     lab.master.set_neighbour(UPLINK, REMOTE_IP.into(), Some(PEER));
     lab.publish();
     let sent = lab.settle();

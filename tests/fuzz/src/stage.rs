@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use af_xdp::{Frame, HugePages, Umem, UmemConfig};
-use crossbeam_channel::Receiver;
 use levee_api::net::{Family, Mac};
 use levee_api::program::{Delta, Program, Side};
 use levee_dataplane::counters::{Counter, Counters};
@@ -23,7 +22,7 @@ use levee_dataplane::tables::Tables;
 use levee_dataplane::tables::master::Master;
 use levee_dataplane::verdict::PortId;
 use levee_dataplane::ways::Ways;
-use levee_dataplane::worker::{Command, FlushQuery, Handle, Idle, Notice, Parts, Shared, Worker};
+use levee_dataplane::worker::{Command, FlushQuery, Handle, Idle, Noticed, Notices, Parts, Shared, Worker};
 
 use crate::cast;
 use crate::frames::Tongue;
@@ -61,7 +60,7 @@ pub struct Stage {
     /// What the director has.
     program: Program,
     publisher: Publisher<Tables>,
-    notices: Receiver<Notice>,
+    notices: Noticed,
     now: Millis,
     tongue: Tongue,
     tunnel: bool,
@@ -83,7 +82,7 @@ impl Stage {
         let shared = Shared::new(scene.workers, &umem).expect("descriptors");
         let master = cast::director(scene);
         let (publisher, readers) = publication::channel(master.snapshot(), scene.workers);
-        let (notice, notices) = crossbeam_channel::bounded(4);
+        let (notice, notices) = Notices::new();
         let has = |worker: usize, port: PortId| match scene.layout {
             Layout::Every => true,
             Layout::Apart => worker == if port == cast::UPLINK { 0 } else { scene.workers - 1 },
@@ -401,7 +400,8 @@ impl Stage {
         self.collect();
         self.account();
         // The slow threads would; nothing depends on it.
-        while self.notices.try_recv().is_ok() {}
+        self.notices.neighbours.try_iter().for_each(drop);
+        self.notices.claims.try_iter().for_each(drop);
         self.publisher.reclaim();
         let tables = self.master.tables();
         self.judge.changed(tables, self.workers.iter().map(|(worker, _)| &worker.memory().flows));

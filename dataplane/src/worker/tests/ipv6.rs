@@ -272,7 +272,7 @@ fn a_frame_waits_for_its_next_hop_and_goes_when_it_is_known() {
     let frame = tcp((POD, INSIDE), (POD_IP, REMOTE_IP), (4000, 80), "S");
     assert_eq!(lab.arrive(PODS, &frame), []);
     let key = crate::tables::NeighbourKey { port: UPLINK, address: REMOTE_IP.into() };
-    assert_eq!(lab.notices.try_recv(), Ok(Notice::Resolve(key)));
+    assert_eq!(lab.notices.neighbours.try_recv(), Ok(key));
     lab.master.set_neighbour(UPLINK, REMOTE_IP.into(), Some(PEER));
     lab.publish();
     assert_eq!(read(&lab.settle()[0].1).0, (NODE, PEER));
@@ -374,7 +374,8 @@ fn somebody_else_who_says_to_have_an_address_of_ours_is_a_conflict_that_is_told(
     ];
     for (port, frame, mac, claimed) in conflicts {
         lab.dropped(port, &frame, Reason::NdpConflict);
-        assert_eq!(lab.notices.try_recv(), Ok(Notice::Conflict { port, address: claimed.into(), mac }));
+        let claim = Claim { port, vlans: Vlans::default(), address: claimed.into(), mac };
+        assert_eq!(lab.notices.claims.try_recv(), Ok(claim));
     }
     // Our own announcement, come back to us from a fabric that loops.
     lab.dropped(UPLINK, &tells(NODE, everybody, VIP, 0x20), Reason::NdpIgnored);
