@@ -14,8 +14,9 @@
 
 use af_xdp::Frame;
 
+use super::handle::Message;
 use super::opening::Opener;
-use super::recent::Between;
+use super::recent::{Between, Whither};
 use super::special::Kind;
 use super::{BACKLOG, BATCH, Bench, Egress, Lane};
 use crate::classify::{Class, classify};
@@ -77,6 +78,8 @@ pub(super) enum Step {
     Goes(PortId),
     /// Rewritten, and must not leave.
     Ends(Reason),
+    /// Untouched: this worker's, who owns its flow.
+    Crosses(usize),
     /// Untouched: the long way's.
     Stays,
 }
@@ -160,6 +163,7 @@ impl Bench {
                 match step {
                     Step::Goes(port) => self.leave(port, frame, alone_by, lanes),
                     Step::Ends(reason) => self.drop(frame, reason),
+                    Step::Crosses(owner) => self.hand_over(owner, Message::Process(scene.ingress, frame)),
                     Step::Stays if matches!(seen.kind, Look::V4 | Look::V6) => self.long(frame, seen, scene, lanes),
                     Step::Stays if let Some(opener) = opener => self.open_by_the_long_way(frame, opener, scene, lanes),
                     // Headers are read where they were written: a copy right behind the writing would wait for it.
@@ -304,7 +308,7 @@ impl Bench {
             if seen.kind != Look::V4 || seen.candidate != FlowId::NONE {
                 break;
             }
-            let Some(hop) = self.recent.get(seen.hash, key(glance, scene.ingress), stamp) else { break };
+            let Some(Whither::Hop(hop)) = self.recent.get(seen.hash, key(glance, scene.ingress), stamp) else { break };
             if hop.port() != by.port {
                 if done > 0 || !out.turn_to(hop.port(), tables) {
                     break;
@@ -337,8 +341,12 @@ impl Bench {
         {
             return out.take(course.hop, tables, bytes, redirect(course));
         }
-        if let Some(hop) = self.recent.get(seen.hash, key(glance, scene.ingress), coming.stamp) {
-            return out.take(hop, tables, bytes, |origin, bytes| origin.readdress(bytes, hop));
+        match self.recent.get(seen.hash, key(glance, scene.ingress), coming.stamp) {
+            Some(Whither::Hop(hop)) => {
+                return out.take(hop, tables, bytes, |origin, bytes| origin.readdress(bytes, hop));
+            }
+            Some(Whither::Worker(owner)) => return Step::Crosses(owner),
+            None => {}
         }
         match established(&between(glance, bytes), coming, tables, &mut self.memory) {
             Some((course, _)) if glance.v4 => out.take(course.hop, tables, bytes, redirect(course)),
@@ -369,7 +377,8 @@ impl Bench {
         true
     }
 
-    /// The long way of a plain packet. Where it ends with other MACs and nothing else, the next ones like it need not go it.
+    /// The long way of a plain packet. Where it ends with other MACs and nothing else, or with another worker, the next ones like it need not
+    /// go it.
     #[inline(never)]
     fn long<P: Port>(&mut self, frame: Frame, seen: &Seen, scene: &Scene<'_>, lanes: &mut [Lane<P>]) {
         let (tables, glance) = (scene.tables, &seen.glance);
@@ -377,18 +386,31 @@ impl Bench {
             Ok(headers) => headers,
             Err(reason) => return self.drop(frame, reason),
         };
-        let class = classify(&headers, tables, scene.ingress);
-        if !glance.v4 || !matches!(class, Class::Plain(_)) {
+        if !glance.v4 {
             return self.conclude(frame, &headers, scene.ingress, tables, scene.now, lanes);
         }
+        let class = self.named(classify(&headers, tables, scene.ingress), &frame, &headers, tables);
         let decision = decide(&class, &headers, scene, &mut self.memory);
-        if let Decision::Ends(Verdict::Forward(port, rewrite)) = decision
-            && let Rewrite { source: None, destination: None, decrement_ttl: false, destination_mac, .. } = rewrite
-        {
-            let hop = NextHop::new(port, destination_mac);
-            self.recent.note(seen.hash, key(glance, scene.ingress), tables.stamp(), hop);
+        let whither = match (&decision, &class) {
+            (Decision::Ends(Verdict::Forward(port, rewrite)), Class::Plain(_)) => readdressed(*port, rewrite),
+            // Before any flow is looked for: it follows from the tables alone.
+            (Decision::HandOver(owner), _) => Some(Whither::Worker(*owner)),
+            _ => None,
+        };
+        if let Some(whither) = whither {
+            self.recent.note(seen.hash, key(glance, scene.ingress), tables.stamp(), whither);
         }
         self.follow(decision, frame, &headers, Kind::Ordinary, scene, lanes);
+    }
+}
+
+/// Where a packet goes that only gets other MACs.
+fn readdressed(port: PortId, rewrite: &Rewrite) -> Option<Whither> {
+    match *rewrite {
+        Rewrite { source: None, destination: None, decrement_ttl: false, destination_mac, .. } => {
+            Some(Whither::Hop(NextHop::new(port, destination_mac)))
+        }
+        _ => None,
     }
 }
 

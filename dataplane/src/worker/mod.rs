@@ -228,7 +228,7 @@ impl<P: Port> Worker<P> {
                 orphans: Waiting::new(Patience::FIRST_FRAGMENT),
                 found: Vec::with_capacity(BATCH),
                 identifications: Identifications::new(parts.worker, workers, parts.key),
-                recent: Recent::default(),
+                recent: Recent::new(workers),
                 doors: Doors::default(),
                 counters,
                 shared: parts.shared,

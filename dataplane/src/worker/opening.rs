@@ -76,7 +76,7 @@ impl Bench {
             match self.begin(frame, opener, scene, out) {
                 Step::Goes(_) => {}
                 Step::Ends(reason) => return (done, Some(reason)),
-                Step::Stays => return (done, None),
+                Step::Stays | Step::Crosses(_) => return (done, None),
             }
         }
         (batch.len(), None)
