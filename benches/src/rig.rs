@@ -22,7 +22,9 @@ use levee_dataplane::tables::master::{Master, Setup};
 use levee_dataplane::tables::snat::SnatRange;
 use levee_dataplane::verdict::PortId;
 use levee_dataplane::ways::Ways;
-use levee_dataplane::worker::{BATCH, Command, FlowsQuery, Handle, Idle, Notices, Parts, Shared, Waker, Worker};
+use levee_dataplane::worker::{
+    BATCH, Command, FlowsQuery, Handle, Handover, Idle, Notices, Parts, Shared, Waker, Worker,
+};
 
 use crate::frames::{self, Segment};
 
@@ -90,6 +92,7 @@ impl Rig {
             memory: memory(flows),
             tables: readers.pop().expect("one"),
             shared,
+            handover: Handover::between(1, &umem).remove(0),
             notices,
             idle: Idle::spin(Waker::new().expect("descriptors")),
             epoch: Instant::now(),

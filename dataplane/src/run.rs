@@ -39,7 +39,7 @@ use crate::running::{PortFacts, Running, WorkerFacts};
 use crate::tables::master::{Master, Setup};
 use crate::verdict::PortId;
 use crate::ways::Ways;
-use crate::worker::{Idle, Notices, Parts, Shared, Worker};
+use crate::worker::{Handover, Idle, Notices, Parts, Shared, Worker};
 
 /// Changes that may wait for the director. A Kubernetes control process sends one at a time; the neighbours' thread waits.
 const INBOX: usize = 256;
@@ -93,6 +93,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let master = Master::new(setup);
     let (publisher, readers) = publication::channel(master.snapshot(), booted.workers.len());
     let shared = Shared::new(booted.workers.len(), &booted.umem)?;
+    let handovers = Handover::between(booted.workers.len(), &booted.umem);
     let senders = senders(booted.facts.len(), &booted.workers);
 
     let key = random_key()?;
@@ -100,8 +101,8 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     let mut handles = Vec::new();
     let mut facts = Vec::new();
     let mut worker_threads = Vec::new();
-    let workers = booted.workers.into_iter().zip(readers).zip(&config.workers).enumerate();
-    for (index, (((lanes, pool), tables), core)) in workers {
+    let workers = booted.workers.into_iter().zip(readers).zip(handovers).zip(&config.workers).enumerate();
+    for (index, ((((lanes, pool), tables), handover), core)) in workers {
         let Some(waker) = shared.waker(index) else { continue };
         let idle = match config.idle {
             config::Idle::Sleep => Idle::sleep(waker),
@@ -115,6 +116,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
             memory: memory(config, &ways)?,
             tables,
             shared: shared.clone(),
+            handover,
             notices: notices.clone(),
             idle,
             epoch: started,

@@ -12,7 +12,7 @@ use levee_dataplane::mem::publication::{self, Publisher};
 use levee_dataplane::port::memory::MemoryPort;
 use levee_dataplane::tables::Tables;
 use levee_dataplane::verdict::Endpoint;
-use levee_dataplane::worker::{BATCH, Handle, Idle, Notices, Parts, Shared, Worker};
+use levee_dataplane::worker::{BATCH, Handle, Handover, Idle, Notices, Parts, Shared, Worker};
 
 use crate::frames;
 use crate::rig::{self, GATEWAY_MAC, NODE_MAC, PODS, UPLINK};
@@ -64,6 +64,7 @@ impl Crew {
         let frames = u32::try_from(FRAMES * workers).expect("a handful of workers");
         let (umem, mut pool) = Umem::new(UmemConfig { frames, ..UmemConfig::default() }).expect("memory for frames");
         let shared = Shared::new(workers, &umem).expect("descriptors");
+        let mut handovers = Handover::between(workers, &umem).into_iter();
         let master = rig::director_of(workers, traffic.mode, BACKENDS);
         let (publisher, readers) = publication::channel(master.snapshot(), workers);
         // Nobody listens: a notice that finds no room is not waited for.
@@ -83,6 +84,7 @@ impl Crew {
                     tables,
                     idle: Idle::spin(shared.waker(worker).expect("one for each worker")),
                     shared: shared.clone(),
+                    handover: handovers.next().expect("one for each worker"),
                     notices: notices.clone(),
                     epoch: Instant::now(),
                     key: Key([1, 2]),

@@ -21,7 +21,7 @@ use crate::tables::master::{Setup, Steered};
 use crate::tables::snat::SnatRange;
 use crate::tables::{Hop, Port};
 use crate::ways::Ways;
-use crate::worker::{Idle, Notices, Parts as WorkerParts, Shared, Worker};
+use crate::worker::{Handover, Idle, Notices, Parts as WorkerParts, Shared, Worker};
 
 const UPLINK: PortId = PortId(0);
 const NODE: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -99,6 +99,7 @@ impl Lab {
             tables: readers.remove(0),
             idle: Idle::spin(shared.waker(0).unwrap()),
             shared,
+            handover: Handover::between(1, &umem).remove(0),
             notices: notices.clone(),
             epoch,
             key: MAGLEV_KEY,

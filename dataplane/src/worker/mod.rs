@@ -24,6 +24,7 @@ mod connection;
 mod doors;
 mod established;
 mod handle;
+mod handover;
 mod idle;
 mod notices;
 mod opening;
@@ -31,7 +32,6 @@ mod recent;
 mod reshape;
 mod shared;
 mod special;
-mod taken;
 mod tally;
 mod waiting;
 mod waker;
@@ -49,6 +49,7 @@ use crossbeam_queue::ArrayQueue;
 use self::doors::Doors;
 use self::established::Looks;
 pub use self::handle::{Command, FlowsAnswer, FlowsQuery, FlushAnswer, FlushQuery, Handle, Message, Pulse};
+pub use self::handover::Handover;
 pub use self::idle::Idle;
 pub use self::notices::{Claim, Noticed, Notices};
 use self::recent::Recent;
@@ -115,6 +116,8 @@ pub struct Parts<P> {
     pub tables: Reader<Tables>,
     /// What it shares with the others.
     pub shared: Shared,
+    /// Its ends of the rings to and from them.
+    pub handover: Handover,
     /// Where it tells what it cannot do itself.
     pub notices: Notices,
     /// What it does when there is nothing to do.
@@ -172,8 +175,8 @@ struct Bench {
     shared: Shared,
     notices: Notices,
     egress: Vec<Egress>,
-    /// Workers that have been given something since they were last woken; by index.
-    owed: Vec<bool>,
+    handover: Handover,
+    /// Whether another worker was shown something since it was last woken.
     owes: bool,
 }
 
@@ -195,7 +198,7 @@ impl<P: Port> Worker<P> {
                 None => sender.filter(|sender| *sender != parts.worker).map_or(Egress::None, Egress::Worker),
             })
             .collect();
-        let workers = parts.shared.inboxes.len();
+        let workers = parts.shared.workers();
         let waker = parts.shared.wakers.get(parts.worker).cloned();
         let handle = Handle {
             worker: parts.worker,
@@ -234,7 +237,7 @@ impl<P: Port> Worker<P> {
                 shared: parts.shared,
                 notices: parts.notices,
                 egress,
-                owed: vec![false; workers],
+                handover: parts.handover,
                 owes: false,
             },
         };
@@ -251,7 +254,7 @@ impl<P: Port> Worker<P> {
             } else {
                 let lanes = &self.lanes;
                 let quiet = self.commands.is_empty()
-                    && self.bench.inbox().is_none_or(|inbox| inbox.is_empty())
+                    && self.bench.handover.is_empty()
                     && lanes.iter().all(|lane| lane.backlog.is_empty());
                 let waiting = self.bench.waiting.len() + self.bench.orphans.len();
                 let patient = waiting == 0 && lanes.iter().all(|lane| !lane.port.sending());
@@ -330,6 +333,7 @@ impl<P: Port> Worker<P> {
             };
             let scene = Scene { tables, ingress, worker: bench.worker, now };
             bench.forward((batch, bytes), looks, &scene, lanes);
+            bench.show();
         }
 
         // Before this worker sends what is its own: the others can begin meanwhile.
@@ -409,10 +413,10 @@ impl<P: Port> Worker<P> {
         self.lanes.get_mut(lane).map(|lane| &mut lane.port)
     }
 
-    /// Frames that are in no port: in the pool, in backlogs, waiting.
+    /// Frames that are in no port: in the pool, in backlogs, waiting, handed over to this worker.
     #[must_use]
     pub fn frames(&self) -> usize {
-        self.bench.pool.free() + self.pending()
+        self.bench.pool.free() + self.pending() + self.bench.handover.frames()
     }
 
     /// Frames that came and are still here: those that wait for a next hop, and those that wait for room in a ring.
@@ -449,10 +453,6 @@ fn in_term(class: Class, headers: &Headers, tables: &Tables, ingress: PortId, no
 }
 
 impl Bench {
-    fn inbox(&self) -> Option<&ArrayQueue<Message>> {
-        self.shared.inboxes.get(self.worker).map(Arc::as_ref)
-    }
-
     /// From bytes to the end, for a frame outside of a batch.
     fn process<P: Port>(&mut self, frame: Frame, ingress: PortId, tables: &Tables, now: Millis, lanes: &mut [Lane<P>]) {
         match parse(self.umem.bytes(&frame)) {
@@ -637,7 +637,7 @@ impl Bench {
             self.counters.add(Counter::FlowsExpired, expired as u64);
         }
         self.tally();
-        if self.shared.inboxes.len() > 1 {
+        if self.shared.workers() > 1 {
             self.share();
         }
     }

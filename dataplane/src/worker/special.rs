@@ -61,7 +61,7 @@ impl Bench {
     ) {
         match (class, &headers.network) {
             (Class::Error(plain), _) => {
-                let left = self.shared.inboxes.len().saturating_sub(1);
+                let left = self.shared.workers().saturating_sub(1);
                 self.error(frame, headers, plain, scene, Asked { before: 0, left }, lanes);
             }
             (Class::Fragment, Network::Ip(ip)) => match keeper(ip, scene.tables) {
@@ -112,7 +112,7 @@ impl Bench {
         let search = Search { first: asked.before == 0, last: asked.left == 0 };
         match decide_error(plain, &quote, headers, scene, &mut self.memory, search) {
             Decision::Seek => {
-                let next = (self.worker + 1) % self.shared.inboxes.len().max(1);
+                let next = (self.worker + 1) % self.shared.workers().max(1);
                 self.hand_over(next, Message::Seek(scene.ingress, frame, asked.left.saturating_sub(1)));
             }
             decision => {

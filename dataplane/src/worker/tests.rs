@@ -149,6 +149,7 @@ impl Lab {
         let config = UmemConfig { frames: 1024, frame_size: FrameSize::Bytes2048, ..UmemConfig::default() };
         let (umem, mut pool) = Umem::new(config).unwrap();
         let shared = Shared::new(workers, &umem).unwrap();
+        let mut handovers = Handover::between(workers, &umem).into_iter();
         let (notice, notices) = Notices::new();
         let ways = Arc::new(Ways::new(MAGLEV_KEY));
         let (workers, handles) = readers
@@ -164,7 +165,7 @@ impl Lab {
                     worker,
                     lanes,
                     senders: vec![Some(worker), Some(worker)],
-                    pool: pool.split(1024 / shared.inboxes.len()),
+                    pool: pool.split(1024 / shared.workers()),
                     memory: Memory {
                         flows: Flows::new(1024, MAGLEV_KEY, Timeouts::default()).unwrap(),
                         affinities: Affinities::new(64, MAGLEV_KEY).unwrap(),
@@ -181,6 +182,7 @@ impl Lab {
                     },
                     tables,
                     shared: shared.clone(),
+                    handover: handovers.next().unwrap(),
                     notices: notice.clone(),
                     idle: Idle::spin(Waker::new().unwrap()),
                     epoch: Instant::now(),

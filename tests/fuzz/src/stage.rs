@@ -22,7 +22,7 @@ use levee_dataplane::tables::Tables;
 use levee_dataplane::tables::master::Master;
 use levee_dataplane::verdict::PortId;
 use levee_dataplane::ways::Ways;
-use levee_dataplane::worker::{Command, FlushQuery, Handle, Idle, Noticed, Notices, Parts, Shared, Worker};
+use levee_dataplane::worker::{Command, FlushQuery, Handle, Handover, Idle, Noticed, Notices, Parts, Shared, Worker};
 
 use crate::cast;
 use crate::frames::Tongue;
@@ -80,6 +80,7 @@ impl Stage {
         let config = UmemConfig { frames: each * workers, huge_pages: HugePages::No, ..UmemConfig::default() };
         let (umem, mut all) = Umem::new(config).expect("memory");
         let shared = Shared::new(scene.workers, &umem).expect("descriptors");
+        let mut handovers = Handover::between(scene.workers, &umem).into_iter();
         let master = cast::director(scene);
         let (publisher, readers) = publication::channel(master.snapshot(), scene.workers);
         let (notice, notices) = Notices::new();
@@ -121,6 +122,7 @@ impl Stage {
                 },
                 tables,
                 shared: shared.clone(),
+                handover: handovers.next().expect("one for each worker"),
                 notices: notice.clone(),
                 idle: Idle::spin(waker),
                 epoch: Instant::now(),

@@ -22,7 +22,7 @@ fn sum(lab: &Lab, counter: Counter) -> u64 {
 #[test]
 fn a_stuck_worker_keeps_a_bounded_number_of_frames_and_the_others_go_on() {
     let mut lab = Lab::new(2, program(Mode::Dnat, &[REMOTE_IP]));
-    let room = lab.shared.inboxes[1].capacity();
+    let room = lab.workers[0].bench.handover.room(1);
     assert!(room * 4 <= lab.umem.frames() as usize / 2, "less than a worker's share of all frames: {room}");
     let question = |client| udp((PEER, NODE), (client, VIP), (4000, 80));
     let (mine, theirs) = (client_of(&mut lab, 0), client_of(&mut lab, 1));
