@@ -299,7 +299,8 @@ fn vip(ip: &Ip) -> Class {
 
 /// Whether a fragment may be of a packet to or from a service, which its ports, if it has any, do not tell of the others.
 fn is_services(ip: &Ip, source: Owner, owner: Owner, tables: &Tables) -> bool {
-    let from_backend = || source.answers || tables.backends.get(&BackendKey::address(ip.source, ip.protocol)).is_some();
+    let from_backend =
+        || source.answers || tables.backends.get(&BackendKey::fragments(ip.source, ip.protocol)).is_some();
     owner.vip || owner.shared || owner.snat || owner.inward || from_backend()
 }
 

@@ -6,16 +6,19 @@
 //!                                             └─ not yet ──► waits for the first, a moment (`worker`)
 //! ```
 //!
-//! A datagram is known by source, destination, protocol and identification (RFC 791; RFC 8200, 4.5). The table has a fixed number
-//! of places, four for each value of a keyed hash; where all are taken, the datagram that was seen last longest ago gives its
+//! A datagram is known by source, destination and identification, and in IPv4 by its protocol (RFC 791, 3.2). In IPv6 a protocol
+//! stands in each fragment's header, and only the first one's counts (RFC 8200, 4.5): of a datagram with destination options among
+//! what was cut, the first is of UDP, and the others are of "options". The table has a fixed number of places, four for
+//! each value of a keyed hash; where all are taken, the datagram that was seen last longest ago gives its
 //! place up. So a flood of first fragments costs a flood of entries, and datagrams whose fragments come one after the other, as
 //! hosts send them, need theirs for microseconds. A datagram that is complete is forgotten at once: its identification may come
 //! again soon (RFC 4963).
 //!
 //! Which parts have been seen is kept as a few spans. A fragment inside of one is a duplicate and ends here; one that overlaps a
 //! span ends its whole datagram, this fragment and all to come (RFC 5722, which Linux follows for IPv4 too): overlaps are
-//! for rewriting ports behind a filter's back (RFC 1858). A first fragment that comes again begins its datagram anew:
-//! it has been decided on by itself, and may be another datagram under a used identification.
+//! for rewriting ports behind a filter's back (RFC 1858). A first fragment that comes again goes on as the one before it did, so
+//! that its receiver sees a duplicate; if something else has been decided for it, it begins its datagram anew: it may be of another
+//! one under a used identification.
 //!
 //! Never: a frame, an allocation after start, a reassembly.
 
@@ -46,6 +49,7 @@ pub struct Datagram {
     source: Address,
     destination: Address,
     identification: u32,
+    /// Of IPv4. In IPv6 it is not the same in all fragments, and this is 0.
     protocol: u8,
 }
 
@@ -57,7 +61,7 @@ impl Datagram {
             source: ip.source,
             destination: ip.destination,
             identification: piece.identification,
-            protocol: ip.protocol,
+            protocol: if ip.source.is_v4() { ip.protocol } else { 0 },
         }
     }
 }
@@ -74,6 +78,31 @@ pub enum Course {
     /// To the worker that owns the flow.
     Worker(usize),
     /// Nowhere.
+    Drop(Reason),
+}
+
+impl Course {
+    /// Whether it leads to the same place in the same form, whatever the identification. Of what goes nowhere, nothing is the same.
+    fn is_as(&self, other: &Course) -> bool {
+        match (self, other) {
+            (Course::Forward(port, rewrite, _), Course::Forward(other_port, other_rewrite, _)) => {
+                (port, rewrite) == (other_port, other_rewrite)
+            }
+            (Course::Wrap(port, rewrite, outer, _), Course::Wrap(other_port, other_rewrite, other_outer, _)) => {
+                (port, rewrite, outer) == (other_port, other_rewrite, other_outer)
+            }
+            (Course::Pass, Course::Pass) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What the table says to a first fragment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// It goes this way, and so do those that follow it.
+    Course(Course),
+    /// It ends here, and perhaps its datagram.
     Drop(Reason),
 }
 
@@ -100,6 +129,8 @@ struct Entry {
     datagram: Datagram,
     course: Course,
     last: Millis,
+    /// Where its first fragment ends.
+    first: u16,
     /// Where the datagram ends, once the last fragment was seen; 0 before.
     total: u16,
     /// Sorted, apart from each other; the unused ones are empty and at the end.
@@ -125,9 +156,18 @@ impl Fragments {
         self.sets.get_mut(hash as usize % SETS)
     }
 
-    /// Notes what was decided for a first fragment, and so for all.
-    pub fn begin(&mut self, datagram: Datagram, piece: &Piece, course: Course, now: Millis) {
-        let Some(set) = self.set(&datagram) else { return };
+    /// Notes what was decided for a first fragment, and so for all; unless it has come before, and then nothing new is to begin:
+    /// its course is the one that was noted then, whose identification its datagram has at its receiver.
+    pub fn begin(&mut self, datagram: Datagram, piece: &Piece, course: Course, now: Millis) -> Begins {
+        let Some(set) = self.set(&datagram) else { return Begins::Course(course) };
+        let new = span(piece);
+        let mut known = set.iter_mut().flatten().filter(|entry| entry.is_of(&datagram, now));
+        if let Some(entry) = known.next()
+            && let Some(begins) = entry.again(new, course)
+        {
+            entry.last = now;
+            return begins;
+        }
         let age = |entry: &Option<Entry>| match entry {
             Some(entry) if entry.datagram == datagram => u64::MAX,
             Some(entry) => u64::from(now.wrapping_sub(entry.last)),
@@ -135,19 +175,17 @@ impl Fragments {
         };
         let mut spans = [Span::default(); SPANS];
         if let Some(first) = spans.first_mut() {
-            *first = span(piece);
+            *first = new;
         }
         if let Some(oldest) = set.iter_mut().max_by_key(|entry| age(entry)) {
-            *oldest = Some(Entry { datagram, course, last: now, total: 0, spans });
+            *oldest = Some(Entry { datagram, course, last: now, first: new.end, total: 0, spans });
         }
+        Begins::Course(course)
     }
 
     /// What becomes of a fragment other than a first one.
     pub fn follow(&mut self, datagram: &Datagram, piece: &Piece, now: Millis) -> Follows {
-        let known = |entry: &&mut Option<Entry>| {
-            let entry = entry.as_ref();
-            entry.is_some_and(|entry| entry.datagram == *datagram && now.wrapping_sub(entry.last) < LIFETIME)
-        };
+        let known = |entry: &&mut Option<Entry>| entry.as_ref().is_some_and(|entry| entry.is_of(datagram, now));
         let Some(place) = self.set(datagram).and_then(|set| set.iter_mut().find(known)) else {
             return Follows::Unknown;
         };
@@ -185,6 +223,27 @@ fn span(piece: &Piece) -> Span {
 }
 
 impl Entry {
+    /// Whether it is this datagram's, and not one that had its identification long ago.
+    fn is_of(&self, datagram: &Datagram, now: Millis) -> bool {
+        self.datagram == *datagram && now.wrapping_sub(self.last) < LIFETIME
+    }
+
+    /// What becomes of a first fragment whose datagram has begun; `None` if it begins another.
+    fn again(&mut self, new: Span, course: Course) -> Option<Begins> {
+        // The spans are the business of whoever sends it on; what has ended may come once more.
+        if matches!(self.course, Course::Worker(_) | Course::Drop(_)) {
+            return None;
+        }
+        if new.end == self.first {
+            return self.course.is_as(&course).then_some(Begins::Course(self.course));
+        }
+        if self.spans.first().is_some_and(|seen| new.end <= seen.end) {
+            return Some(Begins::Drop(Reason::FragmentDuplicate));
+        }
+        self.course = Course::Drop(Reason::FragmentOverlap);
+        Some(Begins::Drop(Reason::FragmentOverlap))
+    }
+
     /// Marks a part as seen.
     fn cover(&mut self, piece: &Piece) -> Cover {
         let new = span(piece);

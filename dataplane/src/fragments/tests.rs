@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use levee_api::net::Mac;
 use proptest::prelude::*;
 
 use super::*;
 use crate::hash::MAGLEV_KEY;
+use crate::verdict::Endpoint;
 
 fn datagram(identification: u32) -> Datagram {
     Datagram { source: Address::v4(1), destination: Address::v4(2), identification, protocol: 17 }
@@ -59,8 +61,8 @@ fn duplicates_end_and_overlaps_end_their_datagram() {
         ("data behind the end", [piece(1480, 80, false), piece(1560, 80, true)]),
         ("an end before data", [piece(2960, 80, true), piece(1480, 80, false)]),
     ] {
-        let mut table = begun();
         // Not complete: a hole is left.
+        let mut table = Fragments::new(MAGLEV_KEY);
         table.begin(datagram(7), &piece(0, 1472, true), Course::Pass, 1_000);
         assert_eq!(follow(&mut table, pieces[0]), Follows::Course(Course::Pass), "{what}");
         assert_eq!(follow(&mut table, pieces[1]), Follows::Drop(Reason::FragmentOverlap), "{what}");
@@ -77,13 +79,74 @@ fn a_datagram_of_nothing_but_holes_ends() {
     assert_eq!(follow(SPANS as u32), Follows::Drop(Reason::FragmentOverlap));
 }
 
+fn forward(port: u16, identification: u32) -> Course {
+    let rewrite = Rewrite {
+        destination_mac: Mac([2, 0, 0, 0, 0, 1]),
+        source_mac: Mac([2, 0, 0, 0, 0, 2]),
+        source: Some(Endpoint { address: Address::v4(9), port }),
+        destination: None,
+        decrement_ttl: true,
+    };
+    Course::Forward(PortId(0), rewrite, identification)
+}
+
 #[test]
-fn a_first_fragment_that_comes_again_begins_anew() {
+fn a_first_fragment_that_comes_again_goes_on_as_it_did_and_ends_nothing() {
+    let mut table = Fragments::new(MAGLEV_KEY);
+    let first = piece(0, 1480, true);
+    assert_eq!(table.begin(datagram(7), &first, forward(61_000, 1), 0), Begins::Course(forward(61_000, 1)));
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_500), Follows::Course(forward(61_000, 1)));
+    // Its course has been drawn another identification by now, and counts for nothing.
+    assert_eq!(table.begin(datagram(7), &first, forward(61_000, 2), 3_000), Begins::Course(forward(61_000, 1)));
+    let again = table.follow(&datagram(7), &piece(1480, 1480, true), 4_500);
+    assert_eq!(again, Follows::Drop(Reason::FragmentDuplicate), "what was seen is seen, and for as long");
+    assert_eq!(table.follow(&datagram(7), &piece(2960, 5, false), 4_500), Follows::Course(forward(61_000, 1)));
+    // Complete, and so it is another datagram's now.
+    assert_eq!(table.begin(datagram(7), &first, forward(61_000, 3), 4_500), Begins::Course(forward(61_000, 3)));
+}
+
+#[test]
+fn a_first_fragment_that_is_decided_otherwise_or_comes_late_begins_anew() {
+    for (course, now) in [(forward(61_001, 2), 1), (Course::Pass, 1), (forward(61_000, 2), 2_000)] {
+        let mut table = Fragments::new(MAGLEV_KEY);
+        table.begin(datagram(7), &piece(0, 1480, true), forward(61_000, 1), 0);
+        table.follow(&datagram(7), &piece(1480, 1480, true), 0);
+        assert_eq!(table.begin(datagram(7), &piece(0, 1480, true), course, now), Begins::Course(course));
+        assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), now), Follows::Course(course));
+    }
+    // Of what went nowhere, each first fragment is told anew.
     let mut table = begun();
-    table.follow(&datagram(7), &piece(1480, 1480, true), 1_000);
-    let course = Course::Drop(Reason::NoRoute);
-    table.begin(datagram(7), &piece(0, 1480, true), course, 1_001);
-    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_001), Follows::Course(course));
+    let (limited, refused) = (Course::Drop(Reason::ReplyRateLimited), Course::Drop(Reason::NoReplyAllowed));
+    table.begin(datagram(8), &piece(0, 1480, true), limited, 1_000);
+    table.begin(datagram(8), &piece(0, 1480, true), refused, 1_000);
+    assert_eq!(table.follow(&datagram(8), &piece(1480, 1480, true), 1_000), Follows::Course(refused));
+}
+
+/// As among the later ones: inside of what was seen it is a duplicate, and past it an overlap.
+#[test]
+fn a_first_fragment_of_another_length_is_not_believed() {
+    let mut table = begun();
+    let begin = |table: &mut Fragments, length| table.begin(datagram(7), &piece(0, length, true), Course::Pass, 1_000);
+    assert_eq!(begin(&mut table, 8), Begins::Drop(Reason::FragmentDuplicate));
+    assert_eq!(begin(&mut table, 1480), Begins::Course(Course::Pass));
+    assert_eq!(begin(&mut table, 1488), Begins::Drop(Reason::FragmentOverlap));
+    let ended = Follows::Course(Course::Drop(Reason::FragmentOverlap));
+    assert_eq!(table.follow(&datagram(7), &piece(1480, 1480, true), 1_000), ended);
+    assert_eq!(begin(&mut table, 1488), Begins::Course(Course::Pass), "all of it may come once more");
+}
+
+/// RFC 8200, 4.5: "only those headers in the Offset zero fragment packet are retained".
+#[test]
+fn fragments_of_ipv6_are_of_one_datagram_whatever_header_they_name() {
+    let of = |(source, destination): (Address, Address), protocol| {
+        let (fragment, transport) = (crate::headers::Fragment::Later, crate::headers::Transport::Other);
+        let ip = Ip { source, destination, protocol, ttl: 64, tos: 0, fragment, l4: 62, end: 70, transport };
+        Datagram::of(&ip, &piece(1480, 8, true))
+    };
+    let v4 = (Address::v4(1), Address::v4(2));
+    let v6 = (Address::v6(1 << 120), Address::v6(2 << 120));
+    assert_eq!(of(v6, 17), of(v6, 60));
+    assert_ne!(of(v4, 17), of(v4, 6));
 }
 
 #[test]

@@ -366,6 +366,9 @@ pub fn roles(side: Side) -> &'static [Role] {
     }
 }
 
+/// The fragment header of IPv6 (RFC 8200, 4.5), which is nobody's transport protocol.
+const FRAGMENT: u8 = 44;
+
 /// An address, a port and a protocol: how a reply of a backend is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackendKey {
@@ -376,16 +379,23 @@ pub struct BackendKey {
 }
 
 impl BackendKey {
-    /// Some backend at an address, whatever its port: of a fragment that has none. No backend has port 0 of its own.
+    /// Some backend at an address, whatever its port: what a fragment of a packet with this protocol is recognised by. Fragments of
+    /// IPv6 do not know their packet's protocol (RFC 8200, 4.5: only what the first one names counts), so that for all of them one key
+    /// stands, under the number of the fragment header.
     #[must_use]
-    pub fn address(address: Address, protocol: u8) -> Self {
-        BackendKey { endpoint: Endpoint { address, port: 0 }, protocol }
+    pub fn fragments(address: Address, protocol: u8) -> Self {
+        BackendKey::address(address, if address.is_v4() { protocol } else { FRAGMENT })
     }
 
     /// Some backend at an address whose port clients choose: any packet from there may be a reply.
     #[must_use]
     pub fn any(address: Address) -> Self {
         BackendKey::address(address, Protocol::Any.number())
+    }
+
+    /// No backend has port 0 of its own.
+    fn address(address: Address, protocol: u8) -> Self {
+        BackendKey { endpoint: Endpoint { address, port: 0 }, protocol }
     }
 }
 

@@ -21,7 +21,7 @@ use super::waiting::Wait;
 use crate::classify::{Class, Plain, classify, classify_first};
 use crate::decide::{Decision, Scene, Search, decide, decide_about_tunnel, decide_error, fits_in_tunnel, keeper};
 use crate::flows::Millis;
-use crate::fragments::{Course, Datagram, Follows};
+use crate::fragments::{Begins, Course, Datagram, Follows};
 use crate::headers::{Fragment, Headers, Ip, Network, Piece, Quote};
 use crate::parse::{self, parse};
 use crate::port::Port;
@@ -212,12 +212,12 @@ impl Bench {
         let Some(course) = course else {
             return self.follow(decision, frame, headers, Kind::Ordinary, scene, lanes);
         };
-        self.fragments.begin(*datagram, piece, course, scene.now);
-        match decision {
-            Decision::Ends(Verdict::Hairpin(_)) => {
+        match (self.fragments.begin(*datagram, piece, course, scene.now), decision) {
+            (Begins::Drop(reason), _) => self.drop(frame, reason),
+            (Begins::Course(_), Decision::Ends(Verdict::Hairpin(_))) => {
                 self.follow(decision, frame, headers, Kind::Ordinary, scene, lanes);
             }
-            _ => self.go(course, frame, headers, piece, scene, lanes),
+            (Begins::Course(course), _) => self.go(course, frame, headers, piece, scene, lanes),
         }
         self.reunite(datagram, scene, lanes);
     }

@@ -58,6 +58,8 @@ struct Packet {
     /// In units of 8 bytes.
     offset: u16,
     more: bool,
+    /// Of a fragment of IPv6: whether what was cut begins with destination options, or is said to.
+    optional: bool,
     transport: Part,
     /// What the payload begins with.
     head: Vec<u8>,
@@ -257,6 +259,7 @@ pub fn answer(source: &mut Unstructured<'_>, sent: &[u8], edition: Edition) -> R
                 options: source.ratio(1, 16)?,
                 offset: 0,
                 more: source.ratio(1, 16)?,
+                optional: false,
                 transport,
                 head: Vec::new(),
                 payload: source.int_in_range(0..=40)?,
@@ -347,6 +350,7 @@ fn chosen(source: &mut Unstructured<'_>, six: bool) -> Result<Packet> {
         options: source.ratio(1, 32)?,
         offset: 0,
         more: source.ratio(1, 32)?,
+        optional: false,
         transport,
         head,
         payload: if source.ratio(1, 16)? { 1440 } else { source.int_in_range(0..=40)? },
@@ -381,6 +385,7 @@ fn packet(source: &mut Unstructured<'_>, edition: Edition, six: bool) -> Result<
             0
         },
         more: fragmented && source.arbitrary()?,
+        optional: edition >= Edition::Fifth && fragmented && source.arbitrary()?,
         transport,
         head: Vec::new(),
         payload: match source.int_in_range(0..=7u8)? {
@@ -541,6 +546,12 @@ impl Packet {
             }
         };
         let mut next = next.0;
+        if self.optional {
+            if self.offset == 0 {
+                rest = [&[next, 0, 1, 4, 0, 0, 0, 0][..], &rest].concat();
+            }
+            next = 60;
+        }
         if self.offset > 0 || self.more {
             let field = (self.offset << 3 | u16::from(self.more)).to_be_bytes();
             rest = [&[next, 0][..], &field, &[0, 0, 0x12, 0x34], &rest].concat();

@@ -25,6 +25,8 @@ pub enum Edition {
     Third,
     /// Behind [`Edition::FOURTH`]: ranges of ports, whole addresses, and connection IDs of QUIC.
     Fourth,
+    /// Behind [`Edition::FIFTH`]: what fragments of IPv6 are of begins with options, or is named as somebody likes.
+    Fifth,
 }
 
 impl Edition {
@@ -34,12 +36,18 @@ impl Edition {
     pub const THIRD: &[u8] = b"3\n";
     /// What one of the fourth begins with.
     pub const FOURTH: &[u8] = b"4\n";
+    /// What one of the fifth begins with.
+    pub const FIFTH: &[u8] = b"5\n";
 
     /// The edition of some bytes, and what it reads.
     #[must_use]
     pub fn of(bytes: &[u8]) -> (Edition, &[u8]) {
-        let marks =
-            [(Edition::Second, Edition::MARK), (Edition::Third, Edition::THIRD), (Edition::Fourth, Edition::FOURTH)];
+        let marks = [
+            (Edition::Second, Edition::MARK),
+            (Edition::Third, Edition::THIRD),
+            (Edition::Fourth, Edition::FOURTH),
+            (Edition::Fifth, Edition::FIFTH),
+        ];
         let marked = |(edition, mark)| Some((edition, bytes.strip_prefix(mark)?));
         marks.into_iter().find_map(marked).unwrap_or((Edition::First, bytes))
     }

@@ -96,7 +96,7 @@ fn stories_drawn_at_random_end_well() {
     for story in 0..number("LEVEE_FUZZ_STORIES", 300) {
         let length = 64 + random.next() as usize % 4000;
         let mut bytes = random.bytes(length);
-        let mark = [&[], Edition::MARK, Edition::THIRD, Edition::FOURTH][story as usize % 4];
+        let mark = [&[], Edition::MARK, Edition::THIRD, Edition::FOURTH, Edition::FIFTH][story as usize % 5];
         bytes.splice(..0, mark.iter().copied());
         if !ends_well(&bytes) {
             let file = env::temp_dir().join(format!("levee-story-{story}.bin"));

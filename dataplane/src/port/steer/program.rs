@@ -60,7 +60,7 @@ pub(super) struct Maps {
     pub prefixes6: LpmTrie<20, 1>,
     /// By destination port: which protocols are levee's on shared addresses.
     pub ports: Array<1>,
-    /// By source, destination, identification and protocol: whether the first fragment was levee's.
+    /// By source, destination, identification and, of IPv4, protocol: whether the first fragment was levee's.
     pub fragments: LruHashMap<40, 1>,
     /// By [`Class`].
     pub counters: Arc<Counters>,
@@ -100,7 +100,7 @@ const HOST6: i16 = -28;
 const NUMBER: i16 = -36;
 /// What is taken whatever its address.
 const TAKE: i16 = -40;
-/// Source (16 bytes, of IPv4 the first four), destination (likewise), identification, protocol.
+/// Source (16 bytes, of IPv4 the first four), destination (likewise), identification, protocol (of IPv6 0).
 const DATAGRAM: i16 = -80;
 const DATAGRAM_LEN: i16 = 40;
 /// Whether it is a first fragment, and the value that is noted for it.
@@ -323,7 +323,8 @@ impl Builder<'_> {
         self.asm.store(Size::Word, Reg::R10, DATAGRAM + 36, Reg::R1);
     }
 
-    /// The same of an IPv6 header with a fragment header right behind it.
+    /// The same of an IPv6 header with a fragment header right behind it. The next header in there is its own and not the datagram's:
+    /// only that of the first fragment counts (RFC 8200, 4.5).
     fn datagram6(&mut self) {
         for word in (0..32).step_by(4) {
             self.asm.load(Size::Word, Reg::R1, AT, 8 + word);
@@ -331,8 +332,7 @@ impl Builder<'_> {
         }
         self.asm.load(Size::Word, Reg::R1, AT, 44);
         self.asm.store(Size::Word, Reg::R10, DATAGRAM + 32, Reg::R1);
-        self.asm.load(Size::Byte, Reg::R1, AT, 40);
-        self.asm.store(Size::Word, Reg::R10, DATAGRAM + 36, Reg::R1);
+        self.asm.store(Size::Word, Reg::R10, DATAGRAM + 36, 0);
     }
 
     /// A fragment other than the first: levee's, if the first one was.
@@ -414,6 +414,8 @@ impl Builder<'_> {
         self.asm.and(Reg::R1, 1);
         self.asm.jump_if(Condition::Equal, Reg::R1, 0, atomic);
         self.asm.store(Size::Word, Reg::R10, FIRST, 1);
+        // Not levee's until its port says so: of protocols that have none nobody would say that it is not.
+        self.note_first(0);
         self.asm.bind(atomic);
         self.asm.load(Size::Byte, Reg::R1, AT, 40);
         self.protocol_bit();

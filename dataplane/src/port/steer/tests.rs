@@ -454,6 +454,22 @@ fn fragments_on_a_shared_address_follow_their_first() {
     assert_eq!((decide6(22, 0), decide6(7, 64)), (Class::SharedOther, Class::SharedFragment));
 }
 
+/// RFC 8200, 4.5: "the Next Header values in the Fragment headers of different fragments of the same original packet may differ".
+#[test]
+fn fragments_of_ipv6_follow_their_first_whatever_header_they_name() {
+    let Some(steering) = steering(&example()) else { return };
+    let decide_as = |next: u8, port, offset| {
+        let mut frame = fragment6(port, 9, offset, true);
+        frame[54] = next;
+        decide(&steering, &frame)
+    };
+    assert_eq!(decide_as(6, SNAT_PORT, 0), Class::SharedPort);
+    assert_eq!([6, 17, 60].map(|next| decide_as(next, 7, 64)), [Class::SharedFollower; 3]);
+    // The identification comes again, of something that has no ports.
+    assert_eq!(decide_as(58, 7, 0), Class::SharedOther);
+    assert_eq!([6, 58].map(|next| decide_as(next, 7, 64)), [Class::SharedFragment; 2]);
+}
+
 #[test]
 fn every_truncation_is_passed_or_was_ours_anyway() {
     let Some(steering) = steering(&example()) else { return };

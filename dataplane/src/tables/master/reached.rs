@@ -17,7 +17,7 @@ pub(super) struct Reached {
 
 impl Reached {
     /// What packets of a service's backends are recognised by: their endpoints; and where replies are translated on their way
-    /// to the client's own address, their addresses too, for fragments that have no ports. Where clients choose the port, addresses alone.
+    /// to the client's own address, their addresses too, for fragments, which have no ports. Where clients choose the port, addresses alone.
     pub(super) fn by(program: &program::Service, service: &Service) -> Reached {
         let protocol = program.protocol.number();
         let kept = program.frontends.iter().any(|frontend| frontend.mode == Mode::Dnat);
@@ -25,7 +25,7 @@ impl Reached {
             if service.keeps_port {
                 return std::iter::once(BackendKey::any(backend.endpoint.address)).chain(None);
             }
-            let any_port = kept.then(|| BackendKey::address(backend.endpoint.address, protocol));
+            let any_port = kept.then(|| BackendKey::fragments(backend.endpoint.address, protocol));
             std::iter::once(BackendKey { endpoint: backend.endpoint, protocol }).chain(any_port)
         });
         let (mut backends, mut vias): (Vec<BackendKey>, Vec<Address>) = (keys.collect(), service.vias().collect());

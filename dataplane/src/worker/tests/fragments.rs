@@ -1,5 +1,7 @@
 //! Fragments of services' packets: each goes where its first one went, and is put together again as one that was never cut.
 
+mod ipv6;
+
 use std::collections::BTreeMap;
 
 use etherparse::{IpNumber, Ipv4Header, UdpHeader};
@@ -151,6 +153,43 @@ fn duplicates_overlaps_and_nonsense_end_each_under_its_own_name() {
     // The datagram may come once more.
     let sent = arrive_all(&mut lab, 0, &parts);
     assert_eq!(sent.len(), 6, "{:?}", lab.drops());
+}
+
+/// What comes out of a datagram whose first fragment came twice: for its receiver there is one datagram, and a duplicate in it.
+fn whole_but_for_a_duplicate(mut sent: Vec<(PortId, Vec<u8>)>, at: usize) -> Vec<u8> {
+    let again = sent.remove(at);
+    assert_eq!(again, sent[0], "the same bytes, identification and all");
+    let mut whole = together(&sent);
+    assert_eq!(whole.len(), 1);
+    whole.remove(0)
+}
+
+#[test]
+fn a_first_fragment_that_comes_twice_costs_nobody_its_datagram() {
+    for (mode, workers) in [Mode::Nat, Mode::Dnat, Mode::Dsr].into_iter().flat_map(|mode| [(mode, 1), (mode, 4)]) {
+        let mut lab = Lab::new(workers, program(mode, &[REMOTE_IP]));
+        // Behind the one before the last, and right behind itself.
+        for (at, queue) in [(5, 0), (1, workers - 1)] {
+            let twice = |mut parts: Vec<Vec<u8>>| {
+                parts.insert(at, parts[0].clone());
+                parts
+            };
+            let sent = arrive_all(&mut lab, queue, &twice(request(at as u16)));
+            assert_eq!(sent.len(), 7, "{mode:?} {workers} {at}: {:?}", lab.drops());
+            let (.., source, destination, _) = read(&whole_but_for_a_duplicate(sent, at));
+            if mode == Mode::Dsr {
+                assert_eq!((source, destination), ((CLIENT, 4000), (VIP, 80)));
+                continue;
+            }
+            assert_eq!(destination, (REMOTE_IP, 8080));
+            let answer = fragments((PEER, NODE), (REMOTE_IP, source.0), (8080, source.1), 8_000, 1480, at as u16);
+            let sent = arrive_all(&mut lab, queue, &twice(answer));
+            assert_eq!(sent.len(), 7, "{mode:?} {workers} {at}: {:?}", lab.drops());
+            let (.., source, destination, _) = read(&whole_but_for_a_duplicate(sent, at));
+            assert_eq!((source, destination), ((VIP, 80), (CLIENT, 4000)));
+        }
+        assert_eq!(lab.drops(), []);
+    }
 }
 
 #[test]

@@ -10,15 +10,15 @@ use crate::headers::{Discovery, DiscoveryKind};
 pub(super) const NODE_IP: Ipv6Addr = address(0, 1);
 pub(super) const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 pub(super) const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xff);
-const POD_IP: Ipv6Addr = address(1, 5);
-const POD_2_IP: Ipv6Addr = address(1, 6);
+pub(super) const POD_IP: Ipv6Addr = address(1, 5);
+pub(super) const POD_2_IP: Ipv6Addr = address(1, 6);
 pub(super) const REMOTE_IP: Ipv6Addr = address(2, 5);
-const VIP: Ipv6Addr = address(0x96, 1);
-const CLIENT: Ipv6Addr = address(0xffff, 7);
+pub(super) const VIP: Ipv6Addr = address(0x96, 1);
+pub(super) const CLIENT: Ipv6Addr = address(0xffff, 7);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// `2001:db8:<net>::<host>`
-const fn address(net: u16, host: u16) -> Ipv6Addr {
+pub(super) const fn address(net: u16, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, host)
 }
 
@@ -71,7 +71,7 @@ fn tcp(macs: (Mac, Mac), ips: (Ipv6Addr, Ipv6Addr), ports: (u16, u16), flags: &s
     frame
 }
 
-fn udp(macs: (Mac, Mac), ips: (Ipv6Addr, Ipv6Addr), ports: (u16, u16)) -> Vec<u8> {
+pub(super) fn udp(macs: (Mac, Mac), ips: (Ipv6Addr, Ipv6Addr), ports: (u16, u16)) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(macs.0.0, macs.1.0).ipv6(ips.0.octets(), ips.1.octets(), 64);
     let mut frame = Vec::new();
     builder.udp(ports.0, ports.1).write(&mut frame, b"hello").unwrap();
@@ -87,10 +87,10 @@ pub(super) fn datagram(length: usize) -> Vec<u8> {
 }
 
 /// (MACs, source and port, destination and port, hop limit).
-type Seen = ((Mac, Mac), (Ipv6Addr, u16), (Ipv6Addr, u16), u8);
+pub(super) type Seen = ((Mac, Mac), (Ipv6Addr, u16), (Ipv6Addr, u16), u8);
 
 /// What a frame says, after its checksum has been summed up again.
-fn read(frame: &[u8]) -> Seen {
+pub(super) fn read(frame: &[u8]) -> Seen {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     let Some(etherparse::LinkSlice::Ethernet2(link)) = packet.link else { panic!("no Ethernet") };
     let Some(etherparse::NetSlice::Ipv6(ip)) = packet.net else { panic!("no IPv6") };
