@@ -20,7 +20,7 @@ use levee_dataplane::reason::Reason;
 use levee_dataplane::tables::Tables;
 use levee_dataplane::tables::master::{Master, Setup};
 use levee_dataplane::tables::snat::SnatRange;
-use levee_dataplane::verdict::PortId;
+use levee_dataplane::verdict::{Endpoint, PortId};
 use levee_dataplane::ways::Ways;
 use levee_dataplane::worker::{
     BATCH, Command, FlowsQuery, Handle, Handover, Idle, Notices, Parts, Shared, Waker, Worker,
@@ -157,11 +157,16 @@ impl Rig {
         self.time(UPLINK, packets, |port| flows.next().into_iter().for_each(|flow| deliver(port, segment.of(flow))))
     }
 
-    /// Begins these flows, and has each be acknowledged: they are established then.
+    /// Begins these flows, and has each be answered, where answers pass, and acknowledged: they are established then.
     pub fn establish(&mut self, flows: u32) {
-        for mut segment in [syn(), ack()] {
-            self.play(&mut segment, &mut (0..flows), u64::from(flows));
-        }
+        self.play(&mut syn(), &mut (0..flows), u64::from(flows));
+        let mut answers = Vec::with_capacity(flows as usize);
+        self.each_flow(|flow| answers.extend(flow.reverse().map(|reply| [reply.source, reply.destination].map(v4))));
+        let (mut answer, mut ends) = (ack(), answers.iter());
+        self.time(UPLINK, answers.len() as u64, |port| {
+            ends.next().into_iter().for_each(|[from, to]| deliver(port, answer.between(*from, *to)));
+        });
+        self.play(&mut ack(), &mut (0..flows), u64::from(flows));
     }
 
     /// Frames that were sent on so far.
@@ -183,6 +188,14 @@ impl Rig {
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
         let drops = Reason::ALL.iter().map(|reason| (reason.name(), self.handle.counters.dropped(*reason)));
         drops.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// An end of a flow of IPv4.
+fn v4(end: Endpoint) -> (Ipv4Addr, u16) {
+    match end.address.into() {
+        IpAddr::V4(address) => (address, end.port),
+        IpAddr::V6(_) => unreachable!("the rig has no others"),
     }
 }
 

@@ -439,10 +439,12 @@ fn begin(
         Transport::Tcp(tcp) if tcp.opens() => State::Syn,
         Transport::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0 => return dropped(Reason::NoReplyAllowed),
         // In the middle of a connection that nobody here knows.
-        Transport::Tcp(_) => match service.mid_stream(frontend.mode) {
+        Transport::Tcp(tcp) => match service.mid_stream(frontend.mode) {
             MidStream::Reset => return reject(ip, scene, memory),
             MidStream::Drop => return dropped(Reason::MidStream),
-            MidStream::Hash => State::Established,
+            // One segment makes no connection of anything: the next one will, if there is one.
+            MidStream::Hash if tcp.flags & tcp_flags::FIN != 0 => State::Closed,
+            MidStream::Hash => State::Syn,
         },
         _ => State::Udp,
     };
@@ -479,7 +481,8 @@ fn begin(
     let place = memory.places.get(target.address, scene.tables);
     let from = scene.tables.port(scene.ingress).map(|port| port.role);
     let mode = effective(frontend.mode, tuple.source.address, target.address, place, from);
-    if mode != frontend.mode && state == State::Established {
+    let begins = !matches!(ip.transport, Transport::Tcp(tcp) if !tcp.opens());
+    if mode != frontend.mode && !begins {
         return reject(ip, scene, memory);
     }
     let mut reply = None;
@@ -563,6 +566,7 @@ fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
     }
     if flow.state != State::Dead {
         flow.touch(scene.now);
+        flow.answered = true;
     }
     // What a backend still says goes to the client, also when no new packet would go to it.
     let service = scene.tables.services.get(flow.service_slot);

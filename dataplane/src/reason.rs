@@ -164,7 +164,7 @@ reasons! {
     NoSnatAddress = "no_snat_address",
     /// Every SNAT port towards this backend is taken: give `snat` more addresses or ports.
     NoSnatPort = "no_snat_port",
-    /// The flow table is full, and a flow with a translated source cannot be forwarded untracked: raise `flows.capacity`.
+    /// The flow table is full of flows that do not give way, and this one cannot be forwarded untracked: raise `flows.capacity`.
     FlowTableFull = "flow_table_full",
     /// A packet to a SNAT address and port for which there is no flow.
     NoSnatFlow = "no_snat_flow",

@@ -17,7 +17,7 @@ use levee_api::net::Role;
 use levee_api::program::Mode;
 
 use super::flow::{Direction, Flow, Opening};
-use super::hops::HopId;
+use super::hops::{self, HopId};
 use super::state::State;
 use crate::address::Address;
 use crate::checksum::{Deltas, Shifts};
@@ -39,6 +39,7 @@ pub(super) struct Entry {
     /// the checksums of its client's packets.
     pub(super) link: u32,
     pub(super) forward_hop: HopId,
+    /// 0 until the backend answers; [`hops::FORGOTTEN`] if it has, and the hop is not known any more.
     pub(super) reverse_hop: HopId,
     pub(super) via: u16,
     /// Protocol number; then flags: state (3 bits), mode (2), the client's side (2), whether it has an extension (1).
@@ -134,6 +135,25 @@ impl Entry {
             5 => State::Dead,
             ESTABLISHED => State::Established,
             _ => State::Udp,
+        }
+    }
+
+    /// The same as [`State::taken_for`] has it.
+    #[inline(always)]
+    pub(super) fn taken_for(&self) -> State {
+        self.state().taken_for(self.replies_pass(), self.is_answered())
+    }
+
+    /// Whether a packet of its backend's has come by.
+    #[inline(always)]
+    pub(super) fn is_answered(&self) -> bool {
+        self.reverse_hop != 0
+    }
+
+    /// Remembers that one has, where its next hop cannot say so.
+    pub(super) fn note_answer(&mut self) {
+        if self.reverse_hop == 0 {
+            self.reverse_hop = hops::FORGOTTEN;
         }
     }
 
@@ -238,6 +258,7 @@ impl Entry {
             service_slot: self.service_slot,
             stamp: self.stamp,
             via: self.via,
+            answered: self.is_answered(),
             ..Flow::new(&tuple, backend, source, self.mode(), self.state(), self.last)
         }
     }

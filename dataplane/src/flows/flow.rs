@@ -40,6 +40,8 @@ pub struct Flow {
     pub forward_hop: Option<NextHop>,
     /// Towards the client.
     pub reverse_hop: Option<NextHop>,
+    /// Whether a packet of its backend's has come by, ever.
+    pub answered: bool,
 }
 
 /// A flow of IPv4 that a SYN opens, in a mode in which replies pass: what there is to know of it, as it stands on the wire.
@@ -81,6 +83,7 @@ impl Flow {
             via: 0,
             forward_hop: None,
             reverse_hop: None,
+            answered: false,
         }
     }
 
@@ -124,6 +127,13 @@ impl Flow {
     #[must_use]
     pub fn replies_pass(&self) -> bool {
         matches!(self.mode, Mode::Nat | Mode::Dnat)
+    }
+
+    /// What it counts as: [`State::taken_for`].
+    #[inline]
+    #[must_use]
+    pub fn taken_for(&self) -> State {
+        self.state.taken_for(self.replies_pass(), self.answered)
     }
 
     /// How the backend is reached.

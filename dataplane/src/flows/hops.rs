@@ -17,7 +17,10 @@ const WAYS: usize = 8;
 /// Names a next hop; 0 is none.
 pub(super) type HopId = u16;
 
-const _: () = assert!(SETS * WAYS < HopId::MAX as usize);
+/// None, too, where there was one before: to be told from 0.
+pub(super) const FORGOTTEN: HopId = HopId::MAX;
+
+const _: () = assert!(SETS * WAYS < FORGOTTEN as usize);
 
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(16))]

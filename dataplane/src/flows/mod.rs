@@ -15,7 +15,7 @@
 //! caches have not. Packets of flows that are simply going on never see a `Flow`: [`follow_v4`](Flows::follow_v4) reads the entry where it is.
 //!
 //! Ageing is a clock hand: each batch looks at a few entries and forgets those whose time is up. When the table is full,
-//! the hand takes what is worth least: finished, half-open, then idle; an established TCP flow is never evicted.
+//! the hand takes what is worth least ([`doomed`]): an established TCP flow that was ever answered is never evicted.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -139,7 +139,7 @@ impl Flows {
         self.entries.len()
     }
 
-    /// Bytes that it has for them all, but for the next hops: 256 KiB and a little.
+    /// Bytes that it has for them all, but for the next hops: 512 KiB.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.entries.bytes() + self.index.bytes()
@@ -321,6 +321,9 @@ impl Flows {
         entry.update(flow);
         entry.forward_hop = rehold(&mut self.hops, entry.forward_hop, flow.forward_hop);
         entry.reverse_hop = rehold(&mut self.hops, entry.reverse_hop, flow.reverse_hop);
+        if flow.answered {
+            entry.note_answer();
+        }
     }
 
     /// The same; or, where there is none, what [`begin`](Self::begin) wants to know of that.
@@ -370,7 +373,11 @@ impl Flows {
         } else {
             self.make_room(1, now)?;
         }
-        self.place(&entry, (&forward, reverse.as_ref()), [flow.forward_hop, flow.reverse_hop])
+        let id = self.place(&entry, (&forward, reverse.as_ref()), [flow.forward_hop, flow.reverse_hop])?;
+        if flow.answered {
+            self.entries.get_mut(id.0)?.note_answer();
+        }
+        Some(id)
     }
 
     /// Sees to it that so many entries are unused.
@@ -491,7 +498,7 @@ impl Flows {
     /// Milliseconds until the flow is forgotten if no packet comes; 0 if its time is up.
     #[must_use]
     pub fn remaining(&self, flow: &Flow, now: Millis) -> Millis {
-        self.timeouts.of(flow.state).saturating_sub(now.wrapping_sub(flow.last))
+        self.timeouts.of(flow.taken_for()).saturating_sub(now.wrapping_sub(flow.last))
     }
 
     /// How many SNAT ports more than each flow's first this turn may still look at.
@@ -507,7 +514,7 @@ impl Flows {
         self.effort.ports = self.effort.ports.saturating_sub(ports);
     }
 
-    /// The state of an entry in use, and how long ago its last packet was.
+    /// What a flow is taken for ([`State::taken_for`]), and how long ago its last packet was.
     #[inline]
     #[must_use]
     pub fn age(&self, id: FlowId, now: Millis) -> Option<(State, Millis)> {

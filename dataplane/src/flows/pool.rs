@@ -85,10 +85,10 @@ impl Pool {
         self.get_mut(id).filter(|entry| !is_extension && entry.state() != State::Free)
     }
 
-    /// The state of a flow, and how long ago its last packet was.
+    /// What a flow is taken for, and how long ago its last packet was.
     #[inline]
     pub(super) fn age(&self, id: u32, now: Millis) -> Option<(State, Millis)> {
-        self.flow(id).map(|entry| (entry.state(), now.wrapping_sub(entry.last)))
+        self.flow(id).map(|entry| (entry.taken_for(), now.wrapping_sub(entry.last)))
     }
 
     /// What else belongs to a flow of IPv6.

@@ -9,7 +9,8 @@ use crate::headers::tcp_flags::{ACK, FIN, RST, SYN};
 pub enum State {
     /// Not a flow: an unused entry.
     Free = 0,
-    /// TCP: the client has sent a SYN and nothing after it.
+    /// TCP: half open. The client has sent one segment and nothing after it: a SYN, or, where connections are taken up in their
+    /// middle, any other.
     Syn,
     /// TCP: the client has sent FIN.
     ClosedByClient,
@@ -19,7 +20,8 @@ pub enum State {
     Closed,
     /// TCP: its backend is gone; what still comes is answered with RST, so that the client learns of it.
     Dead,
-    /// TCP: the client has acknowledged.
+    /// TCP: the client has sent another, which acknowledges. That is its word alone: whether a flow that says so is kept as one that
+    /// is, depends on whether its backend has answered ([`taken_for`](Self::taken_for)).
     Established,
     /// UDP.
     Udp,
@@ -63,7 +65,15 @@ impl State {
         }
     }
 
-    /// How much a flow is worth when the table is full: 0 is nothing. `None`: never evicted.
+    /// What it is taken for where it is asked how long a flow is kept, and who makes room: one whose answers pass here, and to whose
+    /// client nobody has answered, is half open, whatever that client says.
+    #[inline]
+    #[must_use]
+    pub fn taken_for(self, replies_pass: bool, answered: bool) -> Self {
+        if self == State::Established && replies_pass && !answered { State::Syn } else { self }
+    }
+
+    /// How much a flow is worth when the table is full: 0 is nothing. `None`: never evicted, if its answers pass here.
     #[inline]
     #[must_use]
     pub fn worth(self) -> Option<u8> {

@@ -21,9 +21,15 @@ fn tuple(client: u32) -> Tuple {
 
 const BACKEND: Endpoint = Endpoint { address: Address::v4(0x0af4_0101), port: 8080 };
 
+/// One that was answered as soon as it began.
 fn flow(client: u32, state: State, now: Millis) -> Flow {
     let source = Endpoint { address: Address::v4(0xc0a8_0001), port: 10_000 + client as u16 };
-    Flow::new(&tuple(client), BACKEND, source, Mode::Nat, state, now)
+    Flow { answered: true, ..Flow::new(&tuple(client), BACKEND, source, Mode::Nat, state, now) }
+}
+
+/// One that is established by its client's word alone.
+fn claimed(client: u32, mode: Mode, now: Millis) -> Flow {
+    Flow { answered: false, mode, ..flow(client, State::Established, now) }
 }
 
 fn reply(client: u32) -> Tuple {
@@ -57,6 +63,80 @@ fn a_full_table_evicts_what_is_worth_least_and_never_an_established_flow() {
     assert_eq!(flows.find(&tuple(7)), None);
     assert!(flows.insert(&flow(9, State::Syn, 1), 1).is_none(), "nothing may be evicted");
     assert!((0..7).chain([8]).all(|client| flows.find(&tuple(client)).is_some()));
+}
+
+#[test]
+fn whom_nobody_has_answered_is_half_open_whatever_its_client_says() {
+    let mut flows = table(8);
+    for client in 0..7 {
+        flows.insert(&flow(client, State::Established, 0), 0).unwrap();
+    }
+    let id = flows.insert(&claimed(7, Mode::Nat, 0), 0).unwrap();
+    assert_eq!(flows.age(id, 0), Some((State::Syn, 0)));
+    assert_eq!(flows.remaining(&flows.get(id).unwrap(), 1_000), Timeouts::default().syn - 1_000);
+    let id = flows.insert(&claimed(8, Mode::Dnat, 1), 1).expect("the other makes room");
+    assert_eq!(flows.find(&tuple(7)), None);
+    // An answer is remembered, also when its next hop is not: of that nobody need know any more.
+    let hop = NextHop::new(crate::verdict::PortId(1), levee_api::net::Mac([2, 0, 0, 0, 0, 9]));
+    let mut answered = flows.get(id).unwrap();
+    (answered.answered, answered.reverse_hop) = (true, Some(hop));
+    flows.store(id, &answered);
+    answered.reverse_hop = None;
+    flows.store(id, &answered);
+    assert_eq!(flows.get(id), Some(answered));
+    assert!(flows.insert(&flow(9, State::Syn, 1), 1).is_none(), "nobody makes room");
+    answered.reverse_hop = Some(hop);
+    flows.store(id, &answered);
+    assert_eq!(flows.get(id), Some(answered));
+    assert_eq!(flows.hops.held().1, 1);
+    flows.remove(id);
+    assert_eq!(flows.hops.held().1, 0);
+}
+
+/// Chosen one insert ahead, while it was half open.
+#[test]
+fn who_is_answered_at_the_last_moment_stays() {
+    let mut flows = table(64);
+    for client in 0..65 {
+        flows.insert(&claimed(client, Mode::Nat, 0), 0).unwrap();
+    }
+    for client in 65..100 {
+        let Doomed { id, .. } = flows.doomed;
+        let mut saved = flows.get(id).unwrap();
+        saved.answered = true;
+        flows.store(id, &saved);
+        flows.insert(&claimed(client, Mode::Nat, 0), 0).unwrap();
+        assert_eq!(flows.get(id), Some(saved));
+    }
+}
+
+#[test]
+fn where_no_answers_pass_who_is_quiet_for_a_minute_makes_room_and_after_everybody_else() {
+    let mut flows = table(64);
+    for client in 0..60 {
+        flows.insert(&claimed(client, Mode::Dsr, client), client).unwrap();
+    }
+    let now = 60_100;
+    let udp = |client| Flow { state: State::Udp, ..claimed(client, Mode::Dsr, now) };
+    for client in 60..100 {
+        flows.insert(&udp(client), now).expect("what is worth less goes, as new as it is");
+        // What this turn may look at would be used up.
+        flows.expire(now);
+    }
+    assert!((0..60).all(|client| flows.find(&tuple(client)).is_some()));
+    // Once these are gone: the one that has been quiet longest of all.
+    for client in 100..109 {
+        flows.insert(&flow(client, State::Established, now), now).unwrap();
+    }
+    assert!((0..5).all(|client| flows.find(&tuple(client)).is_none()));
+    assert!((5..60).all(|client| flows.find(&tuple(client)).is_some()));
+    // While it has said something in the last minute, none does.
+    let mut flows = table(64);
+    for client in 0..64 {
+        flows.insert(&claimed(client, Mode::Tunnel, client), client).unwrap();
+    }
+    assert!(flows.insert(&flow(64, State::Syn, 59_999), 59_999).is_none());
+    assert!(flows.insert(&flow(64, State::Syn, 60_000), 60_000).is_some());
 }
 
 /// However many want a place in a table of flows that keep theirs: the entries that are looked at for it are counted, by the hand, which
