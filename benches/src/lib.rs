@@ -6,6 +6,7 @@
 //! | `benches/pipeline.rs` | criterion: the whole packet's way over memory: each way to reach a backend, more flows, more of everything |
 //! | `tests/no_allocation.rs` | that way allocates nothing |
 //! | `throughput` | end to end over veth: levee, a bare AF_XDP bounce, Linux |
+//! | `tables` | flow tables beside each other: levee's, its first one, hashbrown's; and how many frames a worker should take at once |
 //! | `workers` | what a second worker adds, over memory, each on a core of its own |
 //! | `idle` | what a worker costs that has nothing to do, and what its sleep costs the first packet |
 //! | `peers` | the same beside DPDK, kube-proxy's rules, a bridge; latency, floods, changes; figures and plots |
@@ -15,6 +16,7 @@
 //!
 //! `scripts/bench` runs them all. [`rig`] is the worker that the first three drive.
 
+pub mod batches;
 pub mod control;
 pub mod delta;
 pub mod frames;
@@ -26,5 +28,6 @@ pub mod peers;
 pub mod program;
 pub mod rig;
 pub mod services;
+pub mod tables;
 pub mod throughput;
 pub mod workers;

@@ -59,6 +59,8 @@ pub struct Rig {
     pub master: Master,
     /// And published.
     pub publisher: Publisher<Tables>,
+    /// Frames that arrive before each turn.
+    batch: usize,
     now: Millis,
 }
 
@@ -98,7 +100,7 @@ impl Rig {
             epoch: Instant::now(),
             key: HASH_KEY,
         });
-        let mut rig = Rig { worker, handle, master, publisher, now: 1000 };
+        let mut rig = Rig { worker, handle, master, publisher, batch: BATCH, now: 1000 };
         rig.turn();
         rig
     }
@@ -106,6 +108,12 @@ impl Rig {
     /// One turn of the worker; time stands still.
     pub fn turn(&mut self) {
         self.worker.turn(self.now);
+    }
+
+    /// Has the worker take so many frames at once, and so many arrive before each turn.
+    pub fn take_at_once(&mut self, frames: usize) {
+        self.worker.take_at_once(frames);
+        self.batch = frames;
     }
 
     /// Lets time pass.
@@ -119,7 +127,7 @@ impl Rig {
         let mut taken = Duration::ZERO;
         let mut left = packets;
         while left > 0 {
-            let batch = left.min(BATCH as u64);
+            let batch = left.min(self.batch as u64);
             let lane = self.worker.port_mut(usize::from(port.0)).expect("both ports are there");
             (0..batch).for_each(|_| deliver(lane));
             let start = Instant::now();

@@ -18,7 +18,7 @@ use super::handle::Message;
 use super::opening::Opener;
 use super::recent::{Between, Whither};
 use super::special::Kind;
-use super::{BACKLOG, BATCH, Bench, Egress, Lane};
+use super::{BACKLOG, Bench, Egress, Lane};
 use crate::classify::{Class, classify};
 use crate::counters::Counter;
 use crate::decide::{Decision, Scene, decide, established, likely};
@@ -34,7 +34,7 @@ use levee_api::net::{Mac, Role};
 
 /// What is known of a batch, a place for each frame.
 pub(super) struct Looks {
-    seen: Box<[Seen; BATCH]>,
+    seen: Box<[Seen]>,
     /// The headers of those that are not plain, in their order.
     parsed: Vec<Result<Headers, Reason>>,
     /// Those that open connections, in theirs.
@@ -84,13 +84,14 @@ pub(super) enum Step {
     Stays,
 }
 
-impl Default for Looks {
-    fn default() -> Self {
+impl Looks {
+    /// For batches of so many frames at most.
+    pub(super) fn new(most: usize) -> Self {
         let nothing = Seen { glance: Glance::default(), hash: 0, candidate: FlowId::NONE, kind: Look::Odd };
         Looks {
-            seen: Box::new([nothing; BATCH]),
-            parsed: Vec::with_capacity(BATCH),
-            openers: Vec::with_capacity(BATCH),
+            seen: vec![nothing; most].into(),
+            parsed: Vec::with_capacity(most),
+            openers: Vec::with_capacity(most),
             port: PortId(0),
         }
     }
@@ -103,7 +104,7 @@ fn station(tables: &Tables, ingress: PortId) -> Option<(Mac, Role)> {
 }
 
 impl Bench {
-    /// The frames of a batch, at most [`BATCH`], each to its end. `bytes` is what they have together.
+    /// The frames of a batch, at most as many as there are looks for, each to its end. `bytes` is what they have together.
     #[inline]
     pub(super) fn forward<P: Port>(
         &mut self,

@@ -74,8 +74,10 @@ use crate::tables::{NeighbourKey, Tables};
 use crate::verdict::{PortId, Reply, Rewrite, Verdict};
 use levee_api::net::Role;
 
-/// Frames taken from a port at once. Large enough that the costs of a batch (time, snapshot, system call) are shared by
-/// many, small enough that the batch's headers (64 × 128 bytes) and first cache lines stay in the first-level cache.
+/// Frames taken from a port at once. Large enough that a turn's costs (time, snapshot, rings, system call) are shared by many, and that all the
+/// misses that a core can have under way are; small enough that what a batch touches stays in the first-level cache (for each frame 32 bytes of
+/// what is known of it, its first line, its flow's bucket and one or two lines of its flow: some 16 KiB), and that its first frame does
+/// not wait for many others. Measured: `docs/decisions/0032-batches.md`.
 pub const BATCH: usize = 64;
 /// Frames that may wait for a transmit ring; more are dropped. Four batches: what one turn of a worker with four queues
 /// can bring for one port.
@@ -142,6 +144,8 @@ impl idle::Slumber for Reader<Tables> {
 pub struct Worker<P> {
     tables: Reader<Tables>,
     lanes: Vec<Lane<P>>,
+    /// Frames that it takes from a port at once: [`BATCH`], but while others are measured.
+    at_once: usize,
     batch: Vec<Frame>,
     looks: Looks,
     ripe: Vec<(PortId, Frame)>,
@@ -211,8 +215,9 @@ impl<P: Port> Worker<P> {
         let worker = Worker {
             tables: parts.tables,
             lanes: lanes.map(|(id, port)| Lane { id, port, backlog: Vec::with_capacity(BACKLOG) }).collect(),
+            at_once: BATCH,
             batch: Vec::with_capacity(BATCH),
-            looks: Looks::default(),
+            looks: Looks::new(BATCH),
             ripe: Vec::with_capacity(BATCH),
             taken: Vec::with_capacity(BATCH),
             handed: Vec::with_capacity(BATCH),
@@ -244,6 +249,15 @@ impl<P: Port> Worker<P> {
         (worker, handle)
     }
 
+    /// Takes so many frames at once from now on: how [`BATCH`] was found, and is found again on other machines (`benches`). What it hands
+    /// over, and what may wait to be sent, stays as it is.
+    pub fn take_at_once(&mut self, frames: usize) {
+        self.at_once = frames;
+        self.batch.reserve(frames);
+        // What others hand over comes by batches of their own.
+        self.looks = Looks::new(frames.max(BATCH));
+    }
+
     /// Runs until told to stop; then sends what is decided, and drops what still waits.
     pub fn run(&mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
@@ -267,7 +281,7 @@ impl<P: Port> Worker<P> {
 
     /// One turn of the loop. Says whether there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
-        let Worker { tables, lanes, batch, looks, ripe, taken, handed, bench, .. } = self;
+        let Worker { tables, lanes, at_once, batch, looks, ripe, taken, handed, bench, .. } = self;
         let tables = tables.current();
         let mut worked = false;
 
@@ -322,7 +336,7 @@ impl<P: Port> Worker<P> {
             } else {
                 let Some(lane) = queues.next().and_then(|index| lanes.get_mut(index)) else { break };
                 lane.port.reclaim(&mut bench.pool);
-                if lane.port.receive(batch, BATCH) == 0 {
+                if lane.port.receive(batch, *at_once) == 0 {
                     continue;
                 }
                 worked = true;
