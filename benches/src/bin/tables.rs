@@ -43,6 +43,8 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    // Before there is one core left.
+    let machine = Machine::here(&options.commit, &options.command);
     if let Err(problem) = pin(options.core) {
         eprintln!("tables: {problem}");
         return ExitCode::FAILURE;
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
     let step = |what: &str| eprintln!("    {what}");
     let (rounds, plan) = (options.rounds, Plan::rounds(options.rounds));
     let page = Page {
-        machine: Machine::here(&options.commit, &options.command),
+        machine,
         rounds,
         tables: options.flows.iter().flat_map(|flows| contest::measure(*flows, &plan, step)).collect(),
         batches: options.flows.iter().flat_map(|flows| batches::measure(*flows, &plan, step)).collect(),
