@@ -306,6 +306,7 @@ pub fn unprogrammed(workers: usize) -> Master {
         host_snat: Vec::new(),
         tunnel_ends: Vec::new(),
         multicast: Vec::new(),
+        gateways: Vec::new(),
         mss_clamp: 0,
         workers,
     });

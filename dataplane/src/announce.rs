@@ -6,7 +6,13 @@
 //! | everything of ours: the node's IPv4 addresses on the uplink, local pods, announced VIPs | at start, and when an uplink comes up | twice, 2 s apart |
 //! | one address | when we gain it | twice, 2 s apart |
 //! | one address | when somebody else claims it | once, at most every 10 s (RFC 5227, 2.4 (b); for IPv6 likewise) |
-//! | the node's MAC | every `announce_interval` | one frame for each uplink: the node's first IPv4 address there, or else a VIP or pod |
+//! | the node's MAC | every `announce_interval` | one frame for each uplink and VLAN: the node's first IPv4 address there, or else a VIP or pod |
+//!
+//! **VLANs.** A switch learns where a MAC is in each VLAN by itself, so everything is said in each that the uplink's `vlans` names; but for the
+//! node's own addresses, which are in that of untagged frames.
+//!
+//! **Segments.** Where several uplinks lead to one broadcast domain (`segment`), one of them speaks of pods and VIPs, the first that is up:
+//! two would name two MACs for one address, and neighbours would go from one to the other. When it goes down the next one says all anew.
 //!
 //! Twice, 2 s apart, is RFC 5227's ANNOUNCE_NUM and ANNOUNCE_INTERVAL (section 1.1): a frame can be lost, and a port that has just come up may
 //! not forward yet. RFC 4861, 7.2.6, allows three for IPv6, at least a second apart. For the refresh a single broadcast frame is enough: every switch of the fabric sees it with the node's MAC as its
@@ -14,8 +20,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::headers::Vlans;
 use crate::verdict::PortId;
 
 /// RFC 5227, 1.1: ANNOUNCE_INTERVAL.
@@ -24,18 +32,71 @@ const REPEAT: Duration = Duration::from_secs(2);
 /// Announcements taken out at once, so that a node with many pods does not fill a worker's queue: 110 pods are out within four looks.
 const AT_ONCE: usize = 32;
 
+/// What the configuration says of announcements on an uplink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    /// Uplinks with one name are wires to one broadcast domain: one of them, the first that is up, speaks for all.
+    pub segment: Option<Arc<str>>,
+    /// Each VLAN in which switches are to know the MAC; without a tag, that of untagged frames.
+    pub vlans: Vec<Vlans>,
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Uplink { segment: None, vlans: vec![Vlans::default()] }
+    }
+}
+
+/// An uplink that is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The node's own IPv4 addresses on it.
+    pub own: Vec<IpAddr>,
+    /// The VLANs to speak in.
+    pub vlans: Vec<Vlans>,
+    /// Whether pods and VIPs are said to be here; otherwise another uplink of its segment says so.
+    pub speaks: bool,
+}
+
 /// What a port could announce.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ours {
-    /// Uplinks that are up, each with the node's own IPv4 addresses on it.
-    pub uplinks: BTreeMap<PortId, Vec<IpAddr>>,
-    /// Pods of this node and VIPs that are announced: known on every uplink.
+    /// Uplinks that are up.
+    pub uplinks: BTreeMap<PortId, Line>,
+    /// Pods of this node and VIPs that are announced: known on every uplink that speaks.
     pub addresses: BTreeSet<IpAddr>,
 }
 
+/// One frame: this address is at this port's MAC, in this VLAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Announcement {
+    /// The port to send it out of.
+    pub port: PortId,
+    /// The address.
+    pub address: IpAddr,
+    /// The tags that it bears.
+    pub vlans: Vlans,
+}
+
 impl Ours {
-    fn on(&self, port: PortId) -> impl Iterator<Item = IpAddr> + '_ {
-        self.uplinks.get(&port).into_iter().flatten().chain(&self.addresses).copied()
+    /// All that there is to say. The node's own addresses are its kernel's, whose interface is that of untagged frames.
+    fn all(&self) -> impl Iterator<Item = Announcement> + '_ {
+        self.uplinks.iter().flat_map(move |(port, line)| {
+            line.vlans.iter().flat_map(move |vlans| {
+                let own = line.own.iter().filter(|_| vlans.count == 0);
+                let shared = self.addresses.iter().filter(|_| line.speaks);
+                own.chain(shared).map(|address| Announcement { port: *port, address: *address, vlans: *vlans })
+            })
+        })
+    }
+
+    /// One frame for each uplink and VLAN. The node's own address comes first: nobody's way to it changes by it.
+    fn refresh(&self) -> impl Iterator<Item = Announcement> + '_ {
+        self.uplinks.iter().flat_map(move |(port, line)| {
+            let address = line.own.first().or_else(|| self.addresses.first().filter(|_| line.speaks)).copied();
+            let vlans = line.vlans.iter().copied();
+            vlans.filter_map(move |vlans| Some(Announcement { port: *port, address: address?, vlans }))
+        })
     }
 }
 
@@ -45,7 +106,7 @@ pub struct Announcer {
     interval: Duration,
     ours: Ours,
     /// Due at, and what.
-    queue: BTreeSet<(Instant, PortId, IpAddr)>,
+    queue: BTreeSet<(Instant, Announcement)>,
     refresh: Instant,
 }
 
@@ -61,46 +122,37 @@ impl Announcer {
         if ours == self.ours {
             return;
         }
-        let mut new = Vec::new();
-        for port in ours.uplinks.keys() {
-            let known: BTreeSet<IpAddr> =
-                if self.ours.uplinks.contains_key(port) { self.ours.on(*port).collect() } else { BTreeSet::new() };
-            new.extend(ours.on(*port).filter(|address| !known.contains(address)).map(|address| (*port, address)));
-        }
+        let before: BTreeSet<Announcement> = self.ours.all().collect();
         self.ours = ours;
-        let still: BTreeSet<(PortId, IpAddr)> =
-            self.ours.uplinks.keys().flat_map(|port| self.ours.on(*port).map(|address| (*port, address))).collect();
-        // What is no longer ours must not be said again.
-        self.queue.retain(|(_, port, address)| still.contains(&(*port, *address)));
-        for (port, address) in new {
-            self.queue.insert((now, port, address));
-            self.queue.insert((now + REPEAT, port, address));
+        let all: BTreeSet<Announcement> = self.ours.all().collect();
+        // What is no longer ours must not be said again. In which VLAN does not matter: somebody may have claimed it in another one.
+        let still: BTreeSet<(PortId, IpAddr)> = all.iter().map(|said| (said.port, said.address)).collect();
+        self.queue.retain(|(_, said)| still.contains(&(said.port, said.address)));
+        for new in all.difference(&before) {
+            self.queue.insert((now, *new));
+            self.queue.insert((now + REPEAT, *new));
         }
     }
 
     /// What is due, at most a few; ask again soon.
-    pub fn due(&mut self, now: Instant) -> Vec<(PortId, IpAddr)> {
+    pub fn due(&mut self, now: Instant) -> Vec<Announcement> {
         if now >= self.refresh {
             self.refresh = now + self.interval;
-            for port in self.ours.uplinks.keys() {
-                if let Some(address) = self.ours.on(*port).next() {
-                    self.queue.insert((now, *port, address));
-                }
-            }
+            self.queue.extend(self.ours.refresh().map(|said| (now, said)));
         }
         let mut due = Vec::new();
         while due.len() < AT_ONCE
             && let Some(first) = self.queue.first().copied().filter(|(at, ..)| *at <= now)
         {
             self.queue.remove(&first);
-            due.push((first.1, first.2));
+            due.push(first.1);
         }
         due
     }
 
     /// Due (again): it could not be sent, or is to be defended.
-    pub fn again(&mut self, port: PortId, address: IpAddr, now: Instant) {
-        self.queue.insert((now, port, address));
+    pub fn again(&mut self, said: Announcement, now: Instant) {
+        self.queue.insert((now, said));
     }
 
     /// When something is due next.
@@ -122,11 +174,20 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
+    fn line(own: Vec<IpAddr>) -> Line {
+        Line { own, vlans: Uplink::default().vlans, speaks: true }
+    }
+
+    /// What is said without a tag.
+    fn says(port: PortId, last: u8) -> Announcement {
+        Announcement { port, address: address(last), vlans: Vlans::default() }
+    }
+
     fn ours(uplinks: &[(PortId, &[u8])], addresses: &[u8]) -> Ours {
         Ours {
             uplinks: uplinks
                 .iter()
-                .map(|(port, own)| (*port, own.iter().map(|last| address(*last)).collect()))
+                .map(|(port, own)| (*port, line(own.iter().map(|last| address(*last)).collect())))
                 .collect(),
             addresses: addresses.iter().map(|last| address(*last)).collect(),
         }
@@ -138,7 +199,7 @@ mod tests {
         let mut announcer = Announcer::new(MINUTE, now);
         assert!(announcer.due(now).is_empty());
         announcer.set(ours(&[(UPLINK, &[1])], &[7, 8]), now);
-        let all = vec![(UPLINK, address(1)), (UPLINK, address(7)), (UPLINK, address(8))];
+        let all = vec![says(UPLINK, 1), says(UPLINK, 7), says(UPLINK, 8)];
         assert_eq!(announcer.due(now), all);
         assert!(announcer.due(now + REPEAT / 2).is_empty());
         assert_eq!(announcer.next(), now + REPEAT);
@@ -155,7 +216,7 @@ mod tests {
         announcer.due(now + REPEAT);
         let later = now + 2 * REPEAT;
         announcer.set(ours(&[(UPLINK, &[1])], &[7, 9]), later);
-        assert_eq!(announcer.due(later), [(UPLINK, address(9))]);
+        assert_eq!(announcer.due(later), [says(UPLINK, 9)]);
         announcer.set(ours(&[(UPLINK, &[1])], &[7]), later);
         assert!(announcer.due(later + REPEAT).is_empty());
     }
@@ -169,7 +230,7 @@ mod tests {
         announcer.due(now + REPEAT);
         let later = now + 2 * REPEAT;
         announcer.set(ours(&[(UPLINK, &[1]), (OTHER, &[2])], &[7]), later);
-        assert_eq!(announcer.due(later), [(OTHER, address(2)), (OTHER, address(7))]);
+        assert_eq!(announcer.due(later), [says(OTHER, 2), says(OTHER, 7)]);
     }
 
     #[test]
@@ -179,7 +240,7 @@ mod tests {
         announcer.set(ours(&[(UPLINK, &[1]), (OTHER, &[])], &[7, 8]), now);
         announcer.due(now);
         announcer.due(now + REPEAT);
-        let refresh = vec![(UPLINK, address(1)), (OTHER, address(7))];
+        let refresh = vec![says(UPLINK, 1), says(OTHER, 7)];
         assert_eq!(announcer.next(), now + MINUTE);
         assert_eq!(announcer.due(now + MINUTE), refresh);
         assert!(announcer.due(now + MINUTE).is_empty());
@@ -194,7 +255,43 @@ mod tests {
         announcer.set(ours(&[(UPLINK, &[])], &many), now);
         let first = announcer.due(now);
         assert_eq!(first.len(), AT_ONCE);
-        announcer.again(first[0].0, first[0].1, now);
+        announcer.again(first[0], now);
         assert_eq!(announcer.due(now)[0], first[0]);
+    }
+
+    #[test]
+    fn every_vlan_hears_of_what_is_shared_and_of_the_mac() {
+        let now = Instant::now();
+        let mut announcer = Announcer::new(MINUTE, now);
+        let [untagged, ten, pair] =
+            [(0, [0, 0]), (1, [10, 0]), (2, [100, 20])].map(|(count, tci)| Vlans { count, tci });
+        let mut trunk = ours(&[(UPLINK, &[1])], &[7]);
+        trunk.uplinks.get_mut(&UPLINK).unwrap().vlans = vec![untagged, ten, pair];
+        announcer.set(trunk, now);
+        let in_all = |last| [untagged, ten, pair].map(|vlans| Announcement { vlans, ..says(UPLINK, last) });
+        let mut said = vec![says(UPLINK, 1)];
+        said.extend(in_all(7));
+        assert_eq!(announcer.due(now), said, "the node's own address is of the untagged VLAN");
+        announcer.due(now + REPEAT);
+        assert_eq!(announcer.due(now + MINUTE), in_all(1), "switches learn in each VLAN by itself");
+    }
+
+    #[test]
+    fn of_two_uplinks_on_a_segment_one_speaks_and_the_other_takes_over() {
+        let now = Instant::now();
+        let mut announcer = Announcer::new(MINUTE, now);
+        let mut both = ours(&[(UPLINK, &[1]), (OTHER, &[])], &[7, 8]);
+        both.uplinks.get_mut(&OTHER).unwrap().speaks = false;
+        announcer.set(both.clone(), now);
+        assert_eq!(announcer.due(now), [says(UPLINK, 1), says(UPLINK, 7), says(UPLINK, 8)]);
+        announcer.due(now + REPEAT);
+        assert_eq!(announcer.due(now + MINUTE), [says(UPLINK, 1)], "who is silent draws nobody to its MAC");
+        // The first goes down.
+        announcer.set(ours(&[(OTHER, &[])], &[7, 8]), now + MINUTE);
+        assert_eq!(announcer.due(now + MINUTE), [says(OTHER, 7), says(OTHER, 8)]);
+        announcer.due(now + MINUTE + REPEAT);
+        // And comes back.
+        announcer.set(both, now + MINUTE + REPEAT);
+        assert_eq!(announcer.due(now + MINUTE + REPEAT), [says(UPLINK, 1), says(UPLINK, 7), says(UPLINK, 8)]);
     }
 }

@@ -44,7 +44,7 @@ pub enum Class {
     Service(Frontend),
     /// The same, with a QUIC connection ID that names the backend with this index.
     Connection(Frontend, u16),
-    /// A ping to a VIP.
+    /// A ping to a VIP, or to pods' gateway.
     Ping,
     /// To a VIP, at a port that it does not have.
     ClosedPort,
@@ -72,7 +72,7 @@ pub enum Plain {
     Pod(Address, Mac),
     /// To this address, wherever its route leads.
     Route(Address),
-    /// To a group, out of every uplink: the port is the first.
+    /// To a group, out of this port: the first uplink.
     Multicast(PortId),
     /// To the kernel.
     Kernel,
@@ -108,8 +108,8 @@ fn as_it_is<const FRAGMENTS: bool>(headers: &Headers, tables: &Tables, ingress: 
             }
             self::ip::<FRAGMENTS>(headers, ip, tables, port)
         }
-        Network::Arp(arp) => resolution::arp(arp, tables, port),
-        Network::Discovery(discovery) => resolution::discovery(headers, discovery, tables, port),
+        Network::Arp(arp) => resolution::arp(arp, tables, (ingress, port)),
+        Network::Discovery(discovery) => resolution::discovery(headers, discovery, tables, (ingress, port)),
         Network::Other if port.role == Role::Pods && headers.destination.is_broadcast() => {
             Class::Ends(Reason::PodBroadcast)
         }
@@ -190,6 +190,9 @@ fn ip<const FRAGMENTS: bool>(headers: &Headers, ip: &Ip, tables: &Tables, port: 
             return vip(ip);
         }
     }
+    if owner.gateway && port.role == Role::Pods {
+        return vip(ip);
+    }
     if (owner.snat || owner.inward && port.role == Role::Host)
         && let Some(ports) = ip.transport.ports()
         && let Some(range) = tables.snat_range(ip.destination, ports.destination)
@@ -259,7 +262,8 @@ fn unwrapped<const FRAGMENTS: bool>(ip: &Ip, tables: &Tables, owner: Owner) -> C
     }
 }
 
-/// Broadcast and multicast. From pods, only what `multicast` names leaves.
+/// Broadcast and multicast. From pods, only what `multicast` names leaves, out of the first uplink; from the fabric nothing comes in to pods:
+/// it is the kernel's.
 fn group(headers: &Headers, ip: &Ip, tables: &Tables, port: &Port) -> Class {
     match port.role {
         Role::Uplink | Role::Host | Role::Tunnel => not_ours(port, Reason::NotOwned),
@@ -286,7 +290,7 @@ fn frontend<'a>(ip: &Ip, tables: &'a Tables, owner: Owner, from: Role) -> Option
     tables.frontend(&FrontendKey::new(ip.destination, port.unwrap_or(0), ip.protocol, from), owner.wide)
 }
 
-/// A packet to a VIP that is no frontend's.
+/// A packet to a VIP that is no frontend's, or to pods' gateway.
 fn vip(ip: &Ip) -> Class {
     match ip.transport {
         Transport::Icmp(icmp) if icmp.asks_for_echo(ip.source.is_v4()) => Class::Ping,
@@ -301,7 +305,7 @@ fn vip(ip: &Ip) -> Class {
 fn is_services(ip: &Ip, source: Owner, owner: Owner, tables: &Tables) -> bool {
     let from_backend =
         || source.answers || tables.backends.get(&BackendKey::fragments(ip.source, ip.protocol)).is_some();
-    owner.vip || owner.shared || owner.snat || owner.inward || from_backend()
+    owner.vip || owner.gateway || owner.shared || owner.snat || owner.inward || from_backend()
 }
 
 fn is_backend(ip: &Ip, ports: Ports, source: Owner, tables: &Tables) -> bool {

@@ -46,7 +46,7 @@ impl Headers {
 }
 
 /// At most two tags (IEEE 802.1Q, 802.1ad), outer first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Vlans {
     /// Number of tags, 0 to 2.
     pub count: u8,

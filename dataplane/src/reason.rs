@@ -86,7 +86,8 @@ reasons! {
     PodBroadcast = "pod_broadcast",
     /// Multicast from a pod to a group that is not in `multicast`: it stays on the node.
     PodMulticast = "pod_multicast",
-    /// ARP from a pod that needs no answer from us: its target is on this node, or it is an announcement. Never leaves.
+    /// ARP from a pod that needs no answer from us: its target is on this node, or it is an announcement. Never leaves. Do pods ask for their
+    /// gateway? Inside the node's prefix it must be named in `gateways`.
     PodArpKept = "pod_arp_kept",
     /// Neighbour discovery from a pod that needs no answer from us: its target is on this node, or it only tells something. Never leaves.
     PodNdpKept = "pod_ndp_kept",

@@ -10,6 +10,7 @@
 //! **The end.** Told to stop, it detaches the XDP programs first, so that the kernel has the next frame; then workers send what is
 //! decided and end; then the kernel gets its neighbour table and offloads back; then open requests are answered.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ use levee_api::net::Role;
 use rustix::thread::gettid;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::announce::Uplink;
 use crate::boot::{Booted, rights};
 use crate::config::{self, Config, Scheduling};
 use crate::decide::{Memory, Places};
@@ -30,6 +32,7 @@ use crate::events::{Events, Kind};
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Millis, Timeouts};
 use crate::hash::Key;
+use crate::headers::Vlans;
 use crate::intake::{self, rights::Policy};
 use crate::limits::{Ledger, Limit, Newcomers, Replies};
 use crate::mem::publication;
@@ -87,6 +90,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         host_snat: booted.host_snat,
         tunnel_ends: booted.tunnel_ends,
         multicast,
+        gateways: config.ports.iter().flat_map(|port| &port.gateways).map(|gateway| gateway.value).collect(),
         mss_clamp: config.mss_clamp,
         workers: config.workers.len(),
     };
@@ -149,6 +153,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         groups: booted.groups,
         asking,
         announce_interval: config.announce_interval,
+        uplinks: uplinks(config),
         epoch: started,
         shares: Arc::clone(&shares),
         events: events.clone(),
@@ -195,14 +200,15 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
         events.record(Kind::Stopping, "detaching, and sending what is decided");
         let end = move || {
             drop(links);
+            // First what leads this host's own traffic to a worker, and then the worker, with whom `levee-host` goes.
+            drop(stop_neighbours);
+            join(neighbours);
             halt.store(true, Ordering::Relaxed);
             for thread in worker_threads {
                 join(thread);
             }
             // The director may have ended, or be full of work; it ends with its inbox in any case.
             let _ = inbox_sender.send_timeout(Message::Stop, Duration::from_secs(1));
-            drop(stop_neighbours);
-            join(neighbours);
             join(director);
         };
         if tokio::task::spawn_blocking(end).await.is_err() {
@@ -273,6 +279,20 @@ fn port_names(config: &Config, facts: &[PortFacts]) -> Vec<PortNames> {
             neighbours: bridge.map_or_else(|| facts.interface.clone(), |bridge| bridge.value.clone()),
         })
         .collect()
+}
+
+/// What is said on each uplink, and where.
+fn uplinks(config: &Config) -> BTreeMap<PortId, Uplink> {
+    let vlans = |tags: &Vec<u16>| {
+        let tag = |at: usize| tags.get(at).copied().unwrap_or(0);
+        Vlans { count: u8::try_from(tags.len()).unwrap_or(0), tci: [tag(0), tag(1)] }
+    };
+    let uplinks = config.ports.iter().zip(0..).filter(|(port, _)| port.role == Role::Uplink);
+    let uplink = |port: &config::Port| Uplink {
+        segment: port.segment.as_ref().map(|segment| segment.value.as_str().into()),
+        vlans: port.vlans.iter().map(vlans).collect(),
+    };
+    uplinks.map(|(port, id)| (PortId(id), uplink(port))).collect()
 }
 
 /// The port to this host's own IP stack, as the neighbours' thread needs to know it.

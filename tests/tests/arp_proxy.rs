@@ -204,6 +204,173 @@ fn the_nodes_mac_is_shown_to_the_switches_again_and_again() {
     assert!((3..=4).contains(&heard), "{heard} frames in 3.5 s");
 }
 
+/// ARP announcements of an address that a wire of the fabric has brought in, by the MAC that it is said to be at.
+fn announcements(tap: &Tap, port: &str, address: Ipv4Addr) -> Vec<Mac> {
+    let frames = tap.frames();
+    let from = frames.iter().filter(|frame| frame.direction == Direction::In && &*frame.interface == port);
+    let said = from.filter_map(|frame| Arp::of(&frame.bytes));
+    let said =
+        said.filter(|arp| arp.ethernet.1 == Mac::BROADCAST && (arp.sender.1, arp.target.1) == (address, address));
+    said.map(|arp| arp.sender.0).collect()
+}
+
+#[test]
+fn at_its_start_a_node_says_twice_where_it_is() {
+    let Some(scene) = Scene::without_levee(&[1]) else { return };
+    let node = &scene.nodes[0];
+    let tap = scene.fabric.tap();
+    let dataplane = Dataplane::start(node.namespace(), Ports::Node(Take::Owned));
+    let said = || announcements(&tap, "node-1", node.address());
+    dataplane.wait_for("both announcements", |_| said().len() >= 2);
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(said(), [node.wire().mac; 2]);
+}
+
+#[test]
+fn switches_learn_the_nodes_mac_in_each_vlan_of_its_trunk() {
+    let Some(scene) = Scene::without_levee(&[1]) else { return };
+    let (node, fabric) = (&scene.nodes[0], scene.fabric.namespace());
+    if !fabric.try_run("ip link set br0 type bridge vlan_filtering 1").status.success() {
+        eprintln!("SKIPPED: this kernel's bridge knows no VLANs (CONFIG_BRIDGE_VLAN_FILTERING)");
+        return;
+    }
+    for vlan in [10, 20] {
+        fabric.run(&format!("bridge vlan add vid {vlan} dev node-1"));
+    }
+    let dataplane = Dataplane::start_as(node.namespace(), |socket| {
+        format!(
+            "ports:
+  - {{interface: eth0, role: uplink, vlans: [untagged, 10]}}
+  - {{interface: levee0, role: pods, neighbours: br-ex}}
+workers: [0]
+socket: {}
+flows: {{capacity: 16384}}
+memory: {{frames: 8192}}
+announce_interval: 1s
+",
+            socket.display()
+        )
+    });
+    let learnt = |vlan: u16| {
+        let table = fabric.run("bridge fdb show br br0");
+        let here = format!("{} dev node-1 vlan {vlan} ", node.wire().mac);
+        table.lines().any(|line| line.starts_with(&here) && !line.contains("permanent"))
+    };
+    dataplane.wait_for("the MAC known in both VLANs", |_| learnt(1) && learnt(10));
+    assert!(!learnt(20), "which it was not told of");
+}
+
+#[test]
+fn of_two_uplinks_on_one_segment_one_answers_and_the_other_takes_over() {
+    let Some(scene) = Scene::without_levee(&[]) else { return };
+    let balancer = scene.host("balancer", 230);
+    let other = scene.fabric.plug(&balancer.namespace, "eth1", Mac([2, 0, 0, 0, 0, 231]), "balancer-2");
+    let dataplane = Dataplane::start_as(&balancer.namespace, |socket| {
+        format!(
+            "ports:
+  - {{interface: eth0, role: uplink, segment: fabric}}
+  - {{interface: eth1, role: uplink, segment: fabric}}
+workers: [0]
+socket: {}
+flows: {{capacity: 16384}}
+memory: {{frames: 8192}}
+",
+            socket.display()
+        )
+    });
+    let asker = scene.host("asker", 201);
+    let tap = scene.fabric.tap();
+    let said = |wire: &levee_tests::Wire| announcements(&tap, &wire.port, VIP);
+    dataplane.program(&Program {
+        generation: 1,
+        vips: vec![Vip { address: VIP.into(), announce: true }],
+        ..Program::default()
+    });
+    dataplane.wait_for("the VIP announced twice", |_| said(&balancer.wire).len() == 2);
+    assert_eq!(answers(&asker.namespace, VIP), [balancer.wire.mac], "one answer, though both hear the question");
+    assert_eq!(said(&other), []);
+    // Its wire is pulled.
+    tap.clear();
+    scene.fabric.set_carrier(&balancer.wire, false);
+    dataplane.wait_for("the other to speak", |_| !said(&other).is_empty());
+    assert_eq!(answers(&asker.namespace, VIP), [other.mac]);
+    scene.fabric.set_carrier(&balancer.wire, true);
+    tap.clear();
+    dataplane.wait_for("the first to speak again", |_| !said(&balancer.wire).is_empty());
+    assert_eq!(answers(&asker.namespace, VIP), [balancer.wire.mac]);
+    // What one says the other hears, and takes nobody for a thief.
+    let events = dataplane.cli().args(["-o", "json", "events"]).output().expect("levee can be run");
+    let events: Vec<Event> = serde_json::from_slice(&events.stdout).expect("a list of events");
+    assert!(events.iter().all(|event| event.kind != "vip-conflict"), "{events:?}");
+    assert_eq!(dataplane.counter("arp_conflict"), 0);
+}
+
+#[test]
+fn pods_reach_the_world_by_a_gateway_inside_their_prefix() {
+    let Some(scene) = Scene::without_levee(&[1]) else { return };
+    let (node, pod) = (&scene.nodes[0], &scene.nodes[0].pods()[0]);
+    let gateway = Ipv4Addr::new(10, 244, 1, 1);
+    let dataplane = Dataplane::start_as(node.namespace(), |socket| {
+        format!(
+            "ports:
+  - {{interface: eth0, role: uplink}}
+  - {{interface: levee0, role: pods, neighbours: br-ex, gateways: [{gateway}]}}
+workers: [0]
+socket: {}
+flows: {{capacity: 16384}}
+memory: {{frames: 8192}}
+",
+            socket.display()
+        )
+    });
+    dataplane.program(&Program { generation: 1, local: local(node), ..Program::default() });
+    let host = scene.host("far", 201);
+    // As CNIs lay pods out: the node's prefix on the link, its first address as the gateway.
+    pod.namespace.ip_batch(&format!(
+        "addr flush dev eth0
+         addr add {}/24 dev eth0
+         route add default via {gateway}",
+        pod.address
+    ));
+    let levee0 = node.namespace().run("cat /sys/class/net/levee0/address").trim().parse::<Mac>();
+    assert_eq!(answers(&pod.namespace, gateway), [levee0.expect("an interface has a MAC")]);
+    pod.namespace.run(&format!("ping -c 1 -W 3 {gateway}"));
+    pod.namespace.run(&format!("ping -c 2 -i 0.2 -W 3 {}", host.address));
+}
+
+#[test]
+fn a_sweep_of_claims_does_not_make_levee_flood_the_fabric() {
+    let Some(scene) = Scene::start(&[1, 1], Take::Owned) else { return };
+    let dataplane = &scene.dataplanes[0];
+    let host = scene.host("thief", 201);
+    scene.fabric.wait_until_quiet();
+    let tap = scene.fabric.tap();
+    let injector = Injector::new(&host.namespace, "eth0");
+    let mac = scene.nodes[0].wire().mac;
+    for number in 0..20_000_u32 {
+        let [.., last] = number.to_be_bytes();
+        let claimed = Ipv4Addr::new(10, 244, 1, last);
+        let mut claim = arp_request(host.wire.mac, claimed, claimed);
+        // To the node alone, so that it is no flood already.
+        claim[..6].copy_from_slice(&mac.0);
+        injector.send(&claim);
+    }
+    dataplane.wait_for("the claims counted", |dataplane| {
+        dataplane.counter("arp_conflict") + dataplane.counter("arp_rate_limited") >= 19_000
+    });
+    // A program is taken as ever, and so is a packet to a neighbour that has to be asked for.
+    let start = Instant::now();
+    dataplane.program(&Program { generation: 2, local: local(&scene.nodes[0]), ..Program::default() });
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    std::thread::sleep(Duration::from_millis(500));
+    let said: usize = (0..=255).map(|last| announcements(&tap, "node-1", Ipv4Addr::new(10, 244, 1, last)).len()).sum();
+    assert!(said <= 1, "{said} announcements, where one pod is there to be defended");
+    let output = dataplane.cli().args(["-o", "json", "events"]).output().expect("levee can be run");
+    let events: Vec<Event> = serde_json::from_slice(&output.stdout).expect("a list of events");
+    let told = events.iter().filter(|event| event.kind == "vip-conflict").count();
+    assert!((1..=6).contains(&told), "{events:?}");
+}
+
 #[test]
 fn somebody_else_who_claims_a_vip_is_seen_and_reported() {
     let Some(scene) = Scene::start(&[1], Take::Owned) else { return };
@@ -216,9 +383,15 @@ fn somebody_else_who_claims_a_vip_is_seen_and_reported() {
     });
     let host = scene.host("thief", 201);
     assert_eq!(dataplane.counter("arp_conflict"), 0);
+    scene.fabric.wait_until_quiet();
+    let tap = scene.fabric.tap();
     // A gratuitous ARP: "the VIP is at my MAC".
     Injector::new(&host.namespace, "eth0").send(&arp_request(host.wire.mac, VIP, VIP));
     dataplane.wait_for("the conflict counted", |dataplane| dataplane.counter("arp_conflict") > 0);
+    // RFC 5227, 2.4 (b): one announcement, which takes back what the claim has put into caches.
+    dataplane.wait_for("the VIP defended", |_| !announcements(&tap, "node-1", VIP).is_empty());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(announcements(&tap, "node-1", VIP), [scene.nodes[0].wire().mac]);
     let output = dataplane.cli().args(["-o", "json", "events"]).output().expect("levee can be run");
     let events: Vec<Event> = serde_json::from_slice(&output.stdout).expect("a list of events");
     let told = events.iter().find(|event| event.kind == "vip-conflict");

@@ -17,6 +17,7 @@ use crate::address::Address;
 use crate::headers::{Arp, ArpOperation, Discovery, DiscoveryKind, Headers};
 use crate::reason::Reason;
 use crate::tables::{Port, Tables};
+use crate::verdict::PortId;
 
 /// What both protocols say.
 struct Resolution {
@@ -36,7 +37,7 @@ struct Resolution {
 }
 
 /// What an ARP packet is to us.
-pub(super) fn arp(arp: &Arp, tables: &Tables, port: &Port) -> Class {
+pub(super) fn arp(arp: &Arp, tables: &Tables, port: (PortId, &Port)) -> Class {
     let resolution = Resolution {
         sender: arp.sender,
         sender_mac: arp.sender_mac,
@@ -51,13 +52,13 @@ pub(super) fn arp(arp: &Arp, tables: &Tables, port: &Port) -> Class {
 }
 
 /// What a message of Neighbour Discovery is to us.
-pub(super) fn discovery(headers: &Headers, discovery: &Discovery, tables: &Tables, port: &Port) -> Class {
+pub(super) fn discovery(headers: &Headers, discovery: &Discovery, tables: &Tables, port: (PortId, &Port)) -> Class {
     let asks = match discovery.kind {
         DiscoveryKind::Solicitation => true,
         DiscoveryKind::Advertisement => false,
-        DiscoveryKind::RouterSolicitation => return router(port, Reason::PodNdpKept),
-        DiscoveryKind::RouterAdvertisement => return router(port, Reason::PodRouterAdvertisement),
-        DiscoveryKind::Redirect => return router(port, Reason::PodRedirect),
+        DiscoveryKind::RouterSolicitation => return router(port.1, Reason::PodNdpKept),
+        DiscoveryKind::RouterAdvertisement => return router(port.1, Reason::PodRouterAdvertisement),
+        DiscoveryKind::Redirect => return router(port.1, Reason::PodRedirect),
     };
     let resolution = Resolution {
         sender: discovery.speaker(),
@@ -81,8 +82,9 @@ fn router(port: &Port, from_pods: Reason) -> Class {
 }
 
 impl Resolution {
-    fn class(&self, tables: &Tables, port: &Port) -> Class {
+    fn class(&self, tables: &Tables, (id, port): (PortId, &Port)) -> Class {
         match port.role {
+            Role::Uplink if tables.stands_by(id) => self.of_others(port),
             Role::Uplink => self.on_fabric(tables, port),
             Role::Pods => self.among_pods(tables),
             // Those links have no use for either.
@@ -108,15 +110,18 @@ impl Resolution {
         }
         match proxied(self.target) {
             Some(proxied) if self.asks && self.sender != self.target => Class::IsAt { proxied },
-            _ if port.passes => Class::Kernel,
-            _ => Class::Ends(self.ignored),
+            _ => self.of_others(port),
         }
+    }
+
+    fn of_others(&self, port: &Port) -> Class {
+        if port.passes { Class::Kernel } else { Class::Ends(self.ignored) }
     }
 
     /// What is not on this node is answered for; what is, answers itself.
     fn among_pods(&self, tables: &Tables) -> Class {
         let sender = tables.owner(self.sender);
-        if sender.vip || sender.snat && !sender.kernel {
+        if sender.vip || sender.gateway || sender.snat && !sender.kernel {
             return Class::Claim;
         }
         if !self.asks || self.sender == self.target {
@@ -126,10 +131,10 @@ impl Resolution {
         // What is link-local is here, if anywhere.
         let answered_here = tables.is_local_pod(self.target, target)
             || target.kernel && self.kernel_answers_for_all
-            || !self.target.is_v4() && self.target.stays_on_its_link();
+            || !self.target.is_v4() && self.target.stays_on_its_link() && !target.gateway;
         // A probe asks whether an address is free. We know that of our own addresses; a pod that is just being made asks
         // for one that no table has yet, and "taken" would be a lie that keeps it from starting.
-        let certain = target.vip || target.snat && !target.kernel;
+        let certain = target.vip || target.gateway || target.snat && !target.kernel;
         if answered_here || self.probes && !certain {
             return Class::Ends(self.kept);
         }

@@ -60,6 +60,38 @@ pub(super) struct Port {
     pub(super) attach: Attach,
     pub(super) take: Option<Take>,
     pub(super) neighbours: Option<Spanned<String>>,
+    pub(super) gateways: Option<Spanned<Vec<Spanned<IpAddr>>>>,
+    pub(super) segment: Option<Spanned<String>>,
+    pub(super) vlans: Option<Spanned<Vec<Spanned<Tags>>>>,
+}
+
+/// A VLAN, as switches know it: by a tag, by two, or by none.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "not a VLAN: expected a tag from 1 to 4094, a pair of them such as `[100, 20]`, outer first, or `untagged`"
+)]
+pub(super) enum Tags {
+    Two([u16; 2]),
+    One(u16),
+    None(Untagged),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Untagged {
+    Untagged,
+}
+
+impl Tags {
+    /// Outer first.
+    pub(super) fn tags(self) -> Vec<u16> {
+        match self {
+            Tags::None(Untagged::Untagged) => Vec::new(),
+            Tags::One(tag) => vec![tag],
+            Tags::Two(tags) => tags.into(),
+        }
+    }
 }
 
 /// How frames are exchanged with the driver.

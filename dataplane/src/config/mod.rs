@@ -68,7 +68,8 @@ pub struct Config {
     /// `announce_interval`: how often the node's MAC is shown to the switches. Default 60 s: five times within the 300 s after
     /// which switches usually forget a MAC, so that four lost announcements in a row do no harm.
     pub announce_interval: Duration,
-    /// `multicast`: groups that pods may send to the fabric. Default: none; pods' multicast stays on the node.
+    /// `multicast`: groups that pods may send to the fabric, out of the first uplink. Default: none; pods' multicast stays on the node. What the
+    /// fabric sends to groups is the kernel's, and does not come to pods.
     pub multicast: Vec<IpAddr>,
     /// `arp.rate`: ARP frames per second and source that are answered; the rest is dropped as `arp_rate_limited`. Default 50:
     /// a host with a full table of neighbours asks for each of them about twice a minute.
@@ -138,6 +139,14 @@ pub struct Port {
     pub take: Take,
     /// `neighbours` (role `pods` only): the kernel interface whose neighbour table knows the pods, their bridge. Default: the port's own interface.
     pub neighbours: Option<Placed<String>>,
+    /// `gateways` (role `pods` only): addresses of no machine that pods send to what is not on their link, also inside the pods' prefix. levee
+    /// answers pods for them, with the port's MAC, and their pings. Default: none; pods are answered for whatever is not on this node.
+    pub gateways: Vec<Placed<IpAddr>>,
+    /// `segment` (uplinks only): what the broadcast domain is called that several uplinks lead to; of those with one name, the first that is
+    /// up answers for pods and VIPs. Default: each uplink leads to one of its own, and each answers.
+    pub segment: Option<Placed<String>>,
+    /// `vlans` (uplinks only): those in which levee announces, each by its tags, outer first: none, one or two. Default: without a tag.
+    pub vlans: Vec<Vec<u16>>,
 }
 
 /// An address and ports that flows are hidden behind.

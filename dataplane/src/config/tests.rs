@@ -86,8 +86,8 @@ fn a_real_time_worker_has_a_priority() {
 fn every_key_is_read() {
     let yaml = "\
 ports:
-  - {interface: eth0, role: uplink, queues: [0, 3], mode: zero-copy, attach: native, take: all}
-  - {interface: levee0, role: pods, mode: copy, attach: skb, take: owned, neighbours: br-ex}
+  - {interface: eth0, role: uplink, queues: [0, 3], mode: zero-copy, attach: native, take: all, segment: a, vlans: [untagged, 10, [100, 20]]}
+  - {interface: levee0, role: pods, mode: copy, attach: skb, take: owned, neighbours: br-ex, gateways: [10.244.1.1, 'fe80::1']}
 workers: [2, 5]
 socket: /tmp/levee.sock
 socket_group: adm
@@ -114,6 +114,10 @@ metrics: '[::1]:9464'
     assert_eq!((config.ports[0].mode, config.ports[1].mode), (Mode::ZeroCopy, Mode::Copy));
     assert_eq!((config.ports[0].attach, config.ports[1].attach), (Attach::Native, Attach::Skb));
     assert_eq!((config.ports[0].take, config.ports[1].take), (Take::All, Take::Owned));
+    assert_eq!(config.ports[0].segment.as_ref().map(|segment| segment.value.as_str()), Some("a"));
+    assert_eq!(config.ports[0].vlans, [vec![], vec![10], vec![100, 20]]);
+    let gateways: Vec<_> = config.ports[1].gateways.iter().map(|gateway| gateway.value.to_string()).collect();
+    assert_eq!(gateways, ["10.244.1.1", "fe80::1"]);
     assert_eq!(config.snat[0].ports, PortRange { first: 61000, last: 65535 });
     assert_eq!(config.snat[1].ports, PortRange { first: 1024, last: 2047 });
     assert_eq!(config.announce_interval, Duration::from_secs(90));
@@ -152,6 +156,18 @@ fn every_mistake_has_a_place_and_advice() {
         ("br-ex", "br-int", &["dataplane.yaml:6:17", "no interface `br-int`"]),
         ("role: uplink", "role: pods", &["dataplane.yaml:2:3", "no port has the role `uplink`"]),
         ("role: uplink", "role: uplink\n    neighbours: br-ex", &["dataplane.yaml:4:17", "stands at an uplink"]),
+        ("role: uplink", "role: uplink\n    gateways: [10.0.1.1]", &["dataplane.yaml:4:15", "no pods are at"]),
+        (
+            "role: uplink",
+            "role: uplink\n    vlans: [4095]",
+            &["dataplane.yaml:4:13", "4095 is not a VLAN's tag", "untagged"],
+        ),
+        ("role: uplink", "role: uplink\n    vlans: [10, 10]", &["dataplane.yaml:4:17", "listed twice"]),
+        ("role: uplink", "role: uplink\n    vlans: []", &["dataplane.yaml:4:12", "0 VLANs"]),
+        ("role: uplink", "role: uplink\n    vlans: [ten]", &["dataplane.yaml:4:13", "not a VLAN", "untagged"]),
+        ("role: pods", "role: pods\n    vlans: [10]", &["dataplane.yaml:6:12", "no uplink"]),
+        ("role: pods", "role: pods\n    segment: a", &["dataplane.yaml:6:14", "no uplink"]),
+        ("role: pods", "role: pods\n    gateways: [224.0.0.1]", &["dataplane.yaml:6:16", "cannot be a gateway"]),
         ("role: uplink", "role: uplink\n    queues: []", &["dataplane.yaml:4:13", "has no queues", "queues: [0, 1]"]),
         ("role: uplink", "role: uplink\n    queues: [0, 0]", &["dataplane.yaml:4:17", "listed twice"]),
         ("role: uplink", "role: uplink\n    queues: [4]", &["dataplane.yaml:4:14", "no queue 4", "ethtool -l eth0"]),
@@ -306,6 +322,9 @@ fn the_reference_states_the_defaults() {
         "metrics",
         "slice",
         "priority",
+        "gateways",
+        "segment",
+        "vlans",
     ] {
         assert!(yaml.contains(&format!("{key}: ")), "{key}");
     }

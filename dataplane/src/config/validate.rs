@@ -21,6 +21,8 @@ const MAX_CORE: usize = 1023;
 const MAX_INTERFACE_NAME: usize = 15;
 /// `sun_path` without the closing NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
+/// Most VLANs of an uplink: each address is announced in each of them.
+const MAX_VLANS: usize = 64;
 /// Above Linux's default `ip_local_port_range`.
 const DEFAULT_SNAT_PORTS: PortRange = PortRange { first: 61000, last: 65535 };
 
@@ -150,6 +152,12 @@ impl Checker<'_> {
                 );
             }
         }
+        let gateways = self.gateways(raw.role, raw.gateways);
+        let segment = raw.segment.map(placed);
+        if let Some(segment) = segment.as_ref().filter(|_| raw.role != Role::Uplink) {
+            self.only_at_uplinks(segment, "segment");
+        }
+        let vlans = self.vlans(raw.role, raw.vlans);
         let default_take = match raw.role {
             Role::Uplink => Take::Owned,
             Role::Pods | Role::Host | Role::Tunnel => Take::All,
@@ -162,7 +170,59 @@ impl Checker<'_> {
             attach: raw.attach,
             take: raw.take.unwrap_or(default_take),
             neighbours,
+            gateways,
+            segment,
+            vlans,
         }
+    }
+
+    fn only_at_uplinks<T>(&mut self, place: &Placed<T>, key: &str) {
+        let message = format!("`{key}` stands at a port that is no uplink, where it has no meaning");
+        self.refuse(place, message, "remove it, or write it at the port with the role `uplink`");
+    }
+
+    fn gateways(&mut self, role: Role, raw: Option<Spanned<Vec<Spanned<IpAddr>>>>) -> Vec<Placed<IpAddr>> {
+        let Some(raw) = raw.map(placed) else { return Vec::new() };
+        if role != Role::Pods {
+            let message = "`gateways` stands at a port that no pods are at";
+            self.refuse(&raw, message, "write it at the port with the role `pods`");
+        }
+        let gateways: Vec<_> = raw.value.into_iter().map(placed).collect();
+        for (index, gateway) in gateways.iter().enumerate() {
+            if !is_unicast(gateway.value) {
+                let message = format!("`{}` cannot be a gateway", gateway.value);
+                self.refuse(gateway, message, "give the address that pods have in their default route");
+            }
+            if gateways.iter().take(index).any(|other| other.value == gateway.value) {
+                self.refuse(gateway, format!("{} is listed twice", gateway.value), "remove one of the two");
+            }
+        }
+        gateways
+    }
+
+    fn vlans(&mut self, role: Role, raw: Option<Spanned<Vec<Spanned<file::Tags>>>>) -> Vec<Vec<u16>> {
+        let Some(raw) = raw.map(placed) else { return vec![Vec::new()] };
+        if role != Role::Uplink {
+            self.only_at_uplinks(&raw, "vlans");
+        }
+        if raw.value.is_empty() || raw.value.len() > MAX_VLANS {
+            let message = format!("{} VLANs, where 1 to {MAX_VLANS} were expected", raw.value.len());
+            self.refuse(&raw, message, "list them, such as `vlans: [untagged, 10]`, or remove `vlans`");
+        }
+        let mut vlans: Vec<Vec<u16>> = Vec::new();
+        for vlan in raw.value {
+            let place = placed(vlan);
+            let tags = place.value.tags();
+            if let Some(tag) = tags.iter().find(|tag| !(1..=4094).contains(*tag)) {
+                let message = format!("{tag} is not a VLAN's tag: expected 1 to 4094");
+                self.refuse(&place, message, "write `untagged` for frames without a tag");
+            }
+            if vlans.contains(&tags) {
+                self.refuse(&place, "this VLAN is listed twice", "remove one of the two");
+            }
+            vlans.push(tags);
+        }
+        vlans
     }
 
     /// What the kernel takes for a name (`dev_valid_name` in `net/core/dev.c`).

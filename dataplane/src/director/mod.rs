@@ -20,6 +20,7 @@ mod shares;
 mod steering;
 mod terms;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,9 +36,8 @@ pub use self::shares::{LinkState, Shares};
 pub use self::steering::{Steer, Steering};
 use self::terms::Terms;
 pub use self::terms::{TermFacts, boot_millis};
-use crate::announce::{Announcer, Ours};
+use crate::announce::{Announcement, Announcer, Line, Ours, Uplink};
 use crate::events::{Events, Kind};
-use crate::headers::Vlans;
 use crate::intake::Refusal;
 use crate::mem::publication::Publisher;
 use crate::neighbours::{self, Asking, Update};
@@ -107,6 +107,8 @@ pub struct Parts {
     pub asking: Asking,
     /// How often the node's MAC is shown.
     pub announce_interval: Duration,
+    /// How it is, by uplink.
+    pub uplinks: BTreeMap<PortId, Uplink>,
     /// Zero of the workers' clock.
     pub epoch: Instant,
     /// What others may read.
@@ -124,6 +126,7 @@ pub struct Director {
     groups: Groups,
     asking: Asking,
     announcer: Announcer,
+    uplinks: BTreeMap<PortId, Uplink>,
     terms: Terms,
     /// Zero of all times that are told.
     epoch: Instant,
@@ -173,6 +176,7 @@ impl Director {
             groups: parts.groups,
             asking: parts.asking,
             announcer: Announcer::new(parts.announce_interval, now),
+            uplinks: parts.uplinks,
             shares: parts.shares,
             events: parts.events,
             // What was given at the start is published, steered and wanted too.
@@ -342,6 +346,7 @@ impl Director {
                     self.events.record(Kind::LinkChanged, format!("{name} has another MAC now: {mac}"));
                     self.changed.tables = true;
                 }
+                self.changed.tables |= self.master.set_standing_by(self.standing_by());
                 self.changed.links = true;
             }
             Update::Diverted(problem) => {
@@ -373,7 +378,8 @@ impl Director {
         self.events.record(Kind::AddressConflict, message);
         if in_use {
             // RFC 5227, 2.4 (b): defended with one announcement, at most every DEFEND_INTERVAL.
-            self.announcer.again(claim.port, address, now);
+            let Claim { port, vlans, .. } = *claim;
+            self.announcer.again(Announcement { port, address, vlans }, now);
         }
     }
 
@@ -495,6 +501,14 @@ impl Director {
         }
     }
 
+    /// Of the uplinks of one segment, all that are up but the first.
+    fn standing_by(&self) -> Vec<PortId> {
+        let mut spoken_for = BTreeSet::new();
+        let up = self.uplinks.iter().filter(|(port, _)| self.shares.link_state(**port).up);
+        let in_segments = up.filter_map(|(port, uplink)| Some((*port, uplink.segment.as_deref()?)));
+        in_segments.filter(|(_, segment)| !spoken_for.insert(*segment)).map(|(port, _)| port).collect()
+    }
+
     /// What announcements may be about.
     fn ours(&self) -> Ours {
         // The node's own IPv6 addresses are the kernel's to advertise: only it knows whether the node is a router, and to say
@@ -507,7 +521,10 @@ impl Director {
         Ours {
             uplinks: ports
                 .filter(|(port, id)| port.role == Role::Uplink && self.shares.link_state(PortId(*id)).up)
-                .map(|(_, id)| (PortId(id), own(PortId(id))))
+                .map(|(_, id)| {
+                    let (id, vlans) = (PortId(id), self.uplinks.get(&PortId(id)).cloned().unwrap_or_default().vlans);
+                    (id, Line { own: own(id), vlans, speaks: !self.master.tables().stands_by(id) })
+                })
                 .collect(),
             addresses: self.master.announced().into_iter().chain(self.master.pods()).collect(),
         }
@@ -518,15 +535,16 @@ impl Director {
         if self.publisher.version() > self.publisher.seen() {
             return;
         }
-        for (port, address) in self.announcer.due(now) {
+        for said in self.announcer.due(now) {
+            let Announcement { port, address, vlans } = said;
             let Some(mac) = self.master.tables().port(port).map(|port| port.mac) else { continue };
             let mut frame = [0; announce::ROOM];
-            let Some(length) = announcement(mac, address, Vlans::default(), &mut frame) else { continue };
+            let Some(length) = announcement(mac, address, vlans, &mut frame) else { continue };
             let sent = self.handles.first().is_some_and(|handle| {
                 handle.ask(Command::Inject(port, frame.get(..length).unwrap_or_default().into())).is_ok()
             });
             if !sent {
-                self.announcer.again(port, address, now + PULSE);
+                self.announcer.again(said, now + PULSE);
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::decide::{Memory, Places};
 use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
+use crate::headers::Vlans;
 use crate::limits::{Limit, Newcomers, Replies};
 use crate::mem::publication;
 use crate::neighbours::Asked;
@@ -58,6 +59,11 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
+        Lab::with(BTreeMap::new())
+    }
+
+    /// The same with something said of the uplink.
+    fn with(uplinks: BTreeMap<PortId, Uplink>) -> Self {
         let mut master = Master::new(Setup {
             ports: vec![Port { name: "eth0".into(), role: Role::Uplink, mac: NODE, passes: false, mtu: 1500 }],
             snat: vec![SnatRange {
@@ -67,6 +73,7 @@ impl Lab {
             host_snat: Vec::new(),
             tunnel_ends: Vec::new(),
             multicast: Vec::new(),
+            gateways: Vec::new(),
             mss_clamp: 0,
             workers: 1,
         });
@@ -114,6 +121,7 @@ impl Lab {
             groups: Groups::default(),
             asking,
             announce_interval: Duration::from_secs(60),
+            uplinks,
             epoch,
             shares: Arc::clone(&shares),
             events: events.clone(),
@@ -269,6 +277,28 @@ fn announcements_come_at_link_up_and_when_an_address_is_gained() {
     });
     assert_eq!(said, Some(Ipv4Addr::new(10, 96, 0, 1)));
     assert!(lab.events.remembered().iter().any(|event| event.kind == "link-up"));
+}
+
+#[test]
+fn on_a_trunk_each_vlan_is_told() {
+    let vlans = [(0, [0, 0]), (1, [10, 0]), (2, [100, 20])].map(|(count, tci)| Vlans { count, tci });
+    let mut lab = Lab::with([(UPLINK, Uplink { segment: None, vlans: vlans.into() })].into());
+    let own = neighbours::Address { address: IpAddr::from([192, 0, 2, 10]), port: Some(UPLINK) };
+    let up = Update::Link { port: UPLINK, up: true, mac: NODE };
+    lab.inbox.send(Message::Kernel(vec![Update::Addresses(vec![own]), up])).unwrap();
+    let mut answer = lab.load(program(1, &[]));
+    lab.turn_until("an answer", |_| answer.try_recv().is_ok());
+    let mut said = Vec::new();
+    lab.turn_until("the node's address, and the pod's three times", |lab| {
+        said.extend(lab.sent());
+        said.len() == 4
+    });
+    let mut tags: Vec<&[u8]> = said.iter().map(|frame| &frame[12..frame.len().min(22)]).collect();
+    tags.sort_unstable();
+    let arp = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+    let one = [0x81, 0, 0, 10, 8, 6, 0, 1, 8, 0];
+    let two = [0x88, 0xa8, 0, 100, 0x81, 0, 0, 20, 8, 6];
+    assert_eq!(tags, [&arp, &arp, &one, &two], "the node's own address is of the untagged VLAN");
 }
 
 fn request(asker: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {

@@ -43,6 +43,8 @@ pub struct Setup {
     pub tunnel_ends: Vec<Address>,
     /// Groups that pods may send to the fabric.
     pub multicast: Vec<IpNet>,
+    /// Where pods send what is not on their link.
+    pub gateways: Vec<IpAddr>,
     /// The largest segment that SYNs of services may offer, in bytes over IPv4; 0 for any.
     pub mss_clamp: u16,
     /// Number of workers, at least 1.
@@ -145,6 +147,11 @@ impl Master {
             let mut owner = tables.owner(range.address);
             owner.snat = true;
             tables.owners.insert(range.address, owner);
+        }
+        for gateway in &setup.gateways {
+            let gateway = Address::from(*gateway);
+            let owner = Owner { gateway: true, ..tables.owner(gateway) };
+            tables.owners.insert(gateway, owner);
         }
         for range in &setup.host_snat {
             tables.owners.insert(range.address, Owner { inward: true, ..Owner::default() });
@@ -531,6 +538,8 @@ impl Master {
             kernel: self.kernel.contains(&ip),
             shared: vip.is_none() && self.fronted.contains_key(&ip),
             pod: pod.is_some(),
+            // Where the kernel has it, on the pods' bridge, the kernel answers.
+            gateway: self.setup.gateways.contains(&ip) && !self.kernel.contains(&ip),
             snat: self.setup.snat.iter().any(|range| range.address == address),
             tunnel: self.tables.tunnels.iter().any(|tunnel| tunnel.end(ip.is_ipv4()) == Some(address)),
             inward: self.setup.host_snat.iter().any(|range| range.address == address),
@@ -617,6 +626,15 @@ impl Master {
             self.tables.ports = self.setup.ports.clone().into();
             self.touch_hops();
         }
+    }
+
+    /// Replaces the set of uplinks that stand by. Returns whether that changed anything.
+    pub fn set_standing_by(&mut self, ports: Vec<PortId>) -> bool {
+        let changed = *self.tables.standing_by != *ports;
+        if changed {
+            self.tables.standing_by = ports.into();
+        }
+        changed
     }
 
     /// Addresses that this dataplane answers for on the fabric and announces there: its VIPs.

@@ -56,6 +56,8 @@ pub struct Tables {
     pub hops_stamp: u32,
     /// Ports, by [`PortId`].
     pub ports: Arc<[Port]>,
+    /// Uplinks that leave it to another one of their segment to answer for pods and VIPs.
+    pub standing_by: Arc<[PortId]>,
     /// Until when what is announced in a term may be.
     pub term: Deadline,
     /// What single addresses are.
@@ -140,6 +142,8 @@ pub struct Owner {
     pub shared: bool,
     /// A pod of this node.
     pub pod: bool,
+    /// Where pods send what is not on their link; nobody else's. Answered for towards them, and pinged by them.
+    pub gateway: bool,
     /// A source address of translated flows.
     pub snat: bool,
     /// An end of a tunnel.
@@ -299,7 +303,7 @@ impl Tables {
     #[inline]
     #[must_use]
     pub fn is_local_pod(&self, address: Address, owner: Owner) -> bool {
-        owner.pod || (!owner.kernel && !owner.vip && !owner.snat && self.local.contains(address))
+        owner.pod || (!owner.kernel && !owner.vip && !owner.snat && !owner.gateway && self.local.contains(address))
     }
 
     /// Whether somebody here has the address for certain: it is named by itself, or the pods' bridge knows who has it. Any other address
@@ -308,7 +312,13 @@ impl Tables {
     pub fn is_in_use(&self, address: Address) -> bool {
         let owner = self.owner(address);
         let is_neighbour = |port| self.neighbours.get(&NeighbourKey { port, address }).is_some();
-        owner.vip || owner.snat || owner.pod || self.port_with(Role::Pods).is_some_and(is_neighbour)
+        owner.vip || owner.snat || owner.pod || owner.gateway || self.port_with(Role::Pods).is_some_and(is_neighbour)
+    }
+
+    /// Whether an uplink leaves it to another to answer for pods and VIPs.
+    #[must_use]
+    pub fn stands_by(&self, port: PortId) -> bool {
+        self.standing_by.contains(&port)
     }
 
     /// Whether a MAC is one of our ports'.

@@ -130,6 +130,7 @@ impl Lab {
             host_snat: Vec::new(),
             tunnel_ends: vec![Ipv4Addr::from(NODE_IP).into()],
             multicast: vec!["239.1.0.0/16".parse().unwrap(), "ff05::/16".parse().unwrap()],
+            gateways: Vec::new(),
             mss_clamp: 0,
             workers,
         };
@@ -416,6 +417,54 @@ fn a_vip_that_somebody_else_claims_is_a_conflict_that_is_told() {
         lab.dropped(UPLINK, &arp(ArpOperation::REQUEST, own, (own, VIP), (Mac::ZERO, VIP)), Reason::ArpIgnored);
     }
     assert!(lab.notices.claims.is_empty());
+}
+
+fn ping_between(macs: (Mac, Mac), addresses: ([u8; 4], [u8; 4])) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(macs.0.0, macs.1.0).ipv4(addresses.0, addresses.1, 64);
+    let mut frame = Vec::new();
+    builder.icmpv4_echo_request(7, 1).write(&mut frame, b"hello, gateway").unwrap();
+    frame
+}
+
+#[test]
+fn pods_have_a_gateway_inside_their_prefix_that_answers_arp_and_pings() {
+    const GATEWAY: [u8; 4] = [10, 244, 1, 1];
+    let ask = |sender: (Mac, [u8; 4])| arp(ArpOperation::REQUEST, sender.0, sender, (Mac::ZERO, GATEWAY));
+    let mut without = Lab::new(1, program(Mode::Nat, &[]));
+    without.dropped(PODS, &ask((POD, POD_IP)), Reason::PodArpKept);
+
+    let mut lab = Lab::with(1, program(Mode::Nat, &[]), |setup| setup.gateways = vec![GATEWAY.into()]);
+    let (port, reply) = lab.one(PODS, &ask((POD, POD_IP)));
+    assert_eq!((port, &reply[..42]), (PODS, &arp(ArpOperation::REPLY, INSIDE, (INSIDE, GATEWAY), (POD, POD_IP))[..]));
+    let (port, echo) = lab.one(PODS, &ping_between((POD, INSIDE), (POD_IP, GATEWAY)));
+    assert_eq!((port, &echo[26..30], &echo[30..34], echo[34]), (PODS, &GATEWAY[..], &POD_IP[..], 0));
+    // It is the pods' own: no pod may have it, and the fabric does not see it.
+    lab.dropped(PODS, &ask((POD, GATEWAY)), Reason::ArpConflict);
+    assert_eq!(lab.notices.claims.try_recv().unwrap().address, Ipv4Addr::from(GATEWAY).into());
+    lab.dropped(UPLINK, &ask((PEER, REMOTE_IP)), Reason::ArpIgnored);
+    lab.dropped(UPLINK, &ping_between((PEER, NODE), (REMOTE_IP, GATEWAY)), Reason::NotOwned);
+    // Where the kernel has it, the kernel answers.
+    lab.master.set_kernel_addresses([IpAddr::from(NODE_IP), IpAddr::from(GATEWAY)]);
+    lab.publish();
+    lab.dropped(PODS, &ask((POD, POD_IP)), Reason::PodArpKept);
+}
+
+#[test]
+fn an_uplink_that_stands_by_answers_for_nobody_and_serves_what_comes() {
+    let mut lab = Lab::new(1, program(Mode::Nat, &[]));
+    let ask = |target| arp(ArpOperation::REQUEST, PEER, (PEER, REMOTE_IP), (Mac::ZERO, target));
+    let claim = arp(ArpOperation::REQUEST, PEER, (PEER, VIP), (Mac::ZERO, VIP));
+    assert!(lab.master.set_standing_by(vec![UPLINK]) && !lab.master.set_standing_by(vec![UPLINK]));
+    lab.publish();
+    for target in [POD_IP, VIP] {
+        lab.dropped(UPLINK, &ask(target), Reason::ArpIgnored);
+    }
+    lab.dropped(UPLINK, &claim, Reason::ArpIgnored);
+    let (port, _) = lab.one(UPLINK, &tcp((PEER, NODE), (REMOTE_IP, POD_IP), (4000, 80), "S"));
+    assert_eq!(port, PODS, "whoever still has its MAC is served");
+    lab.master.set_standing_by(Vec::new());
+    lab.publish();
+    assert_eq!(lab.arrive(UPLINK, &ask(VIP)).len(), 1);
 }
 
 #[test]

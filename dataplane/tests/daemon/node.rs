@@ -169,12 +169,16 @@ impl Daemon {
         assert!(sent.success());
     }
 
-    /// Ends it, and gives its status.
+    /// Ends it, and gives its status. It ends in order: nothing that it takes down itself takes it by surprise.
     pub(super) fn stop(mut self) -> Option<i32> {
+        let before = self.log().len();
         self.signal("-TERM");
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(status) = self.child.try_wait().expect("the daemon's status") {
+                let log = self.log();
+                let end = log.get(before..).unwrap_or_default();
+                assert!(!end.contains("kernel-resync") && !end.contains("WARN"), "{end}");
                 return status.code();
             }
             assert!(Instant::now() < deadline, "does not end\n{}", self.log());

@@ -149,6 +149,7 @@ pub fn director(scene: &Scene) -> Master {
         tunnel_ends: [IpAddr::from(NODE), twin(NODE).into()].map(Into::into).into(),
         // `ff05::1:0:0/96`: the twins of 239.1.0.0/16.
         multicast: vec![net("239.1.0.0/16"), net("ff05::1:0:0/96")],
+        gateways: Vec::new(),
         mss_clamp: 0,
         workers: scene.workers,
     });

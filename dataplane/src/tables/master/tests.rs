@@ -20,6 +20,7 @@ fn setup() -> Setup {
         host_snat: Vec::new(),
         tunnel_ends: Vec::new(),
         multicast: Vec::new(),
+        gateways: Vec::new(),
         mss_clamp: 0,
         workers: 1,
     }

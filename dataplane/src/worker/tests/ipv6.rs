@@ -382,6 +382,18 @@ fn somebody_else_who_says_to_have_an_address_of_ours_is_a_conflict_that_is_told(
 }
 
 #[test]
+fn pods_may_have_a_link_local_gateway() {
+    let gateway = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x77);
+    let mut lab = Lab::new(1, program(Mode::Nat, &[]));
+    lab.dropped(PODS, &asks((POD, POD_IP), gateway), Reason::PodNdpKept);
+    let mut lab = Lab::with(1, program(Mode::Nat, &[]), |setup| setup.gateways = vec![gateway.into()]);
+    let (port, frame) = lab.one(PODS, &asks((POD, POD_IP), gateway));
+    // Solicited, override: it is nobody else's.
+    assert_eq!((port, advertised(&frame).1), (PODS, 0x60));
+    lab.dropped(UPLINK, &asks((PEER, REMOTE_IP), gateway), Reason::NdpIgnored);
+}
+
+#[test]
 fn a_storm_of_solicitations_is_limited_by_its_source() {
     let mut lab = Lab::new(1, program(Mode::Nat, &[]));
     let answered = (0..100).filter(|_| !lab.arrive(UPLINK, &asks((PEER, REMOTE_IP), POD_IP)).is_empty()).count();

@@ -1,6 +1,7 @@
 //! What is known of a host: values as the kernel gives them, judged nowhere in here. Whatever could not be read is absent.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +85,8 @@ pub(super) struct Interface {
     pub(super) mtu: u32,
     /// Receive queues that are in use.
     pub(super) queues: u32,
+    /// Its addresses.
+    pub(super) addresses: Vec<IpAddr>,
     /// Index of the interface that it is a member of.
     pub(super) master: Option<u32>,
     /// Index of a veth's other end, if that is in the same namespace.

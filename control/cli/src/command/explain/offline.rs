@@ -67,6 +67,7 @@ fn tables(cluster: &ValidatedCluster, view: &View) -> Result<(Tables, Vec<Notice
         host_snat: if view.role == compile::Role::Node { INWARD.to_vec() } else { Vec::new() },
         tunnel_ends: own.map(Into::into).into(),
         multicast: Vec::new(),
+        gateways: Vec::new(),
         mss_clamp: 0,
         workers: 1,
     });

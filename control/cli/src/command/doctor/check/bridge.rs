@@ -1,5 +1,9 @@
 //! The bridge that pods sit on: between it and the fabric is levee, and nothing else.
 
+use std::net::IpAddr;
+
+use levee_dataplane::config::Placed;
+
 use super::{Finding, Host, Interface};
 
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
@@ -42,6 +46,7 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
             format!("ip link set {} nomaster", member.name),
         ));
     }
+    findings.extend(gateways(bridge, &pods.name, &port.gateways));
     if !bridge.up {
         findings.push(Finding::warn("bridge", format!("{name} is down"), format!("ip link set {name} up")));
     }
@@ -63,4 +68,31 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
         findings.push(Finding::ok("bridge", format!("{name}: pods, levee, and nothing else")));
     }
     findings
+}
+
+/// Addresses of the kernel's on the bridge: what pods send there does not pass levee.
+fn gateways(bridge: &Interface, pods: &str, gateways: &[Placed<IpAddr>]) -> Vec<Finding> {
+    let name = &bridge.name;
+    let link_local = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let is_gateway = |address: &IpAddr| gateways.iter().any(|gateway| gateway.value == *address);
+    let held = bridge.addresses.iter().filter(|address| is_gateway(address) || !link_local(address));
+    held.map(|address| {
+        let (what, of) = if is_gateway(address) {
+            (format!("{name} has {address}, which is one of `gateways`: the kernel answers for it"), "what pods send there")
+        } else {
+            (format!("{name} has {address}"), "what pods send whose gateway it is")
+        };
+        Finding::warn(
+            "bridge",
+            format!("{what}; {of} goes to the kernel, and their Services past levee"),
+            format!(
+                "take it off {name} (`ip addr del`), keep the route to the pods (`ip route add PREFIX dev {name}`), and have levee \
+                 answer for it: `gateways: [{address}]` at {pods}"
+            ),
+        )
+    })
+    .collect()
 }

@@ -304,6 +304,14 @@ const CASES: &[Case] = &[
         "VLANs",
         "vlan_filtering 0",
     ),
+    (
+        |f| interface(f, "br-ex").addresses = vec!["fe80::1".parse().unwrap(), "10.0.1.1".parse().unwrap()],
+        "",
+        Level::Warn,
+        "bridge",
+        "br-ex has 10.0.1.1; what pods send whose gateway it is goes to the kernel",
+        "`gateways: [10.0.1.1]` at levee0",
+    ),
     (|f| interface(f, "br-ex").bridge = None, "", Level::Warn, "bridge", "br-ex is no bridge", "neighbour table"),
     (
         |f| drop(f.sysctl.insert("net.ipv4.ip_local_port_range".into(), "1024\t65535".into())),

@@ -31,6 +31,11 @@ pub(super) fn interfaces() -> io::Result<Vec<Interface>> {
             interfaces.push(interface);
         }
         connection.abort();
+        for known in levee_dataplane::neighbours::interfaces(|_| 0).await? {
+            if let Some(interface) = interfaces.iter_mut().find(|interface| interface.index == known.index) {
+                interface.addresses = known.addresses;
+            }
+        }
         Ok(interfaces)
     })
 }
