@@ -4,6 +4,8 @@
 //! branches on the family. An IPv4-mapped address cannot be mistaken for a real IPv6 one: `parse` refuses those on the
 //! wire (RFC 6890: never a valid source or destination outside of a host).
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -166,6 +168,7 @@ impl fmt::Debug for Address {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

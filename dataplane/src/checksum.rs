@@ -10,6 +10,8 @@
 //! checksum follows its addresses with the opposite sign, and its ports not at all). It is finished first:
 //! [`complete`](crate::rewrite::complete) does.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use bytemuck::{Pod, Zeroable};
 
 /// A one's complement sum that is still being added to.

@@ -4,6 +4,8 @@
 //! `forwarded`, `hairpinned`, `passed` and the drops are the ways in which it ended, and the sums agree whenever the worker is
 //! between two batches and holds no frame.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use levee_api::report;
@@ -179,6 +181,7 @@ pub fn report<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> report::Co
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,7 @@
 //! Between whom a packet goes: as a tuple, for tables and decisions, and as it stands on the wire, for those who are in a hurry.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::address::Address;

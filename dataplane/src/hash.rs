@@ -6,6 +6,8 @@
 //!   `known_answers` below pins it.
 //! - *Flow tables*: a key drawn at start, so that nobody outside can aim packets at one bucket.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use crate::address::Address;
 
 /// A hash function's key.
@@ -73,6 +75,7 @@ pub const fn spread(hash: u64, count: usize) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -8,6 +8,8 @@
 //! Holding a [`Headers`] proves that every offset in it lies inside the frame it was parsed from, in the order of the
 //! picture, and that the fixed part of each header named by [`Network`] and [`Transport`] lies before `end`.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use levee_api::net::Mac;
 
 use crate::address::Address;

@@ -2,6 +2,8 @@
 //!
 //! The counters, `levee drops` and `docs/counters.md` are all made from this list.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 macro_rules! reasons {
     ($($(#[doc = $meaning:literal])+ $variant:ident = $name:literal,)+) => {
         /// Why a frame was dropped.
@@ -220,6 +222,7 @@ reasons! {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;

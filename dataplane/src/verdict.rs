@@ -2,6 +2,8 @@
 //!
 //! A verdict carries values only: whatever `rewrite` needs stands in it, so that rewriting never looks into a table.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod next_hop;
 
 use levee_api::net::Mac;

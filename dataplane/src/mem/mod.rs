@@ -5,6 +5,8 @@
 //! - [`pages`]: large zeroed tables on huge pages, faulted in at start.
 //! - [`publication`]: how workers see new tables. It needs no `unsafe`, but it belongs to memory: who frees what, and when.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 pub mod lanes;
 pub mod pages;
 pub mod prefetch;

@@ -59,6 +59,7 @@ impl<T: Zeroable + Copy> DerefMut for Pages<T> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

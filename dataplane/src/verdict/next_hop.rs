@@ -49,6 +49,7 @@ impl From<(PortId, Mac)> for NextHop {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
