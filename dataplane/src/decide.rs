@@ -323,7 +323,9 @@ fn known(id: FlowId, service: &Service, ip: &Ip, scene: &Scene<'_>, memory: &mut
             State::Dead if tcp.opens() => return Known::Over,
             State::Dead => reject(ip, scene, memory),
             // The client reuses its port: RFC 9293, 3.6.1, allows it out of TIME-WAIT.
-            State::Closed | State::ClosedByClient | State::ClosedByBackend if tcp.opens() => return Known::Over,
+            State::Reset | State::Closed | State::ClosedByClient | State::ClosedByBackend if tcp.opens() => {
+                return Known::Over;
+            }
             state => {
                 flow.state = state.after(tcp.flags, Direction::Forward);
                 flow.touch(scene.now);

@@ -342,7 +342,7 @@ pub struct Flow {
     pub service: String,
     /// How the backend is reached.
     pub mode: Mode,
-    /// `syn`, `established`, `closing`, `closed` or `udp`.
+    /// `syn`, `established`, `closing`, `closed`, `reset`, `dead` or `udp`.
     pub state: String,
     /// Seconds since its last packet.
     pub idle_seconds: u64,

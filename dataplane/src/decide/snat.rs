@@ -162,7 +162,7 @@ fn worth(id: FlowId, now: Millis, flows: &Flows) -> Option<(Worth, Millis)> {
     let (state, idle) = flows.age(id, now)?;
     let worth = match state {
         _ if idle >= flows.timeouts().of(state) => Worth::Forgotten,
-        State::Closed | State::Dead => Worth::Over,
+        State::Reset | State::Closed | State::Dead => Worth::Over,
         State::Syn => Worth::HalfOpen,
         _ => return None,
     };

@@ -38,7 +38,7 @@ pub(super) struct Doomed {
 }
 
 impl Doomed {
-    pub(super) const NOBODY: Doomed = Doomed { id: FlowId::NONE, state: State::Free, last: 0, hashes: (0, None) };
+    pub(super) const NOBODY: Doomed = Doomed { id: FlowId::NONE, state: State::Dead, last: 0, hashes: (0, None) };
 }
 
 /// What flows are worth, by the numbers of what they are taken for; and claimed ones behind them.
@@ -132,7 +132,7 @@ impl Flows {
             let id = self.turn();
             let Some(entry) = self.entries.get(id.0) else { continue };
             let worth = self.prices.worth(entry, now);
-            if worth < cheapest && entry.state() != State::Free && !self.entries.is_extension(id.0) {
+            if worth < cheapest && !entry.is_free() && !self.entries.is_extension(id.0) {
                 (victim, cheapest, wanted) = (id, worth, enough(worth).min(most));
             }
         }
@@ -151,6 +151,6 @@ impl Flows {
     #[inline(always)]
     fn is_as_it_was(&self) -> bool {
         let Doomed { id, state, last, .. } = self.doomed;
-        self.entries.get(id.0).is_some_and(|entry| entry.taken_for() == state && entry.last == last)
+        self.entries.get(id.0).is_some_and(|entry| entry.taken_for() == state && entry.last == last && !entry.is_free())
     }
 }

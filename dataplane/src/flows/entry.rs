@@ -123,11 +123,17 @@ impl Entry {
         flags
     }
 
+    /// Whether it is no flow's. (Of a flow's, protocol and flags are never both 0: only TCP is reset.)
+    #[inline(always)]
+    pub(super) fn is_free(&self) -> bool {
+        self.kind == [0; 2]
+    }
+
     #[inline(always)]
     pub(super) fn state(&self) -> State {
         // By their own numbers, so that nothing is left of this but the mask.
         match self.flags() & STATE {
-            0 => State::Free,
+            0 => State::Reset,
             1 => State::Syn,
             2 => State::ClosedByClient,
             3 => State::ClosedByBackend,
@@ -337,6 +343,7 @@ mod tests {
         let mode = prop_oneof![Just(Mode::Nat), Just(Mode::Dnat), Just(Mode::Dsr), Just(Mode::Tunnel)];
         let from = prop_oneof![Just(Role::Uplink), Just(Role::Pods), Just(Role::Host), Just(Role::Tunnel)];
         let state = prop_oneof![
+            Just(State::Reset),
             Just(State::Syn),
             Just(State::Established),
             Just(State::ClosedByClient),

@@ -357,9 +357,6 @@ impl Flows {
     /// Adds a flow whose client's tuple is vacant; and so is the reply's, if that has been looked for. `None` if there is no room, or if
     /// either is somebody's after all.
     pub fn begin(&mut self, flow: &Flow, forward: Vacancy, reverse: Option<Vacancy>, now: Millis) -> Option<FlowId> {
-        if flow.state == State::Free {
-            return None;
-        }
         let forward = self.still(forward, || flow.forward())?;
         let reverse = match (flow.reverse(), reverse) {
             (None, _) => None,

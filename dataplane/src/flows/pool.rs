@@ -75,14 +75,14 @@ impl Pool {
     #[inline]
     pub(super) fn flow(&self, id: u32) -> Option<&Entry> {
         let entry = self.get(id).filter(|_| !self.is_extension(id))?;
-        (entry.state() != State::Free).then_some(entry)
+        (!entry.is_free()).then_some(entry)
     }
 
     /// The same.
     #[inline]
     pub(super) fn flow_mut(&mut self, id: u32) -> Option<&mut Entry> {
         let is_extension = self.is_extension(id);
-        self.get_mut(id).filter(|entry| !is_extension && entry.state() != State::Free)
+        self.get_mut(id).filter(|entry| !is_extension && !entry.is_free())
     }
 
     /// What a flow is taken for, and how long ago its last packet was.

@@ -32,11 +32,10 @@ impl Timeouts {
     #[must_use]
     pub fn of(&self, state: State) -> Millis {
         match state {
-            State::Free => 0,
             State::Syn => self.syn,
             State::Established => self.established,
             State::ClosedByClient | State::ClosedByBackend => self.closing,
-            State::Closed | State::Dead => self.closed,
+            State::Reset | State::Closed | State::Dead => self.closed,
             State::Udp => self.udp,
         }
     }
