@@ -45,7 +45,14 @@ fn the_shortest_configuration_has_every_default() {
     assert_eq!(config.ports[0].queues, None);
     assert_eq!(config.socket, PathBuf::from("/run/levee/dataplane.sock"));
     assert_eq!(config.announce_interval, Duration::from_secs(60));
-    assert_eq!(config.timeouts.tcp_established, Duration::from_secs(7440));
+    // Those of RFC 5382 and RFC 4787 are at least what these ask for.
+    let Timeouts { tcp_syn, tcp_established, tcp_closing, tcp_closed, udp } = config.timeouts;
+    let seconds = [tcp_syn, tcp_established, tcp_closing, tcp_closed, udp].map(|time| time.as_secs());
+    assert_eq!(seconds, [60, 7440, 240, 10, 180]);
+    // What runs without a configuration (tests, `levee explain`) has the same.
+    let flows = crate::flows::Timeouts::default();
+    let of_flows = [flows.syn, flows.established, flows.closing, flows.closed, flows.udp];
+    assert_eq!(of_flows.map(u64::from), seconds.map(|seconds| seconds * 1000));
     assert_eq!(config.memory, Memory { frames: None, frame_size: 2048, huge_pages: false });
     assert_eq!(config.workers[0].value, 1);
     assert_eq!(config.scheduling, Scheduling::Fair { nice: -20, slice: None });

@@ -11,6 +11,8 @@ use levee_api::net::{PortRange, Role};
 use levee_api::yaml::Spanned;
 
 use super::file::{self, File, Policy, Take, Time};
+use crate::flows::{self, Millis};
+
 use super::{BusyPoll, Config, Memory, Placed, Port, Rings, Scheduling, Snat, Timeouts, at};
 
 /// Most ports: a [`PortId`](crate::verdict::PortId) is one byte, and nobody has more NICs.
@@ -342,13 +344,15 @@ impl Checker<'_> {
     }
 
     fn timeouts(&mut self, raw: file::Timeouts) -> Timeouts {
-        let mut time = |name, value, default: u64| self.time(name, value, Duration::from_secs(default), SECOND..=WEEK);
+        let mut time =
+            |name, value, default: Millis| self.time(name, value, Duration::from_millis(default.into()), SECOND..=WEEK);
+        let default = flows::Timeouts::default();
         Timeouts {
-            tcp_syn: time("timeouts.tcp_syn", raw.tcp_syn, 60),
-            tcp_established: time("timeouts.tcp_established", raw.tcp_established, 2 * 3600 + 4 * 60),
-            tcp_closing: time("timeouts.tcp_closing", raw.tcp_closing, 240),
-            tcp_closed: time("timeouts.tcp_closed", raw.tcp_closed, 10),
-            udp: time("timeouts.udp", raw.udp, 180),
+            tcp_syn: time("timeouts.tcp_syn", raw.tcp_syn, default.syn),
+            tcp_established: time("timeouts.tcp_established", raw.tcp_established, default.established),
+            tcp_closing: time("timeouts.tcp_closing", raw.tcp_closing, default.closing),
+            tcp_closed: time("timeouts.tcp_closed", raw.tcp_closed, default.closed),
+            udp: time("timeouts.udp", raw.udp, default.udp),
         }
     }
 

@@ -19,10 +19,11 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// Linux conntrack's order of magnitude (`nf_conntrack_proto_tcp.c`, `tcp_timeouts`), with one difference: an
-    /// established flow is kept for two hours (RFC 5382, REQ-5: at least 2 h 4 min), not five days.
+    /// Those of the configuration: `timeouts` says what each is for. Linux conntrack's order of magnitude
+    /// (`nf_conntrack_proto_tcp.c`, `tcp_timeouts`), but that an established flow is kept for 2 h 4 min and a closing one for four minutes
+    /// (RFC 5382, REQ-5: at least), not five days and two.
     fn default() -> Self {
-        Timeouts { syn: 60_000, established: 7_440_000, closing: 120_000, closed: 10_000, udp: 120_000 }
+        Timeouts { syn: 60_000, established: 7_440_000, closing: 240_000, closed: 10_000, udp: 180_000 }
     }
 }
 

@@ -218,7 +218,7 @@ impl Step {
                 Step::Arrive { queue, frame, copies: 1, run: source.ratio(7, 8)? }
             }
             24 => Step::Turn(source.int_in_range(0..=1)?),
-            25 | 26 => Step::Wait(*source.choose(&[1, 100, 1_001, 10_000, 61_000, 121_000, 8_000_000])?),
+            25 | 26 => Step::Wait(*source.choose(&[1, 100, 1_001, 10_000, 61_000, 241_000, 8_000_000])?),
             27 => Step::Room(*source.choose(&[64, 0, 1, 4])?),
             28..=30 => {
                 let pools = [

@@ -136,7 +136,7 @@ fn every_kind_of_error_passes_and_none_keeps_a_flow_alive() {
         let (_, frame) = lab.one(UPLINK, &error(source.0, kind, packet(&request), 600));
         assert_eq!(read_error(&frame).about, ((CLIENT, 4000), (VIP, 80)));
     }
-    lab.now = 121_000;
+    lab.now = Timeouts::default().udp + 1000;
     for _ in 0..128 {
         lab.settle();
     }
