@@ -316,7 +316,8 @@ pub(crate) enum Program {
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Replace the dataplane's program; a running control process will put its own back
+    /// Replace the dataplane's program; if it is edited and has the generation of what runs, it gets the next one. A running control
+    /// process will put its own back
     Apply {
         /// YAML or JSON; `-` is standard input
         #[arg(value_hint = ValueHint::FilePath)]

@@ -34,7 +34,9 @@ pub fn read_path(path: &Path) -> Reading {
                 path.display().to_string(),
                 "there is no file here whose name ends in .yaml, .yml or .json",
             )
-            .help("to say that the cluster is empty, put a file with `apiVersion: v1`, `kind: List` and `items: []`"),
+            .help(
+                "to say that the cluster is empty, put a file here with `apiVersion: v1`, `kind: List` and `items: []`",
+            ),
         );
     }
     for file in files {

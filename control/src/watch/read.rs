@@ -38,7 +38,15 @@ pub fn read(file: &str, bytes: &[u8]) -> Reading {
         }
     };
     let name: Arc<str> = Arc::from(file);
-    for document in yaml::documents(file, text) {
+    let documents = yaml::documents(file, text);
+    if documents.is_empty() {
+        // What a shell leaves for a moment of a file that it is about to write, and for good if what should write it fails.
+        reading.mistakes.push(
+            Diagnostic::new(file, "the file has no content")
+                .help("to say that the cluster is empty, write `apiVersion: v1`, `kind: List` and `items: []`"),
+        );
+    }
+    for document in documents {
         if let Err(mistake) = read_document(&document, &name, &mut reading) {
             reading.mistakes.push(mistake);
         }

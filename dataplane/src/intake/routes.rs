@@ -16,7 +16,7 @@ use futures_util::stream::{self, StreamExt as _};
 use http_body_util::{BodyExt as _, Limited};
 use levee_api::explain::{Explanation, Question};
 use levee_api::net::Protocol;
-use levee_api::program::{Applied, Delta, Program};
+use levee_api::program::{Applied, Delta, Generation, Program};
 use levee_api::report::{
     BackendEntry, Counters, Drain, Drop, Event, Flow, FlowFilter, Flushed, Health, Neighbour, Port, Problem, Status,
     TunnelEntry, VipEntry,
@@ -252,11 +252,12 @@ async fn explain(State(app): State<App>, request: Request) -> Result<Json<Explan
 
 // --- Programming -----------------------------------------------------------------------------------------------------
 
-/// Replaces the whole program. Answers when every worker runs it.
+/// Replaces the whole program. Answers when every worker runs it; 409 if another one of its generation is programmed.
 #[utoipa::path(put, path = "/v1/program", request_body = Program, responses(
     (status = OK, body = Applied),
     (status = BAD_REQUEST, body = Problem),
     (status = FORBIDDEN, body = Problem),
+    (status = CONFLICT, body = Problem),
     (status = PAYLOAD_TOO_LARGE, body = Problem),
     (status = UNPROCESSABLE_ENTITY, body = Problem),
     (status = SERVICE_UNAVAILABLE, body = Problem),
@@ -264,7 +265,10 @@ async fn explain(State(app): State<App>, request: Request) -> Result<Json<Explan
 async fn load(State(app): State<App>, _: Programmer, request: Request) -> Result<Json<Applied>, Refused> {
     let _turn = turn(&app).await?;
     let program = json::<Program>(request, limits::PROGRAM_BODY).await?;
-    applied(tokio::time::timeout(limits::PROGRAM_TIME, app.subject.load(program)).await)
+    let stale = |generation| {
+        format!("another program of generation {generation} is programmed; give this one a greater number")
+    };
+    applied(tokio::time::timeout(limits::PROGRAM_TIME, app.subject.load(program)).await, stale)
 }
 
 /// Changes the program from one generation to the next. Answers when every worker runs it; 409 says which generation is
@@ -281,7 +285,9 @@ async fn load(State(app): State<App>, _: Programmer, request: Request) -> Result
 async fn amend(State(app): State<App>, _: Programmer, request: Request) -> Result<Json<Applied>, Refused> {
     let _turn = turn(&app).await?;
     let delta = json::<Delta>(request, limits::PROGRAM_BODY).await?;
-    applied(tokio::time::timeout(limits::PROGRAM_TIME, app.subject.amend(delta)).await)
+    let stale =
+        |generation| format!("the delta's base is not the programmed generation, {generation}; send the whole program");
+    applied(tokio::time::timeout(limits::PROGRAM_TIME, app.subject.amend(delta)).await, stale)
 }
 
 /// Which addresses are announced, for how long, and whether this dataplane is fit to announce any.
@@ -321,18 +327,15 @@ async fn turn(app: &App) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {
     }
 }
 
-fn applied(outcome: Result<Result<Applied, Refusal>, tokio::time::error::Elapsed>) -> Result<Json<Applied>, Refused> {
+fn applied(
+    outcome: Result<Result<Applied, Refusal>, tokio::time::error::Elapsed>,
+    stale: impl FnOnce(Generation) -> String,
+) -> Result<Json<Applied>, Refused> {
     match outcome {
         Ok(Ok(applied)) => Ok(Json(applied)),
-        Ok(Err(Refusal::Stale { generation })) => Err(Refused(
-            StatusCode::CONFLICT,
-            Problem {
-                error: format!(
-                    "the delta's base is not the programmed generation, {generation}; send the whole program"
-                ),
-                generation: Some(generation),
-            },
-        )),
+        Ok(Err(Refusal::Stale { generation })) => {
+            Err(Refused(StatusCode::CONFLICT, Problem { error: stale(generation), generation: Some(generation) }))
+        }
         Ok(Err(Refusal::Invalid(reasons))) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, reasons.join("\n"))),
         Ok(Err(Refusal::Unavailable(reason))) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, reason)),
         Err(_) => Err(refuse(

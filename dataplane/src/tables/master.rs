@@ -215,10 +215,14 @@ impl Master {
     /// Takes a whole program. Services that it shares with the one before keep their identity, and so their flows.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`]; then nothing has changed.
+    /// [`Refusal::Invalid`], or [`Refusal::Stale`] of another program with the generation that this one has: whoever wrote that one takes
+    /// the number for its own, and would build on what it has not seen. Then nothing has changed.
     pub fn load(&mut self, program: Program) -> Result<(), Refusal> {
         if program.generation == 0 {
             return Err(Refusal::Invalid(vec!["generation 0 means that nothing was programmed; start at 1".into()]));
+        }
+        if program.generation == self.generation && program.clone().canonical() != self.program() {
+            return Err(Refusal::Stale { generation: self.generation });
         }
         let keys: BTreeSet<ServiceKey> = program.services.iter().map(program::Service::key).collect();
         let addresses: BTreeSet<IpAddr> = program.vips.iter().map(|vip| vip.address).collect();

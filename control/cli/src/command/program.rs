@@ -42,8 +42,14 @@ pub(super) fn run(
             value(&mut io::stdout().lock(), format, &told)
         }
         Program::Apply { file } => {
-            let told = read(&file)?;
-            let applied: Applied = client()?.put("/v1/program", &told)?;
+            let mut told = read(&file)?;
+            let client = client()?;
+            let running: Told = client.get_in_line("/v1/program")?;
+            // `program get` writes the number of what runs; what was then edited is another program, and needs its own.
+            if told.generation == running.generation && told.clone().canonical() != running.canonical() {
+                told.generation = told.generation.saturating_add(1);
+            }
+            let applied: Applied = client.put("/v1/program", &told)?;
             if format.is_for_people() {
                 return Ok(writeln!(io::stdout(), "generation {} runs on every worker", applied.generation)?);
             }

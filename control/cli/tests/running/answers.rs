@@ -227,6 +227,11 @@ services:
         dataplane.prints(&["program", "apply", &again]);
         assert_eq!(dataplane.double.programmed(), before, "{got}");
     }
+    // Edited, it is another program, and so of another generation: whoever has programmed this one must see that.
+    let edited = dataplane.prints(&["program", "get"]).replace("port: 8080", "port: 8081");
+    let edited = dataplane.directory.file("edited.yaml", &edited);
+    assert_eq!(dataplane.prints(&["program", "apply", &edited]), "generation 8 runs on every worker\n");
+    assert_eq!(dataplane.double.programmed().services[0].backends[0].port, 8081);
     let refused = dataplane.directory.file("refused.yaml", "generation: 13");
     let output = dataplane.levee(&["program", "apply", &refused]);
     assert_eq!(output.status.code(), Some(1));

@@ -168,6 +168,13 @@ fn a_bad_change_is_refused_whole_and_nothing_has_changed() {
     refused(&mut master, Delta { base: 5, local: Some(group), ..Delta::default() }, "group address");
     let stale = master.amend(Delta { base: 4, generation: 6, ..Delta::default() });
     assert_eq!(stale, Err(Refusal::Stale { generation: 5 }));
+    // What runs may be sent again, in any order; another program must not pass for it.
+    let mut same = master.program();
+    same.services.reverse();
+    assert_eq!(master.load(same), Ok(()));
+    let mut other = master.program();
+    other.services[0].backends.clear();
+    assert_eq!(master.load(other), Err(Refusal::Stale { generation: 5 }));
     assert_eq!((seen(&master.tables), master.generation()), (before, 5));
     // A frontend may move from one service to another in one change.
     let moved = Delta {
