@@ -247,14 +247,18 @@ impl Entry {
     /// Marks a part as seen.
     fn cover(&mut self, piece: &Piece) -> Cover {
         let new = span(piece);
+        // Data behind the end, another end, or an end before data: also where it says nothing else that is new.
+        let beyond = self.total != 0 && new.end > self.total;
+        let another = !piece.more && self.total != 0 && new.end != self.total;
+        let early = !piece.more && self.spans.iter().any(|seen| seen.end > new.end);
+        if beyond || another || early {
+            return Cover::Overlap;
+        }
         if self.spans.iter().any(|seen| seen.start <= new.start && new.end <= seen.end) {
             return Cover::Duplicate;
         }
         let overlaps = self.spans.iter().any(|seen| new.start < seen.end && seen.start < new.end);
-        // A second end, data behind the end, or an end before data.
-        let beyond = self.total != 0 && new.end > self.total;
-        let ends = !piece.more && (self.total != 0 || self.spans.iter().any(|seen| seen.end > new.end));
-        if overlaps || beyond || ends || !self.add(new) {
+        if overlaps || !self.add(new) {
             return Cover::Overlap;
         }
         if !piece.more {

@@ -13,9 +13,12 @@
 //! about packets from the VIP, `before` whoever sends to the backend. The way from the backend to the client leads over the
 //! balancer, as `dnat` needs it. With [`node`], the backend is a node that a tunnel leads to.
 
+pub mod kernel;
 pub mod node;
 
 use std::net::Ipv4Addr;
+
+use levee_api::net::Mac;
 
 use crate::dual::enable;
 use crate::fabric::Fabric;
@@ -171,6 +174,19 @@ impl Path {
             }
             station.ip_batch(lines);
         }
+    }
+
+    /// The MACs that the client and the backend send to: each its router's.
+    ///
+    /// # Panics
+    /// If an interface has none.
+    #[must_use]
+    pub fn gateways(&self) -> (Mac, Mac) {
+        let mac = |router: &Namespace, interface: &str| {
+            let text = router.run(&format!("cat /sys/class/net/{interface}/address"));
+            text.trim().parse().expect("an interface has a MAC")
+        };
+        (mac(&self.outer, "client"), mac(&self.beyond, "backend"))
     }
 
     /// A station on the segment that the packets of 198.18.0.0/15 come from, and where those to it end.

@@ -10,7 +10,7 @@ use levee_api::net::{Family, Protocol};
 use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_tests::dual::{of, v6};
 use levee_tests::levee::{Dataplane, Ports, Take};
-use levee_tests::path::{BACKEND, CLIENT, Path, VIP};
+use levee_tests::path::{BACKEND, CLIENT, Path, VIP, kernel};
 use levee_tests::{Direction, Namespace};
 
 /// The Service's port, which nobody serves at first.
@@ -149,45 +149,6 @@ fn levee(path: &Path, mode: Mode, family: Family) -> Dataplane {
     dataplane
 }
 
-/// The same by the kernel.
-fn linux(path: &Path, mode: Mode, family: Family) {
-    let router = &path.balancer.namespace;
-    let (vip, backend) = (of(family, VIP), of(family, BACKEND));
-    let (table, prefix) = if family == Family::Ipv4 { ("ip", 32) } else { ("ip6", 128) };
-    router.sysctl("net.ipv4.ip_forward", "1");
-    router.sysctl("net.ipv4.conf.all.send_redirects", "0");
-    router.sysctl("net.ipv4.conf.eth0.send_redirects", "0");
-    router.sysctl("net.ipv6.conf.all.forwarding", "1");
-    router.ip(&format!("addr add {vip}/{prefix} dev eth0 nodad"));
-    // A route that leads back out of the same interface is no reason to tell of a better one.
-    let redirects = if family == Family::Ipv6 {
-        "add chain ip6 nat silent { type filter hook output priority 0 ; }
-         add rule ip6 nat silent icmpv6 type nd-redirect drop\n"
-    } else {
-        ""
-    };
-    let mut rules = format!(
-        "add table {table} nat
-         {redirects}
-         add chain {table} nat before {{ type nat hook prerouting priority dstnat ; }}
-         add rule {table} nat before {table} daddr {vip} udp dport {PORT} dnat to {}\n",
-        SocketAddr::new(backend, PORT)
-    );
-    if mode == Mode::Nat {
-        let own = match of(family, path.balancer.address) {
-            IpAddr::V4(own) => own.to_string(),
-            IpAddr::V6(own) => format!("[{own}]"),
-        };
-        rules += &format!(
-            "add chain {table} nat after {{ type nat hook postrouting priority srcnat ; }}
-             add rule {table} nat after {table} daddr {backend} udp dport {PORT} snat to {own}:61000-65535\n"
-        );
-    }
-    let file = router.directory().join("nat.nft");
-    std::fs::write(&file, rules).expect("the lab's directory can be written");
-    router.run(&format!("nft -f {}", file.display()));
-}
-
 fn socket(namespace: &Namespace, at: (IpAddr, u16)) -> UdpSocket {
     let socket = namespace.enter(|| UdpSocket::bind(at).expect("the port is free"));
     socket.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
@@ -254,7 +215,7 @@ fn errors_are_translated_as_the_kernels_nat_translates_them() {
         };
         drop(path);
         let path = Path::start(1).expect("there was one");
-        linux(&path, mode, family);
+        kernel::nat(&path, mode, family, PORT);
         let by_linux = errors(&path, family);
         assert_eq!(by_levee.len(), 4);
         for (levee, linux) in by_levee.iter().zip(&by_linux) {

@@ -60,6 +60,8 @@ fn duplicates_end_and_overlaps_end_their_datagram() {
         ("a second end", [piece(1480, 80, false), piece(2000, 80, false)]),
         ("data behind the end", [piece(1480, 80, false), piece(1560, 80, true)]),
         ("an end before data", [piece(2960, 80, true), piece(1480, 80, false)]),
+        ("a second end inside of the last", [piece(1480, 80, false), piece(1480, 72, false)]),
+        ("an end inside of what there was", [piece(1480, 80, true), piece(1480, 72, false)]),
     ] {
         // Not complete: a hole is left.
         let mut table = Fragments::new(MAGLEV_KEY);
