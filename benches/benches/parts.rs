@@ -8,6 +8,7 @@ use levee_api::net::Role;
 use levee_api::program::{Delta, Mode};
 use levee_benches::delta;
 use levee_benches::frames::client;
+use levee_benches::peers::pipeline::LOOKUP;
 use levee_benches::rig::{Rig, UPLINK, VIP, acks, director, memory, service, syns};
 use levee_dataplane::address::Address;
 use levee_dataplane::checksum::{Sum, Update};
@@ -122,7 +123,7 @@ fn flows(criterion: &mut Criterion) {
 /// The address and port of a packet to any of so many Services: whose it is, and where a new flow goes. Each is asked for as
 /// rarely as there are many, so that what does not fit into a cache is not found there.
 fn services(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("Service of a packet, and a backend");
+    let mut group = criterion.benchmark_group(LOOKUP);
     for count in [1usize, 5_000, 25_000, 100_000] {
         let mut master = director(Mode::Nat, 1);
         for some in (0..count).collect::<Vec<_>>().chunks(20_000) {

@@ -10,7 +10,9 @@ use levee_api::program::Mode;
 use levee_benches::frames::at_random;
 use levee_benches::growth::{Growth, Size};
 use levee_benches::memory::resident;
-use levee_benches::rig::{PODS, Rig, UPLINK, ack, from_pod, syns};
+use levee_benches::newcomers::{Newcomers, Table};
+use levee_benches::peers::pipeline::CHANGED;
+use levee_benches::rig::{PODS, Rig, ack, from_pod};
 use levee_dataplane::verdict::PortId;
 
 /// Packets of flows that are there already.
@@ -70,33 +72,40 @@ fn growth(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Packets that each begin a flow: into a table with room, and into a full one, where each has another forgotten.
+/// Packets that each begin a flow: into tables with room, and into full ones, where each has another forgotten.
 fn new_flows(criterion: &mut Criterion) {
-    const FLOWS: u32 = 200_000;
     let mut group = criterion.benchmark_group("pipeline, new flows");
     group.throughput(Throughput::Elements(1)).sample_size(20);
-    let frames = syns(0..FLOWS);
-    for (mode, name) in [(Mode::Nat, "nat"), (Mode::Dnat, "dnat")] {
-        group.bench_function(format!("{name}, room"), |bencher| {
-            bencher.iter_custom(|packets| {
-                let (mut taken, mut left) = (Duration::ZERO, packets);
-                while left > 0 {
-                    let some = left.min(u64::from(FLOWS));
-                    taken += Rig::new(mode, 100, 262_144).run(UPLINK, &frames, some);
-                    left -= some;
-                }
-                taken
+    for (mode, name, tables) in [(Mode::Nat, "nat", Table::ALL.as_slice()), (Mode::Dnat, "dnat", &Table::ALL[..2])] {
+        for table in tables {
+            let mut newcomers = Newcomers::new(mode, *table);
+            group.bench_function(format!("{name}, {table}"), |bencher| {
+                bencher.iter_custom(|packets| newcomers.play(packets));
             });
-        });
-        let mut rig = Rig::new(mode, 100, 65_536);
-        let mut source = frames.iter().map(Vec::as_slice).cycle();
-        rig.run_from(UPLINK, &mut source, 70_000);
-        group.bench_function(format!("{name}, full table"), |bencher| {
-            bencher.iter_custom(|packets| rig.run_from(UPLINK, &mut source, packets));
-        });
+        }
     }
     group.finish();
 }
 
-criterion_group!(pipeline, established, growth, new_flows);
+/// Packets of established flows, each the first of its flow since tables were changed: what a change costs forwarding, a flow.
+fn after_a_change(criterion: &mut Criterion) {
+    const FLOWS: u32 = 1_000;
+    let mut rig = Rig::new(Mode::Nat, 100, 65_536);
+    rig.establish(FLOWS);
+    let mut segment = ack();
+    criterion.bench_function(CHANGED, |bencher| {
+        bencher.iter_custom(|packets| {
+            let (mut taken, mut left) = (Duration::ZERO, packets);
+            while left > 0 {
+                rig.change_another();
+                let some = left.min(u64::from(FLOWS));
+                taken += rig.play(&mut segment, &mut (0..FLOWS), some);
+                left -= some;
+            }
+            taken
+        });
+    });
+}
+
+criterion_group!(pipeline, established, after_a_change, growth, new_flows);
 criterion_main!(pipeline);

@@ -24,6 +24,7 @@ pub mod growth;
 pub mod idle;
 pub mod limits;
 pub mod memory;
+pub mod newcomers;
 pub mod peers;
 pub mod program;
 pub mod rig;

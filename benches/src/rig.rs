@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use af_xdp::{Umem, UmemConfig};
 use ipnet::{IpNet, Ipv4Net};
 use levee_api::net::{Family, Mac, PortRange, Protocol, Role};
-use levee_api::program::{Backend, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_api::program::{Backend, Delta, Frontend, Local, Mode, Pod, Pool, Program, Service, Side, Vip, WhenEmpty};
 use levee_dataplane::counters::Counter;
 use levee_dataplane::decide::{Memory, Places};
 use levee_dataplane::flows::affinity::Affinities;
@@ -22,9 +22,7 @@ use levee_dataplane::tables::master::{Master, Setup};
 use levee_dataplane::tables::snat::SnatRange;
 use levee_dataplane::verdict::{Endpoint, PortId};
 use levee_dataplane::ways::Ways;
-use levee_dataplane::worker::{
-    BATCH, Command, FlowsQuery, Handle, Handover, Idle, Notices, Parts, Shared, Waker, Worker,
-};
+use levee_dataplane::worker::{BATCH, Command, FlowsQuery, Handle, Handover, Idle, Notices, Parts, Shared, Worker};
 
 use crate::frames::{self, Segment};
 
@@ -46,6 +44,9 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub const UPLINK: PortId = PortId(0);
 /// The pods' port.
 pub const PODS: PortId = PortId(1);
+
+/// Frames of a worker.
+const FRAMES: u32 = 4096;
 
 const HASH_KEY: Key = Key([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03]);
 
@@ -80,34 +81,52 @@ impl Rig {
     /// Out of memory.
     #[must_use]
     pub fn with(master: Master, flows: usize) -> Rig {
-        let (umem, pool) = Umem::new(UmemConfig { frames: 4096, ..UmemConfig::default() }).expect("8 MiB");
-        let shared = Shared::new(1, &umem).expect("descriptors");
-        let (publisher, mut readers) = publication::channel(master.snapshot(), 1);
-        let port = || MemoryPort::new(&umem, 512).keep(false);
-        // Nobody listens: a notice that finds no room is not waited for.
-        let (notices, _) = Notices::new();
-        let (worker, handle) = Worker::new(Parts {
-            worker: 0,
-            lanes: vec![(UPLINK, port()), (PODS, port())],
-            senders: vec![Some(0), Some(0)],
-            pool,
-            memory: memory(flows),
-            tables: readers.pop().expect("one"),
-            shared,
-            handover: Handover::between(1, &umem).remove(0),
-            notices,
-            idle: Idle::spin(Waker::new().expect("descriptors")),
-            epoch: Instant::now(),
-            key: HASH_KEY,
-        });
+        let (mut workers, publisher) = workers::<1>(&master, flows);
+        let (worker, handle) = workers.remove(0);
         let mut rig = Rig { worker, handle, master, publisher, batch: BATCH, now: 1000 };
         rig.turn();
         rig
     }
 
-    /// One turn of the worker; time stands still.
-    pub fn turn(&mut self) {
+    /// The first of two workers of a dataplane, and the second, which has a queue of each port of its own. Tables are to be for two.
+    ///
+    /// # Panics
+    /// Out of memory.
+    #[must_use]
+    pub fn beside(master: Master, flows: usize) -> (Rig, Worker<MemoryPort>) {
+        let (mut workers, publisher) = workers::<2>(&master, flows);
+        let ((mut other, _), (worker, handle)) = (workers.remove(1), workers.remove(0));
+        let mut rig = Rig { worker, handle, master, publisher, batch: BATCH, now: 1000 };
+        rig.turn();
+        other.turn(rig.now);
+        (rig, other)
+    }
+
+    /// The worker's time.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// One turn of the worker, and how long it took; time stands still.
+    pub fn turn(&mut self) -> Duration {
+        let start = Instant::now();
         self.worker.turn(self.now);
+        start.elapsed()
+    }
+
+    /// A Service that no packet is for comes, or becomes another.
+    ///
+    /// # Panics
+    /// If the change is refused.
+    pub fn change_another(&mut self) {
+        let base = self.master.generation();
+        let mut other = service("default/other:http", Ipv4Addr::new(10, 96, 0, 2), 80, Mode::Nat, 1);
+        other.flows.drain_seconds = u32::try_from(base).ok();
+        let delta = Delta { base, generation: base + 1, upsert_services: vec![other], ..Delta::default() };
+        self.master.amend(delta).expect("a change that can be made");
+        self.publisher.publish(self.master.snapshot());
+        self.publisher.reclaim();
     }
 
     /// Has the worker take so many frames at once, and so many arrive before each turn.
@@ -130,9 +149,7 @@ impl Rig {
             let batch = left.min(self.batch as u64);
             let lane = self.worker.port_mut(usize::from(port.0)).expect("both ports are there");
             (0..batch).for_each(|_| deliver(lane));
-            let start = Instant::now();
-            self.worker.turn(self.now);
-            taken += start.elapsed();
+            taken += self.turn();
             left -= batch;
         }
         taken
@@ -205,6 +222,37 @@ fn v4(end: Endpoint) -> (Ipv4Addr, u16) {
         IpAddr::V4(address) => (address, end.port),
         IpAddr::V6(_) => unreachable!("the rig has no others"),
     }
+}
+
+/// The workers of one dataplane, each with a queue of each port, and room for so many flows.
+fn workers<const COUNT: usize>(
+    master: &Master,
+    flows: usize,
+) -> (Vec<(Worker<MemoryPort>, Handle)>, Publisher<Tables>) {
+    let config = UmemConfig { frames: FRAMES * COUNT as u32, ..UmemConfig::default() };
+    let (umem, mut pool) = Umem::new(config).expect("8 MiB for each");
+    let shared = Shared::new(COUNT, &umem).expect("descriptors");
+    let (publisher, readers) = publication::channel(master.snapshot(), COUNT);
+    let port = || MemoryPort::new(&umem, 512).keep(false);
+    // Nobody listens: a notice that finds no room is not waited for.
+    let (notices, _) = Notices::new();
+    let worker = |((worker, tables), handover)| {
+        Worker::new(Parts {
+            worker,
+            lanes: vec![(UPLINK, port()), (PODS, port())],
+            senders: vec![Some(worker), Some(worker)],
+            pool: pool.split(FRAMES as usize),
+            memory: memory(flows),
+            tables,
+            shared: shared.clone(),
+            handover,
+            notices: notices.clone(),
+            idle: Idle::spin(shared.waker(worker).expect("one for each worker")),
+            epoch: Instant::now(),
+            key: HASH_KEY,
+        })
+    };
+    (readers.into_iter().enumerate().zip(Handover::between(COUNT, &umem)).map(worker).collect(), publisher)
 }
 
 /// Puts a frame into a port.

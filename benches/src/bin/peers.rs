@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use levee_benches::peers::{Machine, Pause, Pipeline, Results, Row, Times, change, flood, idle, per_flow, time};
+use levee_benches::peers::{Flood, Machine, Pause, Pipeline, Results, Row, Times, change, flood, idle, per_flow, time};
 use levee_benches::program::{Output, has_cores, write};
 use levee_benches::services::{MOST, Services};
 use levee_benches::throughput::contestants::{
@@ -166,7 +166,7 @@ fn run(options: &Options) -> Option<Results> {
         pauses = Pause::all();
         for pause in &pauses {
             let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|part| pause.at(part));
-            eprintln!("        {:50} {p50:.1} / {p99:.1} / {longest:.1} µs", pause.scene);
+            eprintln!("        {}, {:50} {p50:.1} / {p99:.1} / {longest:.1} µs", pause.kind, pause.scene);
         }
     }
     step("building places, and looking at what each contestant makes of frames");
@@ -231,12 +231,13 @@ fn run(options: &Options) -> Option<Results> {
     }
     let topology = &entry.topology;
     if options.wants(Part::Flood) {
-        results.floods = vec![Vec::new(); levees.len()];
         for round in 1..=again {
             step(&format!("established flows beside beginning ones, round {round} of {again}"));
-            for (flood, rounds) in flood(&levees, topology, &plan).into_iter().zip(&mut results.floods) {
-                let (sent, lost) = flood.established;
-                eprintln!("        {:46} {lost} of {sent} lost, {} found a ring full", flood.name, flood.unseen);
+            let floods = flood(&levees, topology, &plan);
+            results.floods.resize(floods.len(), Vec::new());
+            for (flood, rounds) in floods.into_iter().zip(&mut results.floods) {
+                let ((sent, lost), syns) = (flood.established, Flood::share(flood.syns));
+                eprintln!("        {:40} {syns} {lost} of {sent} lost, {} found a ring full", flood.name, flood.unseen);
                 rounds.push(flood);
             }
         }

@@ -1,9 +1,12 @@
 //! What levee is to reach, beside others in the same run, and whether it does.
 
+use super::flood::MIXES;
+use super::pause::Kind;
 use super::plot::count;
 use super::times::QUANTILES;
-use super::{Results, Spread};
+use super::{Changes, Flood, Results, Spread};
 use crate::growth::Size;
+use crate::newcomers::Table;
 use crate::throughput::contestants::{ROOM, inline};
 
 /// One demand.
@@ -35,6 +38,8 @@ pub enum Limit {
 pub enum Verdict {
     /// The median is within the limit.
     Met,
+    /// There is no limit, and it is known.
+    Told,
     /// It is not.
     Missed,
     /// There is no figure.
@@ -49,7 +54,7 @@ impl Bar {
             (Err(_), _) => Verdict::Unknown,
             (Ok(spread), Limit::AtLeast(least)) if spread.median >= least => Verdict::Met,
             (Ok(spread), Limit::AtMost(most)) if spread.median <= most => Verdict::Met,
-            (Ok(spread), Limit::Told) if spread.median.is_finite() => Verdict::Met,
+            (Ok(spread), Limit::Told) if spread.median.is_finite() => Verdict::Told,
             // Not a number is no success either.
             (Ok(_), _) => Verdict::Missed,
         }
@@ -74,7 +79,8 @@ const GROWN: f64 = 3.0;
 /// Bytes that room for a flow may take.
 const FLOW: f64 = 64.0;
 
-/// All demands on a run. Where the kernel was measured in two places, the one in which it did more is the one that counts.
+/// All demands on a run. Of throughput the place in which the kernel did more is the one that counts; of latency each of both does, with a
+/// bar of its own, since the two are not the same work ([`On`](crate::throughput::contestants::On)).
 #[must_use]
 pub fn bars(results: &Results) -> Vec<Bar> {
     [over_memory(results), beside_others(results), under_changes(results), in_memory(results)].concat()
@@ -96,20 +102,21 @@ fn over_memory(results: &Results) -> Vec<Bar> {
             at_most(what, *most, "ns", pipeline.with_flows(*flows))
         })
         .collect();
-    for table in ["room", "full table"] {
-        let measured = pipeline.beginning.iter().find(|(name, _)| name == table).map(|(_, ns)| *ns);
-        bars.push(at_most(format!("over memory, nat, new flows only, {table}: a packet"), BEGINNING, "ns", measured));
+    for table in Table::ALL {
+        let what = format!("over memory, nat, new flows only, {table}: a packet");
+        bars.push(at_most(what, BEGINNING, "ns", pipeline.beginning_in(table)));
     }
-    let longest = results.pauses.iter().max_by(|one, other| one.longest().total_cmp(&other.longest()));
-    bars.push(at_most(
-        format!(
-            "over memory, nat, new flows only, {}: the longest turn",
-            longest.map_or("any table", |pause| pause.scene)
-        ),
-        PAUSE,
-        "µs",
-        longest.map(|pause| Spread::one(pause.longest())),
-    ));
+    for kind in Kind::ALL {
+        let of_it = results.pauses.iter().filter(|pause| pause.kind == kind);
+        let longest = of_it.max_by(|one, other| one.longest().total_cmp(&other.longest()));
+        let into = longest.map_or_else(String::new, |pause| format!(", {}", pause.scene));
+        bars.push(at_most(
+            format!("over memory, the longest turn, {kind}{into}"),
+            PAUSE,
+            "µs",
+            longest.map(|pause| Spread::one(pause.longest())),
+        ));
+    }
     let instructions = pipeline.instructions.map(|count| Spread::one(count.into()));
     bars.push(at_most("a packet of an established flow".into(), INSTRUCTIONS, "instructions", instructions));
     let [most, least] = [Size::MOST, Size::LEAST].map(|Size { services, backends, flows }| {
@@ -138,27 +145,33 @@ fn beside_others(results: &Results) -> Vec<Bar> {
     }
     let bridge = "linux_bridge_ebtables";
     bars.push(ratio("levee_mac_rewriting", &better(bridge, &inline(bridge)), 1.5));
-    bars.push(Bar {
-        what: "frames of established flows lost while others begin as fast as can be".into(),
-        limit: Limit::AtMost(0.0),
-        unit: "frames",
-        measured: results
-            .floods
-            .first()
-            .and_then(|rounds| Spread::of(rounds.iter().map(|flood| flood.established.1 as f64)))
-            .ok_or_else(|| "not measured".into()),
-    });
-    for (name, quantile) in QUANTILES {
+    for syns in MIXES {
+        let of_levee = |rounds: &&Vec<Flood>| rounds.iter().any(|flood| flood.key == nat && flood.syns == syns);
+        let lost = |rounds: &Vec<Flood>| Spread::of(rounds.iter().map(|flood| flood.established.1 as f64));
         bars.push(Bar {
             what: format!(
-                "latency at a tenth of the load, {name}: {} ÷ {}",
-                results.name(&nat),
-                results.name("linux_forwarding")
+                "frames of established flows lost, {} of all frames SYNs of new ones, at four fifths of the most",
+                Flood::share(syns)
             ),
-            limit: Limit::AtMost(1.0),
-            unit: "",
-            measured: results.latency_ratio(&nat, "linux_forwarding", quantile),
+            limit: Limit::AtMost(0.0),
+            unit: "frames",
+            measured: results.floods.iter().find(of_levee).and_then(lost).ok_or_else(|| "not measured".into()),
         });
+    }
+    let linux = "linux_forwarding";
+    for theirs in [linux.to_owned(), inline(linux)] {
+        for (name, quantile) in QUANTILES {
+            bars.push(Bar {
+                what: format!(
+                    "latency at a tenth of the load, {name}: {} ÷ {}",
+                    results.name(&nat),
+                    results.name(&theirs)
+                ),
+                limit: Limit::AtMost(1.0),
+                unit: "",
+                measured: results.latency_ratio(&nat, &theirs, quantile),
+            });
+        }
     }
     bars
 }
@@ -171,28 +184,29 @@ fn nat(results: &Results) -> String {
 /// While the program changes.
 fn under_changes(results: &Results) -> Vec<Bar> {
     let changes = results.changes.as_ref();
-    let one = Bar {
-        what: format!(
-            "one backend changed, {}: from the request to all workers on it",
-            changes.map_or_else(|| "most Services".into(), |changes| changes.services.to_string())
-        ),
-        limit: Limit::AtMost(200.0),
+    let services = changes.map_or_else(|| "most Services".into(), |changes| changes.services.to_string());
+    let not_measured = || "not measured".to_owned();
+    let one = |when: &str, quantile: &str, limit, measured: Option<Spread>| Bar {
+        what: format!("one backend changed, {services}, {when}, {quantile}: from the request to all workers on it"),
+        limit,
         unit: "µs",
-        measured: changes
-            .map(|changes| Spread {
-                median: super::Changes::at(&changes.alone, 0.5),
-                least: super::Changes::at(&changes.alone, 0.0),
-                most: super::Changes::at(&changes.alone, 1.0),
-            })
-            .ok_or_else(|| "not measured".into()),
+        measured: measured.ok_or_else(not_measured),
     };
-    let kept = Bar {
-        what: "forwarding while backends change ÷ without changes".into(),
-        limit: Limit::AtLeast(0.99),
-        unit: "",
-        measured: changes.and_then(|changes| changes.kept).ok_or_else(|| "not measured".into()),
-    };
-    vec![one, kept]
+    let at = |sorted: &[f64], part| Spread::one(Changes::at(sorted, part));
+    let (alone, loaded) = ("nothing else to do", "under full load on the same two cores");
+    let rate = changes.map_or_else(String::new, |changes| format!(", {:.0} times a second,", changes.rate));
+    vec![
+        one(alone, "p50", Limit::AtMost(200.0), changes.and_then(|changes| Spread::middle(&changes.alone))),
+        one(alone, "p99", Limit::Told, changes.map(|changes| at(&changes.alone, 0.99))),
+        one(loaded, "p50", Limit::Told, changes.map(|changes| at(&changes.loaded, 0.5))),
+        one(loaded, "p99", Limit::Told, changes.map(|changes| at(&changes.loaded, 0.99))),
+        Bar {
+            what: format!("forwarding while one backend after another changes{rate} ÷ without changes"),
+            limit: Limit::AtLeast(0.99),
+            unit: "",
+            measured: changes.and_then(|changes| changes.kept.spread()).ok_or_else(not_measured),
+        },
+    ]
 }
 
 /// What it takes of the machine's memory.
@@ -240,5 +254,7 @@ mod tests {
         assert_eq!(verdict(Limit::AtMost(1.0), Err("no such peer here")), Verdict::Unknown);
         assert_eq!(verdict(Limit::AtMost(1.0), Ok(f64::NAN)), Verdict::Missed);
         assert_eq!(verdict(Limit::AtLeast(1.0), Ok(f64::NAN)), Verdict::Missed);
+        assert_eq!(verdict(Limit::Told, Ok(f64::NAN)), Verdict::Missed);
+        assert_eq!(verdict(Limit::Told, Ok(7.0)), Verdict::Told);
     }
 }

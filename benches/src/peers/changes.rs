@@ -4,6 +4,14 @@
 //! Changes are of Services that get no traffic, so that what traffic loses is lost to the work of changing. They are timed twice:
 //! with nothing else on the machine but levee, whose worker polls; and while the generator sends all it can, when requests,
 //! director and generator have to share what the worker leaves of two cores.
+//!
+//! ```text
+//!   without ── with ── without ── with ── without ── …     windows of the same length
+//!      └────────┼────────┘                                  a figure: with ÷ the mean of its two neighbours
+//! ```
+//!
+//! What is to be seen is a part in a hundred, and one such figure is worth no more than that: the median of many is, and is told with
+//! what the true one lies between.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +30,10 @@ use crate::throughput::{Plan, send};
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Changes that are timed with nothing else to do.
-const ALONE: usize = 200;
+const ALONE: usize = 1000;
+
+/// Windows with changes in a round.
+const WINDOWS: usize = 6;
 
 /// What they took.
 #[derive(Debug, Clone)]
@@ -36,9 +47,35 @@ pub struct Changes {
     /// Changes a second under full load.
     pub rate: f64,
     /// Forwarding meanwhile, as a part of what it is without changes, for the time that the worker had its core.
-    pub kept: Option<Spread>,
+    pub kept: Kept,
     /// The same of all that arrived.
-    pub kept_of_all: Option<Spread>,
+    pub kept_of_all: Kept,
+}
+
+/// Parts that were kept, of each window with changes, sorted.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Kept(pub Vec<f64>);
+
+impl Kept {
+    /// Their median, least and most.
+    #[must_use]
+    pub fn spread(&self) -> Option<Spread> {
+        Spread::of(self.0.iter().copied())
+    }
+
+    /// Between what the median of all windows that there could be lies, with 95 %: order statistics, whatever their distribution (Conover,
+    /// "Practical Nonparametric Statistics", 3.2). Of fewer than six it is all that is known.
+    #[must_use]
+    pub fn sure(&self) -> Option<(f64, f64)> {
+        let count = self.0.len() as f64;
+        let cut = (count / 2.0 - 0.98 * count.sqrt()).max(0.0) as usize;
+        Some((*self.0.get(cut)?, *self.0.get(self.0.len() - 1 - cut)?))
+    }
+
+    fn of(mut parts: Vec<f64>) -> Kept {
+        parts.sort_by(f64::total_cmp);
+        Kept(parts)
+    }
 }
 
 impl Changes {
@@ -61,12 +98,12 @@ pub fn change(services: Services, topology: &Topology, plan: &Plan) -> Changes {
     let mut alone: Vec<f64> = (0..ALONE).map(|_| author.change()).collect();
     let stream = send(topology, &levee.offer(), plan.source, None);
     let running = Running::Levee(Box::new(dataplane));
-    std::thread::sleep(plan.window / 2);
+    std::thread::sleep(plan.window);
     let mut loaded = Vec::new();
     let mut window = |changing: bool| {
         let look = || (Instant::now(), topology.arrived(), running.work().unwrap_or_default());
         let before = look();
-        while before.0.elapsed() < plan.window / 2 {
+        while before.0.elapsed() < plan.window {
             if changing {
                 loaded.push(author.change());
             }
@@ -79,7 +116,8 @@ pub fn change(services: Services, topology: &Topology, plan: &Plan) -> Changes {
     // Quiet before and after each, so that whatever the machine does meanwhile happens to both.
     let (mut kept, mut kept_of_all) = (Vec::new(), Vec::new());
     let mut quiet = window(false);
-    for _ in 0..plan.rounds.max(3) {
+    let windows = WINDOWS * plan.rounds;
+    for _ in 0..windows {
         let changing = window(true);
         let after = window(false);
         kept.push(2.0 * changing.0 / (quiet.0 + after.0));
@@ -89,11 +127,10 @@ pub fn change(services: Services, topology: &Topology, plan: &Plan) -> Changes {
     if let Err(error) = stream.stop() {
         panic!("the generator: {error}\n{}", running.story());
     }
-    let time = plan.window.as_secs_f64() / 2.0 * plan.rounds.max(3) as f64;
-    let rate = loaded.len() as f64 / time;
+    let rate = loaded.len() as f64 / (plan.window.as_secs_f64() * windows as f64);
     alone.sort_by(f64::total_cmp);
     loaded.sort_by(f64::total_cmp);
-    Changes { services, alone, loaded, rate, kept: Spread::of(kept), kept_of_all: Spread::of(kept_of_all) }
+    Changes { services, alone, loaded, rate, kept: Kept::of(kept), kept_of_all: Kept::of(kept_of_all) }
 }
 
 /// Who makes the changes.
@@ -120,5 +157,21 @@ impl Author {
         }
         let took = self.programmer.amend(Delta { upsert_services: vec![service], ..Delta::default() });
         took.as_secs_f64() * 1e6
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_of_many_is_known_better_than_one_window() {
+        let kept = |count: u32| Kept::of((0..count).rev().map(|window| 1.0 - f64::from(window) / 1000.0).collect());
+        let thirty = kept(30);
+        assert_eq!(thirty.spread(), Some(Spread { median: 0.9855, least: 0.971, most: 1.0 }));
+        // Ranks 10 and 21 of 30 (Conover, table of the binomial distribution).
+        assert_eq!(thirty.sure(), Some((0.98, 0.991)));
+        assert_eq!(kept(3).sure(), Some((0.998, 1.0)));
+        assert_eq!((kept(0).sure(), kept(0).spread()), (None, None));
     }
 }

@@ -1,5 +1,9 @@
-//! Established flows beside beginning ones: nineteen frames of twenty are SYNs of flows that nobody has seen, more of them than
-//! levee has room for, so that it has to forget flows all the time. It may forget none that is established.
+//! Established flows beside beginning ones: nineteen frames of twenty, or 999 of 1,000, are SYNs of flows that nobody has seen, more of them
+//! than levee has room for, so that it has to forget flows all the time. It may forget none that is established.
+//!
+//! Both come from one generator, which mixes them frame by frame. Two of them, one for SYNs alone, would share the one core that there is for
+//! sending: who forwards would see milliseconds of the one, then of the other, and never both. So 999 of 1,000 are as near to "nothing but
+//! SYNs" as can be had where anything is to be seen of established flows in the very same batches.
 //!
 //! The rate is four fifths of what it does under such a mix: what a full ring loses is lost whatever it is, and no balancer can
 //! choose there. Both are measured in each of several rounds, since one bad moment of the machine's would decide otherwise; who is
@@ -14,8 +18,8 @@ use crate::throughput::contestants::{Contestant as _, FLOWS, Levee};
 use crate::throughput::topology::Topology;
 use crate::throughput::{OPENING, Plan};
 
-/// The part of the frames that are SYNs.
-const SYNS: f64 = 0.95;
+/// Parts of the frames that are SYNs.
+pub(super) const MIXES: [f64; 2] = [0.95, 0.999];
 
 /// The part of its most that it is given.
 const LOAD: f64 = 0.8;
@@ -30,6 +34,8 @@ pub struct Flood {
     pub key: String,
     /// As tables call it.
     pub name: String,
+    /// The part of all frames that were SYNs.
+    pub syns: f64,
     /// Frames a second that levee did when it was given more than it can do.
     pub most: f64,
     /// Frames a second that it was then given.
@@ -44,21 +50,39 @@ pub struct Flood {
     pub unseen: u64,
 }
 
-/// One round: how much the first of these does of such a mix, and what becomes of less than that with each of them.
+impl Flood {
+    /// As tables call a part of the frames.
+    #[must_use]
+    pub fn share(syns: f64) -> String {
+        format!("{} %", (syns * 1000.0).round() / 10.0)
+    }
+}
+
+/// One round: of each mix, how much the first of these does of it, and what becomes of less than that with each of them.
 ///
 /// # Panics
 /// If levee does not start, or the kernel refuses the generator.
 #[must_use]
 pub fn flood(levees: &[Levee], topology: &Topology, plan: &Plan) -> Vec<Flood> {
     let Some(first) = levees.first() else { return Vec::new() };
-    let most = given(first, topology, plan, None, plan.window).0;
-    let rate = (most * LOAD).max(1000.0);
-    let one = |levee| Flood { most, ..given(levee, topology, plan, Some(rate), 2 * plan.window).1 };
-    levees.iter().map(one).collect()
+    let of_mix = |syns: f64| {
+        let most = given(first, topology, plan, (syns, None), plan.window).0;
+        let rate = (most * LOAD).max(1000.0);
+        levees
+            .iter()
+            .map(move |levee| Flood { most, ..given(levee, topology, plan, (syns, Some(rate)), 2 * plan.window).1 })
+    };
+    MIXES.into_iter().flat_map(of_mix).collect()
 }
 
 /// Established flows, then the mix at a rate, or as much as can be: frames a second that got through, and all about them.
-fn given(levee: &Levee, topology: &Topology, plan: &Plan, rate: Option<f64>, duration: Duration) -> (f64, Flood) {
+fn given(
+    levee: &Levee,
+    topology: &Topology,
+    plan: &Plan,
+    (syns, rate): (f64, Option<f64>),
+    duration: Duration,
+) -> (f64, Flood) {
     let dataplane = levee.dataplane(topology, plan.forwarder);
     let receiver = topology.sink.enter(|| Receiver::attach("s0")).unwrap_or_else(|error| panic!("s0: {error}"));
     let received = || receiver.received().unwrap_or_else(|error| panic!("the receiver's counters: {error}"));
@@ -73,13 +97,14 @@ fn given(levee: &Levee, topology: &Topology, plan: &Plan, rate: Option<f64>, dur
     send(Config { frames: Some(u64::from(FLOWS) * 8), ..established.clone() });
     let (before, dropped) = (received(), Dropped::now(&dataplane));
     let beginning = FLOWS..BEGINNING;
-    let sent = send(Config { syn: SYNS, beginning, rate, duration: Some(duration), ..established });
+    let sent = send(Config { syn: syns, beginning, rate, duration: Some(duration), ..established });
     let (arrived, dropped) = (received().since(&before), Dropped::now(&dataplane).since(&dropped));
     let (of_established, that_arrived) = (sent.frames - sent.begun, arrived.segments.saturating_sub(arrived.syns));
     let through = arrived.frames as f64 / sent.time().as_secs_f64().max(1e-9);
     let flood = Flood {
         key: levee.key(),
         name: levee.name(),
+        syns,
         most: through,
         rate: rate.unwrap_or(f64::INFINITY),
         established: (of_established, of_established.cast_signed() - that_arrived.cast_signed()),

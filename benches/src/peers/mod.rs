@@ -14,11 +14,11 @@
 //! | [`Results`] | everything that was measured; `told` says it as Markdown, JSON and pictures |
 //! | [`bars`] | what levee is to reach, and whether it does |
 //! | [`Times`] | how long frames are under way at a tenth of the load |
-//! | [`Flood`] | what becomes of established flows while others begin as fast as can be |
+//! | [`Flood`] | what becomes of established flows while nearly all frames begin others |
 //! | [`Changes`] | what changing one backend takes, and what it takes from those who forward |
 //! | [`Idle`] | what levee costs when there is nothing to do, and what Services cost in memory |
 //! | [`Pipeline`] | what a packet takes without a kernel: with more flows, with more of everything, when it begins one |
-//! | [`Pause`] | the longest that a turn takes in which all packets begin flows |
+//! | [`Pause`] | the longest that a turn takes |
 //! | [`Machine`] | where all this was measured |
 //! | [`plot`] | the pictures |
 //!
@@ -30,24 +30,25 @@ mod flood;
 mod idle;
 mod machine;
 mod pause;
-mod pipeline;
+pub mod pipeline;
 pub mod plot;
 mod results;
 mod times;
 mod told;
 
 pub use bars::{Bar, Verdict};
-pub use changes::{Changes, change};
+pub use changes::{Changes, Kept, change};
 pub use flood::{Flood, flood};
 pub use idle::{Idle, idle, per_flow};
 pub use machine::Machine;
-pub use pause::Pause;
+pub use pause::{Kind, Pause};
 pub use pipeline::Pipeline;
 pub use results::{Results, Row};
 pub use times::{Times, time};
 
 use serde_json::{Value, json};
 
+use crate::control::quantile;
 use crate::throughput::spread;
 
 /// Middle, least and most of what was measured several times.
@@ -69,6 +70,13 @@ impl Spread {
         figures.peek()?;
         let (median, least, most) = spread(figures);
         Some(Spread { median, least, most })
+    }
+
+    /// Of sorted figures; `None` of none. Its median is one that was measured.
+    #[must_use]
+    pub fn middle(sorted: &[f64]) -> Option<Spread> {
+        let (least, most) = (*sorted.first()?, *sorted.last()?);
+        Some(Spread { median: quantile(sorted, 0.5), least, most })
     }
 
     /// For `--json`.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::peers::bars::{Limit, Verdict, bars};
 use crate::peers::times::QUANTILES;
-use crate::peers::{Changes, Flood, Pause, Results, Spread, Times};
+use crate::peers::{Changes, Flood, Kept, Pause, Results, Spread, Times};
 
 impl Results {
     /// All of it as JSON.
@@ -22,7 +22,7 @@ impl Results {
                 json!({
                     "what": bar.what, "unit": bar.unit, "at_least": at_least, "at_most": at_most,
                     "measured": bar.measured.as_ref().ok().map(Spread::json), "reason": bar.measured.as_ref().err(),
-                    "met": bar.verdict() == Verdict::Met,
+                    "met": (bar.limit != Limit::Told).then(|| bar.verdict() == Verdict::Met),
                 })
             })
             .collect();
@@ -51,14 +51,15 @@ impl Results {
             .collect();
         let changes = self.changes.as_ref().map(|changes| {
             let at = |sorted: &[f64]| json!({ "count": sorted.len(), "p50": Changes::at(sorted, 0.5), "p99": Changes::at(sorted, 0.99), "most": Changes::at(sorted, 1.0) });
+            let kept = |kept: &Kept| json!({ "of": maybe(kept.spread()), "sure": kept.sure(), "windows": kept.0 });
             json!({
                 "services": changes.services.count, "alone_us": at(&changes.alone), "loaded_us": at(&changes.loaded),
-                "per_second": changes.rate, "kept": maybe(changes.kept), "kept_of_all": maybe(changes.kept_of_all),
+                "per_second": changes.rate, "kept": kept(&changes.kept), "kept_of_all": kept(&changes.kept_of_all),
             })
         });
         let flood = |flood: &Flood| {
             json!({
-                "most_per_second": flood.most, "per_second": flood.rate,
+                "syns": flood.syns, "most_per_second": flood.most, "per_second": flood.rate,
                 "established": { "sent": flood.established.0, "lost": flood.established.1 },
                 "begun": { "sent": flood.begun.0, "arrived": flood.begun.1 },
                 "ring_full": flood.unseen, "dropped": flood.dropped.iter().map(|(reason, count)| (reason.clone(), json!(count))).collect::<serde_json::Map<_, _>>(),
@@ -67,7 +68,10 @@ impl Results {
         let floods: serde_json::Map<String, Value> = self
             .floods
             .iter()
-            .filter_map(|rounds| Some((rounds.first()?.key.clone(), rounds.iter().map(flood).collect())))
+            .filter_map(|rounds| {
+                let first = rounds.first()?;
+                Some((format!("{}_syns_{}", first.key, first.syns), rounds.iter().map(flood).collect()))
+            })
             .collect();
         json!({
             "machine": self.machine.json(),

@@ -3,13 +3,24 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{figure, first_line, limit, percent, range};
+use super::{digits, figure, first_line, held, limit, percent, range};
 use crate::growth::Size;
 use crate::peers::bars::{Verdict, bars};
+use crate::peers::pipeline::Lookup;
 use crate::peers::plot::count;
 use crate::peers::times::QUANTILES;
 use crate::peers::{Changes, Flood, Machine, Pipeline, Results, Spread};
 use crate::throughput::{Plan, Score};
+
+/// What the kernel's two places are.
+const PLACES: &str = "
+Linux forwards in two places, since neither is the other's better. **Handed to a core of its own**: what is received on the generator's core is \
+handed to the core that levee has when it is its turn (`rps_cpus`), as by a NIC that interrupts that core. Frames go from one core to another, as they \
+do for everybody in user space here; and the kernel is woken for them, where levee polls. **Inline on the sender's core**: over veth, forwarding is \
+then a function call of who sends: no other core, no wake-up, no queue. No NIC works like that, and nobody on a core of its own can be as soon; it is \
+here, with a bar of its own, because that is what Linux does between two veths when nobody tells it otherwise. Throughput is held \
+against the place in which the kernel does more.
+";
 
 impl Results {
     /// All of it as Markdown.
@@ -40,16 +51,18 @@ impl Results {
         text.push_str("## What is wanted\n\n| | measured | least–most | wanted | |\n|---|---:|---:|---:|---|\n");
         for bar in bars(self) {
             let (measured, range) = match &bar.measured {
-                Ok(spread) => (figure(spread.median, bar.unit), range(spread, bar.unit)),
+                Ok(spread) => held(&bar, spread),
                 Err(reason) => (reason.clone(), "–".into()),
             };
             let verdict = match bar.verdict() {
                 Verdict::Met => "met",
+                Verdict::Told => "told",
                 Verdict::Missed => "**missed**",
                 Verdict::Unknown => "not measured",
             };
             let _ = writeln!(text, "| {} | {measured} | {range} | {} | {verdict} |", bar.what, limit(&bar));
         }
+        text.push_str(PLACES);
     }
 
     fn tell_throughput(&self, text: &mut String) {
@@ -67,9 +80,10 @@ impl Results {
             else {
                 continue;
             };
-            let (ratio, ratios) = self
-                .ratio(&row.key, "bounce")
-                .map_or_else(|_| ("–".into(), "–".into()), |ratio| (figure(ratio.median, ""), range(&ratio, "")));
+            let (ratio, ratios) = self.ratio(&row.key, "bounce").map_or_else(
+                |_| ("–".into(), "–".into()),
+                |ratio| (figure(ratio.median, ""), range(&ratio, digits(""))),
+            );
             let own = Spread::of(row.scores.iter().filter_map(|score| score.core));
             let own = own.map_or_else(|| "–".into(), |own| percent(own.median));
             let _ = writeln!(
@@ -115,18 +129,19 @@ impl Results {
     }
 
     fn tell_flood(&self, text: &mut String) {
-        let Some(first) = self.floods.first() else { return };
+        if self.floods.is_empty() {
+            return;
+        }
         let of = |rounds: &[Flood], what: fn(&Flood) -> f64| Spread::of(rounds.iter().map(what));
-        let (Some(rate), Some(most)) = (of(first, |flood| flood.rate), of(first, |flood| flood.most)) else { return };
-        let _ = writeln!(
-            text,
-            "\n## Established flows beside beginning ones\n\n{:.0} frames a second, nineteen of twenty the first of a flow; at most {:.0} a \
-             second get through. Frames of a round, medians.\n\n\
-             | | of established flows | lost of them | least–most | SYNs | that arrived | found a ring full | levee dropped |\n\
-             |---|---:|---:|---:|---:|---:|---:|---|",
-            rate.median, most.median
+        text.push_str(
+            "\n## Established flows beside beginning ones\n\nFrames of a round, medians. `SYNs`: the part of all frames that are the first of a flow; \
+             the others are of established ones. They come at four fifths of the most that gets through of such a mix: more is lost in a full \
+             ring, whatever it is.\n\n\
+             | | SYNs | frames a second | the most | of established flows | lost of them | least–most | SYNs | that arrived | found a ring full | levee dropped |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|\n",
         );
         for rounds in &self.floods {
+            let Some(first) = rounds.first() else { continue };
             let cell = |what| of(rounds, what).map_or_else(|| "–".into(), |spread| format!("{:.0}", spread.median));
             let lost = of(rounds, |flood| flood.established.1 as f64);
             let lost = lost.map_or_else(|| "–".into(), |lost| format!("{:.0}–{:.0}", lost.least, lost.most));
@@ -137,8 +152,11 @@ impl Results {
             let dropped: Vec<_> = dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {lost} | {} | {} | {} | {} |",
-                rounds.first().map_or("", |flood| &flood.name),
+                "| {} | {} | {} | {} | {} | {} | {lost} | {} | {} | {} | {} |",
+                first.name,
+                Flood::share(first.syns),
+                cell(|flood| flood.rate),
+                cell(|flood| flood.most),
                 cell(|flood| flood.established.0 as f64),
                 cell(|flood| flood.established.1 as f64),
                 cell(|flood| flood.begun.0 as f64),
@@ -162,16 +180,25 @@ impl Results {
             let at = |part| Changes::at(sorted, part);
             let _ = writeln!(text, "| {name} | {} | {:.0} | {:.0} | {:.0} |", sorted.len(), at(0.5), at(0.99), at(1.0));
         }
-        if let Some((kept, all)) = changes.kept.zip(changes.kept_of_all) {
+        let _ = writeln!(
+            text,
+            "\nForwarding with {:.0} changes a second, as a part of what it is without: windows of {} s, with changes and without in turn, each \
+             with changes by the mean of its neighbours without.\n\n\
+             | | windows | median | 95 % of medians | least–most |\n|---|---:|---:|---:|---:|",
+            changes.rate,
+            self.plan.window.as_secs_f64()
+        );
+        for (name, kept) in
+            [("for the time that the worker had its core", &changes.kept), ("in all", &changes.kept_of_all)]
+        {
+            let Some((spread, sure)) = kept.spread().zip(kept.sure()) else { continue };
+            let Spread { median, least, most } = spread;
             let _ = writeln!(
                 text,
-                "\nForwarding with {:.0} changes a second, as a part of what it is without: {} ({}) for the time that the worker had its \
-                 core, {} ({}) in all.",
-                changes.rate,
-                figure(kept.median, ""),
-                range(&kept, ""),
-                figure(all.median, ""),
-                range(&all, "")
+                "| {name} | {} | {median:.3} | {:.3}–{:.3} | {least:.3}–{most:.3} |",
+                kept.0.len(),
+                sure.0,
+                sure.1
             );
         }
     }
@@ -191,7 +218,7 @@ impl Results {
     }
 
     fn tell_pipeline(&self, text: &mut String) {
-        let Pipeline { established, beginning, growth, instructions } = &self.pipeline;
+        let Pipeline { established, after_a_change, beginning, growth, lookup, instructions } = &self.pipeline;
         let ns = |ns: &Spread| format!("{:.1} | {:.1}–{:.1}", ns.median, ns.least, ns.most);
         if !established.is_empty() || !beginning.is_empty() {
             text.push_str(
@@ -205,8 +232,13 @@ impl Results {
                     ns(&point.ns)
                 );
             }
+            if let Some(changed) = after_a_change {
+                let each =
+                    "1,000 established flows, in turn, each packet the first of its flow since tables were changed";
+                let _ = writeln!(text, "| {each} | {} |", ns(changed));
+            }
             for (table, figure) in beginning {
-                let _ = writeln!(text, "| new flows only, {table} | {} |", ns(figure));
+                let _ = writeln!(text, "| new flows only, into {table} | {} |", ns(figure));
             }
         }
         if let Some(instructions) = instructions {
@@ -214,6 +246,17 @@ impl Results {
                 text,
                 "\nInstructions of a packet of an established flow, counted by callgrind: {instructions}."
             );
+        }
+        if !lookup.is_empty() {
+            let cell = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "– | –".into(), ns);
+            text.push_str(
+                "\n## Service of a packet\n\nThe lookup alone: from a packet's address and port to its Service and a backend of it, or to knowing that it \
+                 is for none. Packets are for all Services in turn, far from each other.\n\n\
+                 | Services | ns | 95 % of medians | nobody's: ns | 95 % of medians |\n|---:|---:|---:|---:|---:|\n",
+            );
+            for Lookup { services, found, nobodys } in lookup {
+                let _ = writeln!(text, "| {} | {} | {} |", count((*services).into()), cell(found), cell(nobodys));
+            }
         }
         let Some(least) = growth.first() else { return };
         text.push_str(
@@ -232,17 +275,19 @@ impl Results {
         let Some(first) = self.pauses.first() else { return };
         let _ = writeln!(
             text,
-            "\n## Turns full of newcomers, over memory, `nat`\n\n\
-             Microseconds of a turn with 64 packets that each want to begin a flow; {} turns, each as it was when least disturbed in several \
-             runs of the same. The last column is what a clock on the wall has seen, interrupts and others' turns on the core included.\n\n\
-             | into | p50 | p99 | longest | which is turn | seen |\n|---|---:|---:|---:|---:|---:|",
+            "\n## The longest turns, over memory\n\n\
+             Microseconds of a turn; {} turns, each as it was when least disturbed in several runs of the same. A batch is 64 packets that each \
+             want to begin a flow through `nat`. `others`: all but the first ten. `seen`: by a clock on the wall, interrupts and others' turns on the \
+             core included.\n\n\
+             | what comes | into | p50 | p99 | longest | which is turn | longest of the others | seen |\n|---|---|---:|---:|---:|---:|---:|---:|",
             count(first.turns.len() as f64)
         );
         for pause in &self.pauses {
             let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|part| pause.at(part));
             let _ = writeln!(
                 text,
-                "| {} | {p50:.1} | {p99:.1} | {longest:.1} | {} | {:.1} | {:.0} |",
+                "| {} | {} | {p50:.1} | {p99:.1} | {longest:.1} | {} | {:.1} | {:.0} |",
+                pause.kind,
                 pause.scene,
                 pause.turn(),
                 pause.settled(),

@@ -19,13 +19,13 @@ impl Results {
         bars(self)
             .into_iter()
             .filter(|bar| match bar.verdict() {
-                Verdict::Met => false,
+                Verdict::Met | Verdict::Told => false,
                 Verdict::Missed => true,
                 Verdict::Unknown => !peers_alone(bar),
             })
             .map(|bar| match &bar.measured {
                 Ok(spread) => {
-                    format!("{}: {} where {} is wanted", bar.what, figure(spread.median, bar.unit), limit(&bar))
+                    format!("{}: {} where {} is wanted", bar.what, held(&bar, spread).0, limit(&bar))
                 }
                 Err(reason) => format!("{}: no figure ({reason})", bar.what),
             })
@@ -41,22 +41,43 @@ fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
 }
 
-/// With its unit, and as many digits as it deserves.
-fn figure(figure: f64, unit: &str) -> String {
+/// How near to its limit a figure gets a digit more, so that rounding does not hide on which side of it it is.
+const NEAR: f64 = 0.02;
+
+/// As many digits as a figure of this unit deserves.
+fn digits(unit: &str) -> usize {
     match unit {
-        "" => format!("{figure:.2}"),
-        "KiB" | "B" | "ns" | "µs" => format!("{figure:.1} {unit}"),
-        _ => format!("{figure:.0} {unit}"),
+        "" => 2,
+        "KiB" | "B" | "ns" | "µs" => 1,
+        _ => 0,
     }
 }
 
-fn range(spread: &Spread, unit: &str) -> String {
-    match unit {
-        "" => format!("{:.2}–{:.2}", spread.least, spread.most),
-        _ if spread.least.total_cmp(&spread.most).is_eq() => "–".into(),
-        "ns" | "µs" => format!("{:.1}–{:.1}", spread.least, spread.most),
-        _ => format!("{:.0}–{:.0}", spread.least, spread.most),
-    }
+/// With its unit.
+fn figure(figure: f64, unit: &str) -> String {
+    with_digits(figure, unit, digits(unit))
+}
+
+fn with_digits(figure: f64, unit: &str, digits: usize) -> String {
+    if unit.is_empty() { format!("{figure:.digits$}") } else { format!("{figure:.digits$} {unit}") }
+}
+
+/// What was measured of a bar, and between what and what it was.
+fn held(bar: &Bar, spread: &Spread) -> (String, String) {
+    let digits = match bar.limit {
+        Limit::AtLeast(limit) | Limit::AtMost(limit) if (spread.median - limit).abs() <= NEAR * limit.abs() => {
+            // A count of whole things has no more to tell.
+            digits(bar.unit) + usize::from(digits(bar.unit) > 0)
+        }
+        _ => digits(bar.unit),
+    };
+    (with_digits(spread.median, bar.unit, digits), range(spread, digits))
+}
+
+/// None of what was measured once.
+fn range(spread: &Spread, digits: usize) -> String {
+    let Spread { least, most, .. } = spread;
+    if least.total_cmp(most).is_eq() { "–".into() } else { format!("{least:.digits$}–{most:.digits$}") }
 }
 
 fn limit(bar: &Bar) -> String {

@@ -76,13 +76,15 @@ pub trait Contestant {
 /// Where the kernel forwards. It does more in one or in the other, which depends on what the work is; so it is measured in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
-    /// The core that user space forwards on; frames are handed over to it (`rps_cpus`) by the one that they are received on.
+    /// The core that user space forwards on; frames are handed over to it (`rps_cpus`) by the one that they are received on. So it is
+    /// with a NIC, whose interrupt wakes a core.
     ItsCore,
-    /// The core that frames are received on, which here is the generator's: nothing is handed over, and all work is one core's.
+    /// The core that frames are received on, which over veth is the sender's: forwarding is a function call of who sends. Nothing is handed
+    /// over, nobody is woken, and all work is one core's. No NIC works like that.
     Receiving,
 }
 
-/// The key of the same contestant where it receives.
+/// The key of the same contestant on the sender's core.
 #[must_use]
 pub fn inline(key: &str) -> String {
     format!("{key}_inline")
@@ -91,8 +93,8 @@ pub fn inline(key: &str) -> String {
 impl On {
     fn name(self, name: String) -> String {
         match self {
-            On::ItsCore => name,
-            On::Receiving => format!("{name}, where it receives"),
+            On::ItsCore => format!("{name}, handed to a core of its own"),
+            On::Receiving => format!("{name}, inline on the sender's core"),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The longest that a worker is busy with one turn in which every packet wants to begin a flow: how long whatever comes behind it waits.
+//! The longest that a worker is busy with one turn in which every packet wants to begin a flow, and with what else a turn may have to do
+//! meanwhile: how long whatever comes behind it waits.
 //!
 //! ```text
 //!            turn 1   turn 2   turn 3   …            the same turns in each run: same keys, same packets, same clock
@@ -17,17 +18,22 @@
 //! What this cannot show: caches, TLB and memory as they are when others use them too; a kernel's part; and packets that are not
 //! played. That no turn's *work* can be more than so much is `flows::effort`'s to say, and tests count it.
 
+mod lanes;
+
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use levee_api::program::{Delta, Mode};
+use crossbeam_channel::bounded;
+use levee_api::program::Mode;
 use levee_dataplane::counters::Counter;
 use levee_dataplane::flows::Millis;
-use levee_dataplane::worker::BATCH;
+use levee_dataplane::intake::limits::FLOW_PAGE;
+use levee_dataplane::worker::{BATCH, Command, FlushAnswer, FlushQuery};
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, service, syn};
+use self::lanes::Lanes;
+use crate::rig::{Rig, syn};
 
 /// Times that everything is played.
 const RUNS: usize = 7;
@@ -45,9 +51,36 @@ const APART: Millis = 11;
 /// Flows that there is room for.
 const ROOM: u32 = 1_000_000;
 
+/// What a turn has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A batch of newcomers, by one lane.
+    Batch,
+    /// The same, and then a page of flows to forget, as `levee flow flush` asks for one after the other.
+    Page,
+    /// A batch of newcomers from each of a node's two ports and another from another worker.
+    Lanes,
+}
+
+impl Kind {
+    /// In the order of tables.
+    pub const ALL: [Kind; 3] = [Kind::Batch, Kind::Page, Kind::Lanes];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Batch => f.write_str("a batch"),
+            Kind::Page => write!(f, "a batch, and a page of {FLOW_PAGE} flows flushed"),
+            Kind::Lanes => f.write_str("three batches: uplink, pods, another worker"),
+        }
+    }
+}
+
 /// What newcomers come into.
 #[derive(Debug, Clone, Copy)]
 struct Scene {
+    kind: Kind,
     /// As tables call it.
     name: &'static str,
     /// Of the one Service.
@@ -64,8 +97,9 @@ struct Scene {
 }
 
 /// Half-open flows live for a minute: all turns of a run are within one.
-const SCENES: [Scene; 6] = {
+const SCENES: [Scene; 9] = {
     let room = Scene {
+        kind: Kind::Batch,
         name: "a table with room",
         backends: 100,
         room: ROOM,
@@ -76,6 +110,9 @@ const SCENES: [Scene; 6] = {
     };
     // More than there is room for, so that none is left.
     let full = Scene { name: "a table full of half-open flows", begun: ROOM / 5 * 6, ..room };
+    // As many as all turns of a run flush, so that there is a whole page for each of them.
+    let flushed = TURNS * FLOW_PAGE as u32;
+    let flushed = if flushed > ROOM { flushed } else { ROOM };
     [
         room,
         Scene { name: "a table with room, other tables each turn", changes: true, ..room },
@@ -90,13 +127,25 @@ const SCENES: [Scene; 6] = {
             acknowledged: 400_000,
             ..room
         },
+        Scene {
+            kind: Kind::Page,
+            name: "a table full of established flows",
+            room: flushed,
+            acknowledged: flushed,
+            begun: flushed,
+            ..room
+        },
+        Scene { kind: Kind::Lanes, ..room },
+        Scene { kind: Kind::Lanes, name: "a table with room, other tables each turn", changes: true, ..room },
     ]
 };
 
 /// What newcomers took in one scene. See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pause {
-    /// What they came into.
+    /// What turns had to do.
+    pub kind: Kind,
+    /// What newcomers came into.
     pub scene: &'static str,
     /// Microseconds of each turn in the order of the run, each as it was when least disturbed.
     pub turns: Vec<f64>,
@@ -118,6 +167,8 @@ struct Run {
 struct Deeds {
     /// After each turn: frames sent on, and flows begun.
     turns: Vec<(u64, u64)>,
+    /// Flows that were forgotten because somebody asked for it.
+    flushed: u64,
     /// At the end: everything that is counted.
     counters: Vec<(&'static str, u64)>,
     /// All flows in their order, with their ends, states and times.
@@ -125,7 +176,7 @@ struct Deeds {
 }
 
 impl Pause {
-    /// All scenes: a quarter of a minute, and 100 MiB at a time. A scene's runs are not one after another: what disturbs
+    /// All scenes: half a minute, and 200 MiB at a time. A scene's runs are not one after another: what disturbs
     /// the machine for a second disturbs one of them.
     ///
     /// # Panics
@@ -138,12 +189,12 @@ impl Pause {
                 runs.push(scene.run(TURNS));
             }
         }
-        SCENES.iter().zip(&runs).map(|(scene, runs)| Pause::from(scene.name, runs)).collect()
+        SCENES.iter().zip(&runs).map(|(scene, runs)| Pause::from(scene.kind, scene.name, runs)).collect()
     }
 
     /// What comes of some runs.
-    fn from(scene: &'static str, runs: &[Run]) -> Pause {
-        let Some(first) = runs.first() else { return Pause { scene, turns: Vec::new(), seen: 0.0 } };
+    fn from(kind: Kind, scene: &'static str, runs: &[Run]) -> Pause {
+        let Some(first) = runs.first() else { return Pause { kind, scene, turns: Vec::new(), seen: 0.0 } };
         for run in runs {
             let same = first.deeds.turns.iter().zip(&run.deeds.turns).take_while(|(one, other)| one == other).count();
             assert!(
@@ -155,7 +206,7 @@ impl Pause {
         let least = |turn: usize| runs.iter().filter_map(|run| run.times.get(turn)).min().copied();
         let turns = (0..first.times.len()).filter_map(least).map(micros).collect();
         let seen = runs.iter().flat_map(|run| &run.times).max().copied().unwrap_or_default();
-        Pause { scene, turns, seen: micros(seen) }
+        Pause { kind, scene, turns, seen: micros(seen) }
     }
 
     /// The longest turn.
@@ -189,7 +240,7 @@ impl Pause {
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
-            "scene": self.scene, "turns": self.turns.len(), "p50_us": self.at(0.5), "p99_us": self.at(0.99),
+            "kind": self.kind.to_string(), "scene": self.scene, "turns": self.turns.len(), "p50_us": self.at(0.5), "p99_us": self.at(0.99),
             "longest_us": self.longest(), "longest_turn": self.turn(), "longest_settled_us": self.settled(),
             "longest_seen_us": self.seen, "turns_us": self.turns,
         })
@@ -199,19 +250,34 @@ impl Pause {
 impl Scene {
     /// Plays it once.
     fn run(&self, turns: u32) -> Run {
-        let mut rig = Rig::new(Mode::Nat, self.backends, self.room as usize);
+        let room = self.room as usize;
+        let (mut rig, mut lanes) = match self.kind {
+            Kind::Batch | Kind::Page => (Rig::new(Mode::Nat, self.backends, room), None),
+            Kind::Lanes => {
+                let (rig, lanes) = Lanes::new(self.backends, room);
+                (rig, Some(lanes))
+            }
+        };
         rig.establish(self.acknowledged);
         let mut segment = syn();
         rig.play(&mut segment, &mut (self.acknowledged..self.begun), u64::from(self.begun - self.acknowledged));
         rig.wait(self.ago);
         let mut run = Run::default();
-        let mut newcomers = self.begun..;
+        let (mut newcomers, mut cursor) = (self.begun.., 0);
         for _ in 0..turns {
             rig.wait(APART);
             if self.changes {
-                change(&mut rig);
+                rig.change_another();
             }
-            run.times.push(rig.play(&mut segment, &mut newcomers, BATCH as u64));
+            let flushed = (self.kind == Kind::Page).then(|| flush(&rig, cursor));
+            run.times.push(match &mut lanes {
+                Some(lanes) => lanes.turn(&mut rig),
+                None => rig.play(&mut segment, &mut newcomers, BATCH as u64),
+            });
+            if let Some(flushed) = flushed {
+                let answer = flushed.try_recv().expect("it was asked before its turn");
+                (cursor, run.deeds.flushed) = (answer.next.unwrap_or(0), run.deeds.flushed + answer.flushed);
+            }
             run.deeds.turns.push((rig.forwarded(), rig.handle.counters.get(Counter::FlowsCreated)));
         }
         let counted = Counter::ALL.iter().map(|counter| (counter.name(), rig.handle.counters.get(*counter)));
@@ -226,14 +292,12 @@ impl Scene {
     }
 }
 
-/// A Service that no packet is for comes, or becomes another.
-fn change(rig: &mut Rig) {
-    let base = rig.master.generation();
-    let mut other = service("default/other:http", Ipv4Addr::new(10, 96, 0, 2), 80, Mode::Nat, 1);
-    other.flows.drain_seconds = u32::try_from(base).ok();
-    let delta = Delta { base, generation: base + 1, upsert_services: vec![other], ..Delta::default() };
-    rig.master.amend(delta).expect("a change that can be made");
-    rig.publisher.publish(rig.master.snapshot());
+/// Asks for a page of flows to be forgotten, in the next turn.
+fn flush(rig: &Rig, cursor: u32) -> crossbeam_channel::Receiver<FlushAnswer> {
+    let (answer, answered) = bounded(1);
+    let query = FlushQuery { cursor, looks: FLOW_PAGE, which: Box::new(|_| true), answer };
+    assert!(rig.handle.ask(Command::Flush(query)).is_ok(), "a worker that is turned by hand has time");
+    answered
 }
 
 #[cfg(test)]
@@ -243,14 +307,14 @@ mod tests {
     #[test]
     fn a_turn_takes_what_it_took_when_least_disturbed_and_the_longest_of_those_counts() {
         let run = |times: [u64; 3]| Run { times: times.map(Duration::from_micros).into(), ..Run::default() };
-        let pause = Pause::from("it", &[run([7, 31, 8]), run([6, 12, 99]), run([80, 40, 9])]);
-        assert_eq!(pause, Pause { scene: "it", turns: vec![6.0, 12.0, 8.0], seen: 99.0 });
+        let pause = Pause::from(Kind::Batch, "it", &[run([7, 31, 8]), run([6, 12, 99]), run([80, 40, 9])]);
+        assert_eq!(pause, Pause { kind: Kind::Batch, scene: "it", turns: vec![6.0, 12.0, 8.0], seen: 99.0 });
         assert_eq!((pause.at(0.0), pause.at(0.5), pause.longest(), pause.turn()), (6.0, 8.0, 12.0, 2));
         assert!(pause.settled().is_nan());
         let cold_at_first = (0..20).map(|turn| if turn < 10 { 50 - turn } else { turn }).map(f64::from);
         let pause = Pause { turns: cold_at_first.collect(), ..pause };
         assert_eq!((pause.longest(), pause.turn(), pause.settled()), (50.0, 1, 19.0));
-        assert!(Pause::from("nothing", &[]).longest().is_nan());
+        assert!(Pause::from(Kind::Batch, "nothing", &[]).longest().is_nan());
     }
 
     #[test]
@@ -260,7 +324,7 @@ mod tests {
             times: vec![Duration::ZERO; 2],
             deeds: Deeds { turns: turns.into(), ..Deeds::default() },
         };
-        let _ = Pause::from("it", &[run([(64, 64), (128, 128)]), run([(64, 64), (128, 127)])]);
+        let _ = Pause::from(Kind::Batch, "it", &[run([(64, 64), (128, 128)]), run([(64, 64), (128, 127)])]);
     }
 
     /// What each scene claims to be, in the small: what newcomers find there, and that they find it in each run.
@@ -278,10 +342,13 @@ mod tests {
             assert_eq!(one.deeds, other.deeds, "{}", scene.name);
             assert_eq!(one.times.len(), 20);
             let (first, last) = (one.deeds.turns[0], one.deeds.turns[19]);
+            let pages = if scene.kind == Kind::Page { 20 } else { 0 };
+            assert_eq!(one.deeds.flushed, pages * FLOW_PAGE as u64, "{}", scene.name);
             (last.0 - first.0, last.1 - first.1)
         });
         let all = (19 * 64, 19 * 64);
-        // A 64th of the last one's ports are in use here.
-        assert_eq!(sent_on_and_begun, [all, all, all, all, (0, 0), all]);
+        let three = (3 * all.0, 3 * all.1);
+        // A 64th of the ports of the one with a single backend are in use here.
+        assert_eq!(sent_on_and_begun, [all, all, all, all, (0, 0), all, all, three, three]);
     }
 }
