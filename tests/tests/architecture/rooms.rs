@@ -150,7 +150,7 @@ const DATAPLANE: &[Room] = &[
         ],
         never: PURE,
     },
-    Room { name: "announce", uses: &["verdict"], never: &[IO, NOW, LOCKS, LOGS, CHANCE, DEVICES] },
+    Room { name: "announce", uses: &["headers", "verdict"], never: &[IO, NOW, LOCKS, LOGS, CHANCE, DEVICES] },
     // The slow thread that turns programs and neighbours into tables.
     Room {
         name: "director",
