@@ -25,6 +25,7 @@ pub mod idle;
 pub mod limits;
 pub mod memory;
 pub mod newcomers;
+pub mod page;
 pub mod peers;
 pub mod program;
 pub mod rig;

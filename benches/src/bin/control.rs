@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use levee_benches::control::{Burst, Cluster, Cold, ENDPOINTS, Parts, Stage, quantile};
+use levee_benches::page::Docs;
 use levee_benches::program::{Output, number};
 use levee_tests::Lab;
 use serde_json::{Value, json};
@@ -25,6 +26,8 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = number(1..=60_000))]
     changes: usize,
     #[command(flatten)]
+    docs: Docs,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> ExitCode {
     let Some(lab) = Lab::start() else { return ExitCode::SUCCESS };
     let Some(mut cluster) = Cluster::start(&lab) else { return ExitCode::SUCCESS };
-    let (mut rows, mut missed) = (Vec::new(), Vec::new());
+    let (mut rows, mut missed, mut page) = (Vec::new(), Vec::new(), String::new());
     for services in &options.services {
         let took = cluster.grow_to(*services);
         eprintln!("{services} Services × {ENDPOINTS}: made in {:.0} s (the API server's time)", took.as_secs_f64());
@@ -48,10 +51,13 @@ fn run(options: &Options) -> ExitCode {
         let changes = stage.change(&cluster, options.changes);
         let burst = stage.burst(&cluster, (services / 5).min(1_000));
         let row = Row { services: *services, cold, changes, burst };
-        print!("{}", row.text());
+        let text = row.text();
+        print!("{text}");
+        page.push_str(&format!("```text\n{}\n```\n\n", text.trim()));
         missed.extend(row.missed());
         rows.push(row.json());
     }
+    missed.extend(options.docs.write("control", &page).err());
     options.output.end(&json!({ "control": rows, "missed": missed }), &missed)
 }
 

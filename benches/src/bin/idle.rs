@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use levee_benches::idle::{Mode, PAUSE, Plan, Row, Seen, quantile};
+use levee_benches::page::Docs;
 use levee_benches::program::{Output, has_cores, number};
 use levee_benches::throughput::spread;
 use serde_json::json;
@@ -20,20 +21,22 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = number(1..=100_000))]
     pings: usize,
     #[command(flatten)]
+    docs: Docs,
+    #[command(flatten)]
     output: Output,
 }
 
 fn main() -> ExitCode {
-    let Options { rounds, pings, output } = Options::parse();
+    let Options { rounds, pings, docs, output } = Options::parse();
     let plan = Plan { pings, quiet: Duration::from_secs(2), source: 0, worker: 1 };
     if has_cores("idle", 2, "one for the worker and one for who pings") {
-        run(rounds, &plan, &output)
+        run(rounds, &plan, &docs, &output)
     } else {
         ExitCode::SUCCESS
     }
 }
 
-fn run(rounds: usize, plan: &Plan, output: &Output) -> ExitCode {
+fn run(rounds: usize, plan: &Plan, docs: &Docs, output: &Output) -> ExitCode {
     let Some(row) = Row::build() else { return ExitCode::SUCCESS };
     let rounds: Vec<Vec<Seen>> = (0..rounds).map(|_| Mode::ALL.map(|mode| row.measure(mode, plan)).into()).collect();
     println!(
@@ -49,6 +52,14 @@ fn run(rounds: usize, plan: &Plan, output: &Output) -> ExitCode {
         "", "CPU idle", "CPU pinged", "paused p50", "p99", "row p50", "p99"
     );
     let mut figures = serde_json::Map::new();
+    let mut page = format!(
+        "Medians of {} rounds of {} pings; ping on core {}, the worker on core {}.\n\n\
+         | | CPU idle | CPU at 100 pings/s | paused p50 / p99 | in a row p50 / p99 |\n|---|---:|---:|---:|---:|\n",
+        rounds.len(),
+        plan.pings,
+        plan.source,
+        plan.worker
+    );
     for (index, mode) in Mode::ALL.into_iter().enumerate() {
         let of = |what: &dyn Fn(&Seen) -> f64| spread(rounds.iter().filter_map(|round| round.get(index)).map(what)).0;
         let core =
@@ -69,6 +80,16 @@ fn run(rounds: usize, plan: &Plan, output: &Output) -> ExitCode {
             row[0],
             row[1]
         );
+        page.push_str(&format!(
+            "| {} | {} | {} | {:.0} / {:.0} µs | {:.0} / {:.0} µs |\n",
+            mode.name(),
+            percent(idle),
+            percent(pinged),
+            paused[0],
+            paused[1],
+            row[0],
+            row[1]
+        ));
         let times = |of: [f64; 2]| json!({ "p50": of[0], "p99": of[1] });
         figures.insert(
             mode.name().into(),
@@ -76,5 +97,6 @@ fn run(rounds: usize, plan: &Plan, output: &Output) -> ExitCode {
         );
     }
     println!("Medians over the rounds, of each round's own. A ping goes through the worker twice.");
-    output.end(&json!({ "idle": figures }), &[])
+    let missed: Vec<String> = docs.write("idle", &page).err().into_iter().collect();
+    output.end(&json!({ "idle": figures }), &missed)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, value_parser};
 use levee_api::program::Mode;
+use levee_benches::page::Docs;
 use levee_benches::program::{Output, has_cores, number};
 use levee_benches::throughput::spread;
 use levee_benches::workers::crew::Traffic;
@@ -38,6 +39,8 @@ struct Options {
     /// A core for each worker, two at least
     #[arg(long, value_name = "CORE", value_delimiter = ',', default_values_t = [0, 1])]
     cores: Vec<usize>,
+    #[command(flatten)]
+    docs: Docs,
     #[command(flatten)]
     output: Output,
 }
@@ -70,6 +73,11 @@ fn run(options: &Options) -> ExitCode {
         "core"
     );
     let (mut figures, mut missed) = (Vec::new(), Vec::new());
+    let mut page = format!(
+        "{} rounds of {} s on cores {:?}; a worker had at least as much of its core as the last column says.\n\n\
+         | | 1 worker | {workers} workers | ratio | two or more that share nothing | handed over | lost | core |\n|---|---:|---:|---:|---:|---:|---:|---:|\n",
+        options.rounds, options.seconds, options.cores
+    );
     for (name, traffic, bar) in SCENES {
         let scenes: Vec<[Score; 3]> = (0..options.rounds)
             .map(|round| {
@@ -97,6 +105,12 @@ fn run(options: &Options) -> ExitCode {
             format!("{:.1} %", lost * 100.0),
             format!("{:.0} %", core * 100.0),
         );
+        page.push_str(&format!(
+            "| {name} | {one:.1} M/s | {all:.1} M/s | **{ratio:.2}** ({least:.2}–{most:.2}) | {apart:.2} | {:.0} % | {:.1} % | {:.0} % |\n",
+            handed * 100.0,
+            lost * 100.0,
+            core * 100.0
+        ));
         figures.push(json!({
             "name": name, "flows_per_worker": traffic.flows, "one_mpps": one, "all_mpps": all,
             "ratio": { "median": ratio, "least": least, "most": most }, "ratio_apart": apart,
@@ -115,6 +129,7 @@ fn run(options: &Options) -> ExitCode {
          Handed: of all frames received, those given to the worker that owns their flow. Lost: dropped in full inboxes.\n\
          Core: the least part of its core that a worker had in any round."
     );
+    missed.extend(options.docs.write("workers", &page).err());
     let figures = json!({ "floor": FLOOR, "reached": missed.is_empty(), "cores": options.cores, "scenes": figures });
     options.output.end(&json!({ "workers": figures }), &missed)
 }

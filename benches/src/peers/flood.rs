@@ -9,13 +9,15 @@
 //! choose there. Both are measured in each of several rounds, since one bad moment of the machine's would decide otherwise; who is
 //! compared with levee as it is gets the same rate, in the same round.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use levee_pktgen::ends::Server;
 use levee_pktgen::{Config, Generator, Receiver};
 use levee_tests::levee::Dataplane;
 
 use crate::throughput::contestants::{Contestant as _, FLOWS, Levee};
-use crate::throughput::topology::Topology;
+use crate::throughput::topology::{CLIENTS, NEXT, POD, Topology};
 use crate::throughput::{OPENING, Plan};
 
 /// Parts of the frames that are SYNs.
@@ -83,9 +85,10 @@ fn given(
     (syns, rate): (f64, Option<f64>),
     duration: Duration,
 ) -> (f64, Flood) {
+    // The way back to clients: a flow that nobody has answered is not established, whatever its client says.
+    topology.forwarder.ip(&format!("route replace {CLIENTS} via {POD} dev in0"));
     let dataplane = levee.dataplane(topology, plan.forwarder);
-    let receiver = topology.sink.enter(|| Receiver::attach("s0")).unwrap_or_else(|error| panic!("s0: {error}"));
-    let received = || receiver.received().unwrap_or_else(|error| panic!("the receiver's counters: {error}"));
+    dataplane.wait_for_neighbours(&[IpAddr::from(NEXT), POD.into()]);
     let send = |config: Config| {
         let sent = topology.source.enter(|| Generator::new(config)?.start()?.wait());
         std::thread::sleep(Duration::from_millis(50));
@@ -93,8 +96,14 @@ fn given(
     };
     let established = Config { rate: Some(OPENING.0), ..levee.offer().config(plan.source) };
     // A beginning may be lost where this machine is busy with something else: each comes several times.
+    let server = topology.sink.enter(|| Server::attach("s0")).unwrap_or_else(|error| panic!("s0: {error}"));
     send(established.opening(OPENING.0, OPENING.1));
     send(Config { frames: Some(u64::from(FLOWS) * 8), ..established.clone() });
+    let served = server.served().unwrap_or_else(|error| panic!("the server's counters: {error}"));
+    assert!(served.syns >= u64::from(FLOWS), "{served:?}\n{}", dataplane.counters());
+    drop(server);
+    let receiver = topology.sink.enter(|| Receiver::attach("s0")).unwrap_or_else(|error| panic!("s0: {error}"));
+    let received = || receiver.received().unwrap_or_else(|error| panic!("the receiver's counters: {error}"));
     let (before, dropped) = (received(), Dropped::now(&dataplane));
     let beginning = FLOWS..BEGINNING;
     let sent = send(Config { syn: syns, beginning, rate, duration: Some(duration), ..established });

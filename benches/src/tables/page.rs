@@ -24,10 +24,10 @@ impl Page {
     /// The page, in Markdown.
     #[must_use]
     pub fn text(&self) -> String {
-        let Machine { processor, cores, kernel, commit, command } = &self.machine;
+        let Machine { processor, cores, kernel, commit, command, date } = &self.machine;
         let sections = [
             format!(
-                "# Flow tables and batches\n\nMade by `{command}`; not by hand.\n\n{processor}, {cores} cores, Linux {kernel}; commit {commit}. {HOW}",
+                "# Flow tables and batches\n\nMade by `{command}`; not by hand.\n\n{processor}, {cores} cores, Linux {kernel}; commit {commit}, {date}. {HOW}",
                 HOW = self.how()
             ),
             self.follows(),

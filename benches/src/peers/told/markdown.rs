@@ -28,11 +28,11 @@ impl Results {
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "# Figures\n\nMade by `{}`; not by hand.\n", self.machine.command);
-        let Machine { processor, cores, kernel, commit, .. } = &self.machine;
+        let Machine { processor, cores, kernel, commit, date, .. } = &self.machine;
         let Plan { rounds, window, source, forwarder } = &self.plan;
         let _ = writeln!(
             text,
-            "{processor}, {cores} cores, Linux {kernel}, veth; commit {commit}. {rounds} rounds of {} s, 64-byte TCP of 1,024 flows; \
+            "{processor}, {cores} cores, Linux {kernel}, veth; commit {commit}, {date}. {rounds} rounds of {} s, 64-byte TCP of 1,024 flows; \
              generator on core {source}, who forwards on core {forwarder}. Medians; least and most of the rounds.\n",
             window.as_secs_f64()
         );

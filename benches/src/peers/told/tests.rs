@@ -24,6 +24,7 @@ fn results() -> Results {
             kernel: "6.18".into(),
             commit: "abc".into(),
             command: "it".into(),
+            date: "2026-11-20".into(),
         },
         plan: Plan { rounds: 3, window: Duration::from_secs(2), source: 0, forwarder: 1 },
         services: vec![1],
