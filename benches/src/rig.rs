@@ -13,7 +13,7 @@ use levee_dataplane::decide::{Memory, Places};
 use levee_dataplane::flows::affinity::Affinities;
 use levee_dataplane::flows::{Flow, Flows, Millis, Timeouts};
 use levee_dataplane::hash::Key;
-use levee_dataplane::limits::{Limit, Newcomers, Replies};
+use levee_dataplane::limits::{Errors, Limit, Newcomers, Replies};
 use levee_dataplane::mem::publication::{self, Publisher};
 use levee_dataplane::port::memory::MemoryPort;
 use levee_dataplane::reason::Reason;
@@ -292,7 +292,7 @@ pub fn memory(flows: usize) -> Memory {
         affinities: Affinities::new(65_536, HASH_KEY).expect("memory for affinity"),
         arp: Limit::new(50, HASH_KEY),
         replies: Replies::new(10_000, HASH_KEY),
-        errors: Limit::new(100, HASH_KEY),
+        errors: Errors::new(100, HASH_KEY),
         newcomers: Newcomers::default(),
         places: Places::default(),
         ways: Arc::new(Ways::new(HASH_KEY)),

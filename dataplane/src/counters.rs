@@ -71,6 +71,8 @@ counters! {
     UnreachablesSent = "unreachables_sent",
     /// ICMP "fragmentation needed" and ICMPv6 "packet too big" sent.
     TooBigsSent = "too_bigs_sent",
+    /// ICMP and ICMPv6 "time exceeded" sent: about packets whose TTL or hop limit ended here.
+    TimeExceededsSent = "time_exceededs_sent",
     /// Packets wrapped for a tunnel; among those forwarded.
     Wrapped = "wrapped",
     /// Packets unwrapped that a tunnel's peer had sent; each ends as what it carried does.

@@ -30,7 +30,7 @@ use crate::flows::state::State;
 use crate::flows::{Direction, Flow, FlowId, Flows, Millis, Tuple, Vacancy};
 use crate::hash::{MAGLEV_KEY, spread};
 use crate::headers::{Headers, Ip, Network, Transport, tcp_flags};
-use crate::limits::{Limit, Newcomers, Replies, Welcome};
+use crate::limits::{Errors, Limit, Newcomers, Replies, Welcome};
 use crate::reason::Reason;
 use crate::tables::ranges::has_ports;
 use crate::tables::service::{Backend, Frontend, Service};
@@ -49,8 +49,8 @@ pub struct Memory {
     pub arp: Limit,
     /// RST, unreachable, echo and "too big" answers, all together and by sender.
     pub replies: Replies,
-    /// ICMP errors by flow, and by sender where no flow is known.
-    pub errors: Limit,
+    /// ICMP errors about flows, and about none that is known.
+    pub errors: Errors,
     /// Flows that may begin.
     pub newcomers: Newcomers,
     /// Where flows begin to.
@@ -274,7 +274,7 @@ fn service(frontend: &Frontend, named: Option<u16>, ip: &Ip, scene: &Scene<'_>, 
         return Decision::HandOver(owner);
     }
     if ip.ttl <= 1 {
-        return dropped(Reason::TtlExceeded);
+        return limited(ip, scene, memory, |mac| Reply::TimeExceeded { mac });
     }
     let vacancy = match memory.flows.search(&tuple) {
         Ok((id, Direction::Forward)) => match known(id, service, ip, scene, memory) {
@@ -554,7 +554,7 @@ fn reply(ip: &Ip, scene: &Scene<'_>, memory: &mut Memory) -> Option<Decision> {
     let (id, Direction::Reverse) = memory.flows.find(&tuple)? else { return None };
     let mut flow = memory.flows.get(id)?;
     if ip.ttl <= 1 {
-        return Some(dropped(Reason::TtlExceeded));
+        return Some(limited(ip, scene, memory, |mac| Reply::TimeExceeded { mac }));
     }
     if let Transport::Tcp(tcp) = ip.transport {
         let service = scene.tables.services.get(flow.service_slot);

@@ -17,7 +17,7 @@ use crate::flows::affinity::Affinities;
 use crate::flows::{Flow, Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::{Fragment, Headers, Icmp, Ip, Network, Ports, Tcp, Transport, Udp, Vlans, tcp_flags};
-use crate::limits::{Limit, Newcomers, Replies};
+use crate::limits::{Errors, Limit, Newcomers, Replies};
 use crate::quic::ConnectionId;
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -159,6 +159,7 @@ fn fate(decision: &Decision, class: &Class) -> (Fate, &'static str) {
         },
         Decision::Ends(Verdict::Hairpin(Reply::Echo { .. })) => (Fate::Hairpin, "ping"),
         Decision::Ends(Verdict::Hairpin(Reply::TooBig { .. })) => (Fate::Reject, "too_big"),
+        Decision::Ends(Verdict::Hairpin(Reply::TimeExceeded { .. })) => (Fate::Reject, "time_exceeded"),
         Decision::Unwrap(_) => (Fate::Forward, "tunnelled"),
         Decision::Ends(Verdict::Hairpin(Reply::ArpIsAt { .. })) => (Fate::Hairpin, "arp"),
         Decision::Ends(Verdict::Hairpin(Reply::NeighbourIsAt { .. })) => (Fate::Hairpin, "ndp"),
@@ -188,7 +189,7 @@ fn memory() -> Result<Memory, String> {
         affinities: Affinities::new(1, MAGLEV_KEY).map_err(out_of_memory)?,
         arp: Limit::new(1, MAGLEV_KEY),
         replies: Replies::new(1, MAGLEV_KEY),
-        errors: Limit::new(1, MAGLEV_KEY),
+        errors: Errors::new(1, MAGLEV_KEY),
         newcomers: Newcomers::default(),
         places: Places::default(),
         ways: Arc::new(Ways::new(MAGLEV_KEY)),
@@ -244,7 +245,7 @@ fn headers(packet: &Packet, tables: &Tables, ingress: PortId) -> Headers {
             source: packet.source.ip().into(),
             destination: packet.destination.ip().into(),
             protocol,
-            ttl: 64,
+            ttl: packet.ttl,
             tos: 0,
             fragment: Fragment::Whole,
             l4,
@@ -366,6 +367,8 @@ mod tests {
         assert_eq!(fate("tcp 192.0.2.7:40000 > 10.96.0.1:81"), (Fate::Reject, "closed_port".into()));
         assert_eq!(fate("udp 192.0.2.7:40000 > 10.96.0.1:80"), (Fate::Reject, "closed_port".into()));
         assert_eq!(fate("icmp 192.0.2.7 > 10.96.0.1"), (Fate::Hairpin, "ping".into()));
+        let one = ask(&tables(&["10.244.1.1"]), "tcp 192.0.2.7:40000 > 10.96.0.1:80 ttl 1");
+        assert_eq!((one.verdict, one.reason.as_str(), one.backend), (Fate::Reject, "time_exceeded", None));
         assert_eq!(fate("tcp 192.0.2.7:40000 > 203.0.113.1:80"), (Fate::Pass, "kernel".into()));
         assert!(explain(&empty, &Question { packet: "tcp".into(), from: None }).is_err());
     }

@@ -3,13 +3,16 @@
 //! [`Limit`] is for answers: buckets are chosen by hash, two sources may share one and then share its rate, which errs towards
 //! answering less. 4,096 buckets of 8 bytes stay in the second-level cache, so that a storm costs no more than a good packet.
 //! [`Replies`] is for answers that go to whoever a packet says it is from: all of them together have a bound as well.
+//! [`Errors`] is for ICMP errors, which are passed on: those about flows apart from those about none.
 //! [`Ledger`] is for flows that would begin, where nobody may pay for what somebody else does: [`Newcomers`].
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod errors;
 mod ledger;
 mod replies;
 
+pub use self::errors::Errors;
 pub use self::ledger::Ledger;
 pub use self::replies::Replies;
 use crate::address::Address;

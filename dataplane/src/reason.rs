@@ -120,7 +120,8 @@ reasons! {
     /// An ICMP error that asks for packets smaller than 552 bytes (IPv4) or 1280 (IPv6), of a tunnel's packets so many with its outer
     /// headers: an attack, or a broken router.
     IcmpMtu = "icmp_mtu",
-    /// More ICMP errors about one flow, or from one sender about flows unknown here, than `errors.rate` allows.
+    /// More ICMP errors about one flow, or from one sender about flows unknown here, than `errors.rate` allows, or from all senders about such
+    /// flows than ten times that.
     IcmpRateLimited = "icmp_rate_limited",
     /// More questions, or claims to addresses of ours, by ARP and from one source than `arp.rate` allows; or claims to one address, from all.
     ArpRateLimited = "arp_rate_limited",
@@ -139,7 +140,7 @@ reasons! {
     /// The service's backend, or the client of its flow, is this node itself and there is no port to it (`host: false`),
     /// or is behind an interface that is not levee's: answers would not pass levee.
     HostNetwork = "host_network",
-    /// The TTL ended here.
+    /// The TTL, or hop limit, of an ICMP error or a later fragment ended here; other packets are answered with "time exceeded".
     TtlExceeded = "ttl_exceeded",
     /// An address inside the service ranges that no service has.
     ServiceUnallocated = "service_unallocated",

@@ -34,7 +34,7 @@ use crate::flows::{Flows, Millis, Timeouts};
 use crate::hash::Key;
 use crate::headers::Vlans;
 use crate::intake::{self, rights::Policy};
-use crate::limits::{Ledger, Limit, Newcomers, Replies};
+use crate::limits::{Errors, Ledger, Limit, Newcomers, Replies};
 use crate::mem::publication;
 use crate::neighbours::{self, PortNames};
 use crate::place;
@@ -333,7 +333,7 @@ fn memory(config: &Config, ways: &Arc<Ways>) -> io::Result<Memory> {
         affinities: Affinities::new(capacity / 4, random_key()?)?,
         arp: Limit::new(config.arp_rate, random_key()?),
         replies: Replies::new(config.reply_rate, random_key()?),
-        errors: Limit::new(config.error_rate, random_key()?),
+        errors: Errors::new(config.error_rate, random_key()?),
         newcomers: Newcomers {
             of_vip: ledger(share(config.new_flows_of_vip, config.workers.len()))?,
             of_source: ledger(config.new_flows_of_source)?,

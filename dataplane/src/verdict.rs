@@ -117,6 +117,11 @@ pub enum Reply {
         /// The longest packet in bytes that would have passed.
         mtu: u16,
     },
+    /// ICMP or ICMPv6 time exceeded in transit (RFC 1812, 5.3.1; RFC 4443, 3.3), from the address that the packet was sent to.
+    TimeExceeded {
+        /// The node's MAC.
+        mac: Mac,
+    },
     /// ICMP destination unreachable, code port (RFC 792, RFC 1812 4.3.2: with as much of the packet as 576 bytes hold),
     /// from the address that the packet was sent to.
     PortUnreachable {

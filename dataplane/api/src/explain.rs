@@ -12,7 +12,7 @@ use crate::quic::connection_id;
 
 /// The packet that is asked about: `tcp 192.0.2.7:40000 > 10.96.0.1:80`, `icmp 192.0.2.7 > 10.96.0.1` for a ping, or
 /// `esp 192.0.2.7 > 10.96.0.1` for a protocol without ports, by name or number. One of QUIC may have a connection ID:
-/// `udp 192.0.2.7:40000 > 10.96.0.1:443 cid 07c4605e4504cc4f`.
+/// `udp 192.0.2.7:40000 > 10.96.0.1:443 cid 07c4605e4504cc4f`. Any may have a TTL, or hop limit: `tcp 192.0.2.7:40000 > 10.96.0.1:80 ttl 1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// What it carries. Where that has no ports, its addresses have port 0.
@@ -23,7 +23,12 @@ pub struct Packet {
     pub destination: SocketAddr,
     /// The destination connection ID that it has, of UDP.
     pub connection_id: Option<Vec<u8>>,
+    /// Its TTL, or hop limit; 64 if nothing is said of it.
+    pub ttl: u8,
 }
+
+/// What nearly all hosts send with (IANA, "IP Time To Live Parameter").
+const TTL: u8 = 64;
 
 /// What a packet carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,10 +96,10 @@ impl fmt::Display for Packet {
             Carries::Ports(protocol) => write!(f, "{protocol} {} > {}", self.source, self.destination)?,
             carries => write!(f, "{carries} {} > {}", self.source.ip(), self.destination.ip())?,
         }
-        match &self.connection_id {
-            Some(octets) => octets.iter().try_fold(f.write_str(" cid ")?, |(), octet| write!(f, "{octet:02x}")),
-            None => Ok(()),
+        if let Some(octets) = &self.connection_id {
+            octets.iter().try_fold(f.write_str(" cid ")?, |(), octet| write!(f, "{octet:02x}"))?;
         }
+        if self.ttl == TTL { Ok(()) } else { write!(f, " ttl {}", self.ttl) }
     }
 }
 
@@ -106,12 +111,16 @@ impl FromStr for Packet {
             format!(
                 "`{text}` is not a packet: {what}; expected `PROTOCOL SOURCE:PORT > DESTINATION:PORT`, such as \
                  `tcp 192.0.2.7:40000 > 10.96.0.1:80`, or `icmp SOURCE > DESTINATION`, and so for `esp`, `gre`, or a number; behind \
-                 one of UDP may stand `cid` and a QUIC connection ID"
+                 one of UDP may stand `cid` and a QUIC connection ID, and behind any `ttl` and a number"
             )
         };
         let (protocol, rest) = text.trim().split_once(char::is_whitespace).ok_or_else(|| bad("no protocol"))?;
         let (source, destination) = rest.split_once('>').ok_or_else(|| bad("no `>`"))?;
         let (source, destination) = (source.trim(), destination.trim());
+        let (destination, ttl) = match destination.rsplit_once(" ttl ") {
+            None => (destination, TTL),
+            Some((rest, ttl)) => (rest.trim(), ttl.trim().parse().map_err(|_| bad("the TTL is no number to 255"))?),
+        };
         let (destination, id) = match destination.split_once(char::is_whitespace) {
             Some((destination, id)) => (destination, Some(id.trim())),
             None => (destination, None),
@@ -135,7 +144,7 @@ impl FromStr for Packet {
             }
             Some(Some(_)) => return Err(bad("only one of UDP has a QUIC connection ID")),
         };
-        let packet = Packet { carries, source: parse(source)?, destination: parse(destination)?, connection_id };
+        let packet = Packet { carries, source: parse(source)?, destination: parse(destination)?, connection_id, ttl };
         if packet.source.is_ipv4() != packet.destination.is_ipv4() {
             return Err(bad("source and destination are of different families"));
         }
@@ -213,6 +222,8 @@ mod tests {
             "esp 192.0.2.7 > 10.96.0.1",
             "99 2001:db8::1 > 2001:db8::2",
             "udp 192.0.2.7:40000 > 10.96.0.1:443 cid 07c4605e4504cc4f",
+            "udp 192.0.2.7:40000 > 10.96.0.1:443 cid 07c4605e4504cc4f ttl 1",
+            "icmp 192.0.2.7 > 10.96.0.1 ttl 255",
         ] {
             assert_eq!(text.parse::<Packet>().expect(text).to_string(), text);
         }
@@ -234,6 +245,8 @@ mod tests {
             "udp 1.2.3.4:5 > 5.6.7.8:9 cid",
             "udp 1.2.3.4:5 > 5.6.7.8:9 cid 07c",
             "udp 1.2.3.4:5 > 5.6.7.8:9 sid 07c4",
+            "udp 1.2.3.4:5 > 5.6.7.8:9 ttl 256",
+            "udp 1.2.3.4:5 > 5.6.7.8:9 ttl",
         ] {
             let message = text.parse::<Packet>().expect_err(text);
             assert!(message.contains("expected `PROTOCOL"), "{message}");

@@ -85,7 +85,7 @@ pub struct Config {
     /// Default 0: no limit, since thousands of clients can be behind one address.
     pub new_flows_of_source: u32,
     /// `errors.rate`: ICMP errors per second that are sent on about one flow, or from one sender about flows that are not
-    /// known; the rest is dropped as `icmp_rate_limited`. Default 100: each one tells its receiver all there is to tell.
+    /// known, and ten times that from all of these; the rest is dropped as `icmp_rate_limited`. Default 100: each one tells its receiver all there is to tell.
     pub error_rate: u32,
     /// `mss_clamp`: the largest segment that SYNs to and from services may offer, in bytes over IPv4; 20 less over IPv6. For paths on
     /// which "too big" is lost. Default: as the ends offer, 0 here.

@@ -78,7 +78,7 @@ pub fn decide_error(
         if let Err(reason) = believable(quote, ip) {
             return dropped(reason);
         }
-        if !memory.errors.take(key(flow.client(), flow.frontend()), scene.now) {
+        if !memory.errors.about(key(flow.client(), flow.frontend()), scene.now) {
             return dropped(Reason::IcmpRateLimited);
         }
         let goes = if direction == Direction::Forward {
@@ -102,9 +102,8 @@ pub fn decide_error(
     if !elsewhere && guess.is_none() {
         return forward_plain(plain, headers, scene);
     }
-    // What is done for errors about unknown flows is done for anybody who makes some up: by the sender, then.
-    let sender = Endpoint { address: ip.source, port: 0 };
-    if search.first && !memory.errors.take(key(sender, sender), scene.now) {
+    // What is done for errors about unknown flows is done for anybody who makes some up.
+    if search.first && !memory.errors.about_unknown(ip.source, scene.now) {
         return dropped(Reason::IcmpRateLimited);
     }
     match guess {

@@ -21,13 +21,15 @@ use crate::reason::Reason;
 use crate::tables::tunnel::Tunnel;
 use crate::verdict::Endpoint;
 
-/// Decides on an ICMP error about a tunnel's packet; `None` if it is about something else.
+/// Decides on an ICMP error about a tunnel's packet; `None` if it is about something else. `is_right`: whether its checksum is, which is asked
+/// when all else is.
 #[must_use]
 pub fn decide_about_tunnel(
     quote: &Quote,
     headers: &Headers,
     scene: &Scene<'_>,
     memory: &mut Memory,
+    is_right: impl FnOnce() -> bool,
 ) -> Option<Decision> {
     let Network::Ip(ip) = &headers.network else { return None };
     if !scene.tables.owner(ip.destination).tunnel {
@@ -59,12 +61,15 @@ pub fn decide_about_tunnel(
         return Some(dropped(Reason::TunnelErrorSpoofed));
     }
     let at = |address| Endpoint { address, port: 0 };
-    if !memory.errors.take(key(at(far_end), at(ip.destination)), scene.now) {
+    if !memory.errors.about(key(at(far_end), at(ip.destination)), scene.now) {
         return Some(dropped(Reason::IcmpRateLimited));
     }
     let port = quote.ports.map(|ports| ports.source);
     if !memory.ways.marks.is_ours(quote.mark, far_end, port, quote.length) {
         return Some(dropped(Reason::TunnelErrorSpoofed));
+    }
+    if !is_right() {
+        return Some(dropped(Reason::IcmpMalformed));
     }
     // It is less than a length, and so has 16 bits but for IPv6 packets of the largest size.
     memory.ways.lower(far_end, u16::try_from(mtu).unwrap_or(u16::MAX), scene.now);

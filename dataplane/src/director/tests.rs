@@ -14,7 +14,7 @@ use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::Vlans;
-use crate::limits::{Limit, Newcomers, Replies};
+use crate::limits::{Errors, Limit, Newcomers, Replies};
 use crate::mem::publication;
 use crate::neighbours::Asked;
 use crate::port::memory::MemoryPort;
@@ -94,7 +94,7 @@ impl Lab {
                 affinities: Affinities::new(64, MAGLEV_KEY).unwrap(),
                 arp: Limit::new(50, MAGLEV_KEY),
                 replies: Replies::new(50, MAGLEV_KEY),
-                errors: Limit::new(50, MAGLEV_KEY),
+                errors: Errors::new(50, MAGLEV_KEY),
                 newcomers: Newcomers::default(),
                 places: Places::default(),
                 ways: Arc::new(Ways::new(MAGLEV_KEY)),

@@ -55,6 +55,7 @@ families! {
     RESETS_SENT = Family::counter("levee_resets_sent_total", Counter::ResetsSent.meaning());
     UNREACHABLES_SENT = Family::counter("levee_unreachables_sent_total", Counter::UnreachablesSent.meaning());
     TOO_BIGS_SENT = Family::counter("levee_too_bigs_sent_total", Counter::TooBigsSent.meaning());
+    TIME_EXCEEDEDS_SENT = Family::counter("levee_time_exceededs_sent_total", Counter::TimeExceededsSent.meaning());
     WRAPPED = Family::counter("levee_wrapped_packets_total", Counter::Wrapped.meaning());
     UNWRAPPED = Family::counter("levee_unwrapped_packets_total", Counter::Unwrapped.meaning());
     ANNOUNCED = Family::counter("levee_announced_total", Counter::Announced.meaning());
@@ -161,6 +162,7 @@ fn place(counter: Counter) -> Place {
         Counter::ResetsSent => &RESETS_SENT,
         Counter::UnreachablesSent => &UNREACHABLES_SENT,
         Counter::TooBigsSent => &TOO_BIGS_SENT,
+        Counter::TimeExceededsSent => &TIME_EXCEEDEDS_SENT,
         Counter::Wrapped => &WRAPPED,
         Counter::Unwrapped => &UNWRAPPED,
         Counter::Announced => &ANNOUNCED,

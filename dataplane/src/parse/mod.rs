@@ -31,7 +31,7 @@ pub use glance::{Sight, between, glance, glance_v6, sight_v4};
 pub use tunnelled::tunnelled;
 
 pub use piece::piece;
-pub use quote::quote;
+pub use quote::{is_right, quote};
 
 use levee_api::net::Mac;
 

@@ -3,12 +3,13 @@
 //!
 //! Read only for errors, by whoever wants to know what they are about: ordinary packets pay nothing for it. The quote was
 //! written by a stranger, and cut off where it pleased him. So nothing is believed of its lengths, nor of its checksums,
-//! which routers spoil by counting the TTL down; the checksum of the error itself must be right.
+//! which routers spoil by counting the TTL down. The checksum of the error itself must be right: [`is_right`] is asked for it apart, since
+//! it costs as much as the error is long, and most that is forged is about nothing and need not be summed up.
 
 use super::ipv6::{self, Chain};
 use crate::address::Address;
 use crate::checksum::Sum;
-use crate::headers::{Fragment, Headers, Icmp, Ip, Network, Ports, Quote, Transport};
+use crate::headers::{Fragment, Headers, Icmp, Network, Ports, Quote, Transport};
 use crate::reason::Reason;
 use crate::wire::icmp::{self, IcmpHeader};
 use crate::wire::ipv4::{self, Ipv4Header};
@@ -21,14 +22,14 @@ const PROMISED: usize = 8;
 /// Reads the packet that an ICMP error quotes. `frame` is the one that `headers` were parsed from.
 ///
 /// # Errors
-/// [`IcmpMalformed`](Reason::IcmpMalformed): no error, a fragment of one, one with a wrong checksum, or one that quotes
+/// [`IcmpMalformed`](Reason::IcmpMalformed): no error, a fragment of one, or one that quotes
 /// something else than an IP packet of its own family with 8 bytes of transport. [`IcmpNested`](Reason::IcmpNested): it
 /// quotes another error, about which none may be sent (RFC 1122, 3.2.2).
 pub fn quote(headers: &Headers, frame: &[u8]) -> Result<Quote, Reason> {
     let Network::Ip(ip) = &headers.network else { return Err(Reason::IcmpMalformed) };
     let message = frame.get(usize::from(ip.l4)..usize::from(ip.end)).ok_or(Reason::IcmpMalformed)?;
     let Transport::Icmp(error) = ip.transport else { return Err(Reason::IcmpMalformed) };
-    if !ip.is_error() || ip.fragment != Fragment::Whole || !is_right(ip, message) {
+    if !ip.is_error() || ip.fragment != Fragment::Whole {
         return Err(Reason::IcmpMalformed);
     }
     let packet = message.get(icmp::LEN..).ok_or(Reason::IcmpMalformed)?;
@@ -105,7 +106,11 @@ fn v6(packet: &[u8]) -> Option<Quoted<'_>> {
     Some(Quoted { source, destination, protocol: chain.next, transport: chain.rest, header_len, length, mark })
 }
 
-fn is_right(ip: &Ip, message: &[u8]) -> bool {
+/// Whether the checksum of an ICMP message is right. `frame` is the one that `headers` were parsed from.
+#[must_use]
+pub fn is_right(headers: &Headers, frame: &[u8]) -> bool {
+    let Network::Ip(ip) = &headers.network else { return false };
+    let Some(message) = frame.get(usize::from(ip.l4)..usize::from(ip.end)) else { return false };
     let sum = Sum::of(message);
     let sum = if ip.source.is_v4() {
         sum

@@ -77,6 +77,12 @@ pub fn reply(headers: &Headers, reply: &Reply, packet: &mut PacketBuf<'_>) -> Re
             error(headers, ip, (kind, code, 0), packet)?;
             mac
         }
+        (Reply::TimeExceeded { mac }, Network::Ip(ip)) => {
+            answerable(headers, ip)?;
+            let kind = if ip.source.is_v4() { icmp::v4::TIME_EXCEEDED } else { icmp::v6::TIME_EXCEEDED };
+            error(headers, ip, (kind, 0, 0), packet)?;
+            mac
+        }
         (Reply::TooBig { mac, mtu }, Network::Ip(ip)) => {
             answerable(headers, ip)?;
             let (kind, code) = if ip.source.is_v4() {

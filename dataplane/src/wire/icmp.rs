@@ -34,6 +34,8 @@ pub mod v4 {
     pub const FRAGMENTATION_NEEDED: u8 = 4;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 8;
+    /// Time exceeded; with code 0, the TTL in transit.
+    pub const TIME_EXCEEDED: u8 = 11;
 
     /// Whether a message of this type reports an error (RFC 1122, 3.2.2): no error may be sent about it. Types that
     /// nobody has assigned count as errors, so that they are never answered either.
@@ -51,6 +53,8 @@ pub mod v6 {
     pub const UNREACHABLE_PORT: u8 = 4;
     /// Packet too big. The next hop's MTU is [`rest`](super::IcmpHeader::rest) (RFC 4443, 3.2).
     pub const TOO_BIG: u8 = 2;
+    /// Time exceeded; with code 0, the hop limit in transit.
+    pub const TIME_EXCEEDED: u8 = 3;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 128;
     /// Echo reply.

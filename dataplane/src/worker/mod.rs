@@ -689,5 +689,6 @@ fn answered(reply: &Reply) -> Counter {
         Reply::TcpReset { .. } => Counter::ResetsSent,
         Reply::PortUnreachable { .. } => Counter::UnreachablesSent,
         Reply::TooBig { .. } => Counter::TooBigsSent,
+        Reply::TimeExceeded { .. } => Counter::TimeExceededsSent,
     }
 }

@@ -106,11 +106,18 @@ impl Bench {
             Ok(quote) => quote,
             Err(reason) => return self.drop(frame, reason),
         };
-        if let Some(decision) = decide_about_tunnel(&quote, headers, scene, &mut self.memory) {
+        let is_right = || parse::is_right(headers, self.umem.bytes(&frame));
+        if let Some(decision) = decide_about_tunnel(&quote, headers, scene, &mut self.memory, is_right) {
             return self.follow(decision, frame, headers, Kind::Error(&quote), scene, lanes);
         }
         let search = Search { first: asked.before == 0, last: asked.left == 0 };
-        match decide_error(plain, &quote, headers, scene, &mut self.memory, search) {
+        let decision = decide_error(plain, &quote, headers, scene, &mut self.memory, search);
+        // Summed up once, of what goes on: who asked before has done it.
+        let ends = matches!(decision, Decision::Ends(Verdict::Drop(_)));
+        if !ends && search.first && !parse::is_right(headers, self.umem.bytes(&frame)) {
+            return self.drop(frame, Reason::IcmpMalformed);
+        }
+        match decision {
             Decision::Seek => {
                 let next = (self.worker + 1) % self.shared.workers().max(1);
                 self.hand_over(next, Message::Seek(scene.ingress, frame, asked.left.saturating_sub(1)));

@@ -38,7 +38,7 @@ use crate::flows::affinity::Affinities;
 use crate::flows::{Flows, Timeouts};
 use crate::hash::MAGLEV_KEY;
 use crate::headers::Vlans;
-use crate::limits::{Limit, Newcomers, Replies};
+use crate::limits::{Errors, Limit, Newcomers, Replies};
 use crate::mem::publication::{self, Publisher};
 use crate::port::memory::MemoryPort;
 use crate::tables::master::{Master, Setup};
@@ -174,7 +174,7 @@ impl Lab {
                         affinities: Affinities::new(64, MAGLEV_KEY).unwrap(),
                         arp: Limit::new(50, MAGLEV_KEY),
                         replies: Replies::new(100, MAGLEV_KEY),
-                        errors: Limit::new(20, MAGLEV_KEY),
+                        errors: Errors::new(20, MAGLEV_KEY),
                         newcomers: Newcomers::default(),
                         places: Places::default(),
                         ways: Arc::clone(&ways),

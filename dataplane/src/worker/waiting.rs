@@ -64,8 +64,12 @@ impl<K: Copy + PartialEq> Waiting<K> {
     }
 
     pub(super) fn add(&mut self, frame: Frame, ingress: PortId, key: K, now: Millis) -> Wait {
+        // Before anything is counted: a flood finds it full.
+        if self.held.len() >= self.patience.most {
+            return Wait::Full(frame);
+        }
         let same = self.held.iter().filter(|held| held.key == key).count();
-        if same >= self.patience.most_for_one || self.held.len() >= self.patience.most {
+        if same >= self.patience.most_for_one {
             return Wait::Full(frame);
         }
         self.held.push(Held { frame, ingress, key, since: now });

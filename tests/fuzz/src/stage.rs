@@ -14,7 +14,7 @@ use levee_dataplane::decide::{Memory, Places};
 use levee_dataplane::flows::affinity::Affinities;
 use levee_dataplane::flows::{Flow, Flows, Millis, Timeouts};
 use levee_dataplane::hash::MAGLEV_KEY;
-use levee_dataplane::limits::{Limit, Newcomers, Replies};
+use levee_dataplane::limits::{Errors, Limit, Newcomers, Replies};
 use levee_dataplane::mem::publication::{self, Publisher};
 use levee_dataplane::port::memory::MemoryPort;
 use levee_dataplane::reason::Reason;
@@ -111,7 +111,7 @@ impl Stage {
                     affinities: Affinities::new(8, MAGLEV_KEY).expect("memory"),
                     arp: Limit::new(scene.rate, MAGLEV_KEY),
                     replies: Replies::new(scene.rate, MAGLEV_KEY),
-                    errors: Limit::new(scene.rate, MAGLEV_KEY),
+                    errors: Errors::new(scene.rate, MAGLEV_KEY),
                     newcomers: Newcomers::default(),
                     places: Places::default(),
                     ways: Arc::clone(&ways),

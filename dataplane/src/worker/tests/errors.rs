@@ -287,3 +287,86 @@ fn errors_about_what_is_no_flow_of_ours_are_routed_as_they_are() {
     let (port, frame) = lab.one(UPLINK, &about);
     assert_eq!((port, &frame[14..]), (PODS, &about[14..]));
 }
+
+#[test]
+fn forged_errors_about_nobodys_flows_are_bounded_together_and_take_nothing_from_true_ones() {
+    let mut lab = Lab::new(2, program(Mode::Nat, &[REMOTE_IP]));
+    begin(&mut lab, "tcp");
+    let forged = |sender: u32, broken: bool| {
+        let about = answer("tcp", (VIP, 80), ((sender | 0x0b00_0000).to_be_bytes(), 4000));
+        let mut frame = error_from((sender | 0x0c00_0000).to_be_bytes(), VIP, too_big(1300), packet(&about), 28);
+        if broken {
+            *frame.last_mut().unwrap() ^= 1;
+        }
+        frame
+    };
+    let asked = |lab: &Lab| lab.handles.iter().map(|handle| handle.counters.get(Counter::HandedOver)).sum::<u64>();
+    let before = asked(&lab);
+    for sender in 0..2000 {
+        assert_eq!(lab.arrive(UPLINK, &forged(sender, false)), []);
+    }
+    assert_eq!(asked(&lab) - before, 200, "ten times errors.rate, whoever they say they are from");
+    assert_eq!((lab.count(Reason::IcmpNoFlow), lab.count(Reason::IcmpRateLimited)), (200, 1800));
+    let reply = answer("tcp", (VIP, 80), (CLIENT, 4000));
+    assert_eq!(lab.arrive(UPLINK, &error(VIP, too_big(1300), packet(&reply), 28)).len(), 1, "{:?}", lab.drops());
+    // One whose checksum is wrong is taken to nobody.
+    lab.now = 10_000;
+    let before = asked(&lab);
+    lab.dropped(UPLINK, &forged(3000, true), Reason::IcmpMalformed);
+    assert_eq!(asked(&lab), before);
+}
+
+/// The frame with another TTL.
+fn with_ttl(frame: &[u8], ttl: u8) -> Vec<u8> {
+    let (mut ip, rest) = Ipv4Header::from_slice(&frame[14..]).unwrap();
+    ip.time_to_live = ttl;
+    ip.header_checksum = ip.calc_header_checksum();
+    [&frame[..14], &ip.to_bytes(), rest].concat()
+}
+
+#[test]
+fn whose_ttl_ends_here_is_told_so_on_both_sides_in_every_mode() {
+    for (mode, protocol) in
+        [Mode::Nat, Mode::Dnat, Mode::Dsr].into_iter().flat_map(|mode| ["tcp", "udp"].map(|protocol| (mode, protocol)))
+    {
+        let mut lab = Lab::new(1, program(mode, &[REMOTE_IP]));
+        let request = match protocol {
+            "tcp" => tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "S"),
+            _ => udp((PEER, NODE), (CLIENT, VIP), (4000, 80)),
+        };
+        let (port, frame) = lab.one(UPLINK, &with_ttl(&request, 1));
+        assert_eq!((port, &frame[..12]), (UPLINK, [PEER.0, NODE.0].as_flattened()));
+        let expected = Told { by: VIP, to: CLIENT, kind: (11, 0), about: ((CLIENT, 4000), (VIP, 80)) };
+        assert_eq!(read_error(&frame), expected, "{mode:?} {protocol}");
+        assert!(lab.workers[0].memory().flows.is_empty(), "it has begun nothing");
+
+        let (_, _, source, backend, ttl) = read(&lab.one(UPLINK, &with_ttl(&request, 2)).1);
+        assert_eq!(ttl, 1);
+        lab.one(UPLINK, &with_ttl(&request, 1));
+        if mode != Mode::Dsr {
+            let reply = answer(protocol, backend, source);
+            let (_, frame) = lab.one(UPLINK, &with_ttl(&reply, 1));
+            let told = read_error(&frame);
+            assert_eq!(
+                (told.to, told.kind, told.about),
+                (REMOTE_IP, (11, 0), (backend, source)),
+                "{mode:?} {protocol}"
+            );
+        }
+        let told = lab.handles[0].counters.get(Counter::TimeExceededsSent);
+        assert_eq!(told, if mode == Mode::Dsr { 2 } else { 3 });
+    }
+}
+
+#[test]
+fn nobody_is_told_about_an_error_and_nobody_too_often() {
+    let mut lab = Lab::new(1, program(Mode::Nat, &[REMOTE_IP]));
+    begin(&mut lab, "tcp");
+    let reply = answer("tcp", (VIP, 80), (CLIENT, 4000));
+    let about = error(VIP, too_big(1300), packet(&reply), 600);
+    lab.dropped(UPLINK, &with_ttl(&about, 1), Reason::TtlExceeded);
+    let request = with_ttl(&udp((PEER, NODE), (CLIENT, VIP), (4000, 80)), 1);
+    let told: usize = (0..2000).map(|_| lab.arrive(UPLINK, &request).len()).sum();
+    assert!(told > 0 && told < 2000, "{told}: replies.rate holds");
+    assert_eq!(lab.count(Reason::ReplyRateLimited), 2000 - told as u64);
+}

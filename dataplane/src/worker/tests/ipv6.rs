@@ -401,3 +401,19 @@ fn a_storm_of_solicitations_is_limited_by_its_source() {
     assert_eq!(lab.count(Reason::NdpRateLimited), 50);
     assert_eq!(lab.arrive(UPLINK, &asks((PEER, CLIENT), POD_IP)).len(), 1);
 }
+
+#[test]
+fn whose_hop_limit_ends_here_is_told_so() {
+    let mut lab = Lab::new(1, program(Mode::Nat, &[REMOTE_IP]));
+    let mut request = udp((PEER, NODE), (CLIENT, VIP), (4000, 80));
+    request[14 + 7] = 1;
+    let (port, frame) = lab.one(UPLINK, &request);
+    let packet = SlicedPacket::from_ethernet(&frame).unwrap();
+    let Some(etherparse::NetSlice::Ipv6(ip)) = packet.net else { panic!("no IPv6") };
+    assert_eq!((port, ip.header().source(), ip.header().destination()), (UPLINK, VIP.octets(), CLIENT.octets()));
+    let Some(etherparse::TransportSlice::Icmpv6(message)) = packet.transport else { panic!("no ICMPv6") };
+    assert_eq!((message.type_u8(), message.code_u8()), (3, 0));
+    assert!(message.is_checksum_valid(VIP.octets(), CLIENT.octets()));
+    assert_eq!(message.payload(), &request[14..], "all of it is quoted");
+    assert_eq!(lab.handles[0].counters.get(Counter::TimeExceededsSent), 1);
+}

@@ -15,13 +15,17 @@ pub(super) fn tunnel(kind: Encapsulation) -> Tunnel {
 }
 
 pub(super) fn balancer(kind: Encapsulation) -> Lab {
+    balancer_with(kind, |_| ())
+}
+
+fn balancer_with(kind: Encapsulation, change: impl FnOnce(&mut crate::tables::master::Setup)) -> Lab {
     let mut program = program(Mode::Tunnel, &[POD_IP, REMOTE_IP]);
     program.local = Local::default();
     for backend in program.services.iter_mut().flat_map(|service| &mut service.backends) {
         backend.via = Some(Via { address: NODE_IP.into(), mac: None });
     }
     program.tunnels = vec![Tunnel { addresses: vec![BALANCER_IP.into()], ..tunnel(kind) }];
-    let mut lab = Lab::new(1, program);
+    let mut lab = Lab::with(1, program, change);
     lab.master.set_kernel_addresses([IpAddr::from(BALANCER_IP)]);
     lab.publish();
     lab
@@ -42,6 +46,15 @@ pub(super) fn balancer_v6() -> Lab {
 }
 
 fn node(workers: usize, kind: Encapsulation, backends: &[[u8; 4]]) -> Lab {
+    node_with(workers, kind, backends, |_| ())
+}
+
+fn node_with(
+    workers: usize,
+    kind: Encapsulation,
+    backends: &[[u8; 4]],
+    change: impl FnOnce(&mut crate::tables::master::Setup),
+) -> Lab {
     let mut program = program(Mode::Dnat, backends);
     for service in &mut program.services {
         for backend in &mut service.backends {
@@ -52,7 +65,7 @@ fn node(workers: usize, kind: Encapsulation, backends: &[[u8; 4]]) -> Lab {
     }
     program.vips[0].announce = false;
     program.tunnels = vec![Tunnel { peers: vec![IpAddr::from(BALANCER_IP).into()], ..tunnel(kind) }];
-    Lab::new(workers, program)
+    Lab::with(workers, program, change)
 }
 
 /// What the fabric does: the same frame, to the node.
@@ -296,4 +309,31 @@ fn without_a_tunnel_there_is_no_way() {
     let mut lab = balancer(Encapsulation::Ipip);
     lab.amend(Delta { tunnels: Some(Vec::new()), ..Delta::default() });
     lab.dropped(UPLINK, &tcp((PEER, NODE), (CLIENT, VIP), (4000, 80), "S"), Reason::NoTunnel);
+}
+
+#[test]
+fn the_clamp_is_the_nodes_too_since_answers_do_not_pass_the_balancer() {
+    let with_mss = |macs: (Mac, Mac), ips: ([u8; 4], [u8; 4]), ports: (u16, u16), acknowledges: bool| {
+        let tcp = PacketBuilder::ethernet2(macs.0.0, macs.1.0).ipv4(ips.0, ips.1, 64).tcp(ports.0, ports.1, 1, 9).syn();
+        let tcp = if acknowledges { tcp.ack(1) } else { tcp };
+        let mut frame = Vec::new();
+        let options = [etherparse::TcpOptionElement::MaximumSegmentSize(1460)];
+        tcp.options(&options).unwrap().write(&mut frame, &[]).unwrap();
+        frame
+    };
+    let offered = |packet: &[u8]| u16::from_be_bytes([packet[20 + 20 + 2], packet[20 + 20 + 3]]);
+    for (on_balancer, on_node) in [(false, false), (true, false), (false, true), (true, true)] {
+        let clamp = |on: bool| if on { 1410 } else { 0 };
+        let kind = Encapsulation::Vxlan;
+        let mut balancer = balancer_with(kind, |setup| setup.mss_clamp = clamp(on_balancer));
+        let mut node = node_with(1, kind, &[POD_IP], |setup| setup.mss_clamp = clamp(on_node));
+        let syn = balancer.one(UPLINK, &with_mss((PEER, NODE), (CLIENT, VIP), (4000, 80), false)).1;
+        let (_, syn) = node.one(UPLINK, &to_the_node(syn));
+        read(&syn);
+        assert_eq!(offered(&syn[14..]), if on_balancer || on_node { 1410 } else { 1460 }, "what the pod may send");
+        let (_, answer) = node.one(PODS, &with_mss((POD, INSIDE), (POD_IP, CLIENT), (8080, 4000), true));
+        assert_eq!(read(&answer).2, (VIP, 80));
+        // Of this the balancer sees nothing; and it is what the client then sends through the tunnel.
+        assert_eq!(offered(&answer[14..]), if on_node { 1410 } else { 1460 }, "what the client may send");
+    }
 }
