@@ -394,17 +394,44 @@ impl Director {
     /// Brings everybody up to date.
     fn settle(&mut self, now: Instant) {
         self.tell_untold(now);
-        if let Some((holder, addresses)) = self.terms.lapse(boot_millis()) {
-            if addresses > 0 {
-                let message = format!(
-                    "the term of {holder} has run out, of {addresses} addresses: levee-control is dead, stopped, or cut off from \
-                     the cluster. ARP for them is not answered any more; traffic that arrives is served"
-                );
-                self.events.record(Kind::TermLapsed, message);
-            }
-            self.name_what_the_term_names(str::to_owned);
-        }
+        self.lapse_term();
         // Before what has changed is published: so who asks finds what drains as it runs.
+        self.end_drains(now);
+        let changed = std::mem::take(&mut self.changed);
+        self.follow_around(changed.links, now);
+        if changed.tables {
+            self.publish(changed.answers, now);
+        }
+        self.look_who_has_taken_it(now);
+        if changed.tables {
+            // Nobody waits for those that sleep; but they may hold frames that wait for what has changed.
+            for handle in &self.handles {
+                handle.waker.wake();
+            }
+        }
+        self.publisher.reclaim();
+        self.announce(now);
+        if now - self.felt >= PULSE {
+            self.felt = now;
+            self.feel();
+        }
+    }
+
+    /// A term that nobody renews ends.
+    fn lapse_term(&mut self) {
+        let Some((holder, addresses)) = self.terms.lapse(boot_millis()) else { return };
+        if addresses > 0 {
+            let message = format!(
+                "the term of {holder} has run out, of {addresses} addresses: levee-control is dead, stopped, or cut off from \
+                 the cluster. ARP for them is not answered any more; traffic that arrives is served"
+            );
+            self.events.record(Kind::TermLapsed, message);
+        }
+        self.name_what_the_term_names(str::to_owned);
+    }
+
+    /// Backends whose time to drain is over lose their flows.
+    fn end_drains(&mut self, now: Instant) {
         let ended = self.master.follow_drains(now.saturating_duration_since(self.epoch));
         self.changed.tables |= !ended.is_empty();
         for Draining { service, address, port, .. } in ended.iter().take(DRAINED_TOLD) {
@@ -416,7 +443,10 @@ impl Director {
         if let Some(more) = ended.len().checked_sub(DRAINED_TOLD).filter(|more| *more > 0) {
             self.events.record(Kind::Drained, format!("and {more} more backends with them"));
         }
-        let changed = std::mem::take(&mut self.changed);
+    }
+
+    /// What follows from a change outside of the tables: what is steered, who is wanted and heard, what is announced.
+    fn follow_around(&mut self, links: bool, now: Instant) {
         let around = self.master.take_around();
         if around.steered {
             self.steering.aim(self.master.steered());
@@ -431,22 +461,28 @@ impl Director {
             let alone = master.announced().into_iter().chain(master.pods()).chain(master.own_sources());
             self.groups.hear(alone, master.has_ipv6_prefix());
         }
-        if around.announced || changed.links {
+        if around.announced || links {
             self.shares.term(self.master.needs_term(), self.master.announced().len(), self.terms.facts.clone());
             self.announcer.set(self.ours(), now);
         }
-        if changed.tables {
-            let version = self.publisher.publish(self.master.snapshot());
-            self.shares.publish(self.master.snapshot());
-            self.shares.drains(self.master.draining());
-            let waiting = self.waiting.get_or_insert_with(|| Waiting { version, since: now, answers: Vec::new() });
-            waiting.version = version;
-            waiting.answers.extend(changed.answers);
-            let glance = Instant::now();
-            while self.publisher.seen() < version && glance.elapsed() < GLANCE {
-                std::thread::yield_now();
-            }
+    }
+
+    /// Gives workers the tables as they are now, and looks for a moment whether they take them.
+    fn publish(&mut self, answers: Vec<(Answer, Generation)>, now: Instant) {
+        let version = self.publisher.publish(self.master.snapshot());
+        self.shares.publish(self.master.snapshot());
+        self.shares.drains(self.master.draining());
+        let waiting = self.waiting.get_or_insert_with(|| Waiting { version, since: now, answers: Vec::new() });
+        waiting.version = version;
+        waiting.answers.extend(answers);
+        let glance = Instant::now();
+        while self.publisher.seen() < version && glance.elapsed() < GLANCE {
+            std::thread::yield_now();
         }
+    }
+
+    /// Answers those who wait: all workers run it, or have not for too long.
+    fn look_who_has_taken_it(&mut self, now: Instant) {
         if self.publisher.version() <= self.publisher.seen() {
             self.taken();
             self.terms.in_force(boot_millis());
@@ -460,18 +496,6 @@ impl Director {
                     format!("generation {generation} was taken, but not every worker runs it; see GET /v1/health");
                 let _ = answer.send(Err(Refusal::Unavailable(reason)));
             }
-        }
-        if changed.tables {
-            // Nobody waits for those that sleep; but they may hold frames that wait for what has changed.
-            for handle in &self.handles {
-                handle.waker.wake();
-            }
-        }
-        self.publisher.reclaim();
-        self.announce(now);
-        if now - self.felt >= PULSE {
-            self.felt = now;
-            self.feel();
         }
     }
 

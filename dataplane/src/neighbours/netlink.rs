@@ -5,9 +5,9 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::StreamExt as _;
+use futures_util::stream::{Stream, StreamExt as _};
 use levee_api::net::Family;
-use netlink_packet_core::NetlinkPayload;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressHeaderFlags;
@@ -23,6 +23,9 @@ use super::view::{Keeper, MARK, View, read_address, read_link};
 use super::wanted::Wanted;
 use super::{Asked, Diverted, Host, Key, PortNames, Update};
 use crate::config::Interface;
+
+/// A notification, and who sent it.
+type Heard<S> = (NetlinkMessage<RouteNetlinkMessage>, S);
 
 /// Changes are gathered for this long before they are told: one `ip route` can make several.
 const GATHER: Duration = Duration::from_millis(5);
@@ -128,58 +131,15 @@ impl Room {
             MulticastGroup::Neigh,
         ])?;
         let _hearing = Aborted(tokio::spawn(connection));
-        self.view.restart();
-        self.diversion = Diversion::default();
-        self.read_all().await.map_err(io::Error::other)?;
-        self.view.take_stale();
-        let mut updates = self.view.updates();
-        if !first {
-            updates.push(Update::Resynchronised);
-        }
-        self.give_up_failed(&updates).await;
-        tell(updates);
-        self.queue = self.wanted.iter().collect();
-        self.refused.clear();
-        let standing = asked.standing.borrow_and_update().clone();
-        self.stand(&standing).await;
-        let diverted = asked.diverted.borrow_and_update().clone();
-        self.divert(&diverted, tell).await;
-
+        self.begin(asked, tell, first).await?;
         let mut refresh = tokio::time::interval(REFRESH);
         let mut pace = tokio::time::interval(PACE);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = heard.next() => {
-                    let mut next = message;
-                    let mut moved = false;
-                    let until = tokio::time::Instant::now() + GATHER;
-                    loop {
-                        match next.map(|(message, _)| message.payload) {
-                            Some(NetlinkPayload::InnerMessage(message)) => {
-                                self.view.apply(&message);
-                                moved |= self.diversion.apply(&message);
-                            }
-                            // Notifications were lost (ENOBUFS), or the socket.
-                            Some(NetlinkPayload::Overrun(_)) | None => return Ok(()),
-                            Some(_) => {}
-                        }
-                        match tokio::time::timeout_at(until, heard.next()).await {
-                            Ok(message) => next = message,
-                            Err(_) => break,
-                        }
-                    }
-                    let updates = self.view.updates();
-                    self.give_up_failed(&updates).await;
-                    self.want_lost(&updates);
-                    moved |= updates.iter().any(|update| matches!(update, Update::Addresses(_)));
-                    if !updates.is_empty() {
-                        tell(updates);
-                    }
-                    if moved {
-                        let diverted = asked.diverted.borrow().clone();
-                        self.divert(&diverted, tell).await;
-                    }
+                    let Some(moved) = self.gather(message, &mut heard).await else { return Ok(()) };
+                    self.tell_changes(moved, asked, tell).await;
                     if self.view.take_stale() {
                         return Ok(());
                     }
@@ -218,6 +178,67 @@ impl Room {
                     }
                 }
             }
+        }
+    }
+
+    /// Reads everything, and wants anew whatever is wanted.
+    async fn begin(&mut self, asked: &mut Asked, tell: &mut impl FnMut(Vec<Update>), first: bool) -> io::Result<()> {
+        self.view.restart();
+        self.diversion = Diversion::default();
+        self.read_all().await.map_err(io::Error::other)?;
+        self.view.take_stale();
+        let mut updates = self.view.updates();
+        if !first {
+            updates.push(Update::Resynchronised);
+        }
+        self.give_up_failed(&updates).await;
+        tell(updates);
+        self.queue = self.wanted.iter().collect();
+        self.refused.clear();
+        let standing = asked.standing.borrow_and_update().clone();
+        self.stand(&standing).await;
+        let diverted = asked.diverted.borrow_and_update().clone();
+        self.divert(&diverted, tell).await;
+        Ok(())
+    }
+
+    /// Takes a notification, and those that come soon after it. Says whether any is about what leads to levee; `None` if some were lost
+    /// (ENOBUFS), or the socket.
+    async fn gather<S>(
+        &mut self,
+        first: Option<Heard<S>>,
+        heard: &mut (impl Stream<Item = Heard<S>> + Unpin),
+    ) -> Option<bool> {
+        let (mut next, mut moved) = (first, false);
+        let until = tokio::time::Instant::now() + GATHER;
+        loop {
+            match next.map(|(message, _)| message.payload)? {
+                NetlinkPayload::InnerMessage(message) => {
+                    self.view.apply(&message);
+                    moved |= self.diversion.apply(&message);
+                }
+                NetlinkPayload::Overrun(_) => return None,
+                _ => {}
+            }
+            match tokio::time::timeout_at(until, heard.next()).await {
+                Ok(message) => next = message,
+                Err(_) => return Some(moved),
+            }
+        }
+    }
+
+    /// Tells what has changed, and does what follows from it.
+    async fn tell_changes(&mut self, mut moved: bool, asked: &Asked, tell: &mut impl FnMut(Vec<Update>)) {
+        let updates = self.view.updates();
+        self.give_up_failed(&updates).await;
+        self.want_lost(&updates);
+        moved |= updates.iter().any(|update| matches!(update, Update::Addresses(_)));
+        if !updates.is_empty() {
+            tell(updates);
+        }
+        if moved {
+            let diverted = asked.diverted.borrow().clone();
+            self.divert(&diverted, tell).await;
         }
     }
 
