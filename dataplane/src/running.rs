@@ -185,7 +185,7 @@ impl Running {
         let (mut cursor, mut flushed) = (0, 0);
         loop {
             let (answer, answered) = crossbeam_channel::bounded(1);
-            let query = FlushQuery { cursor, looks: limits::FLOW_PAGE, which, answer };
+            let query = FlushQuery { cursor, looks: limits::FLUSH_PAGE, which, answer };
             handle.ask(Command::Flush(query)).map_err(|_| busy(worker))?;
             let page = ask_elsewhere(worker, move || answered.recv_timeout(WORKER_TIME).ok()).await?;
             flushed += page.flushed;

@@ -42,6 +42,10 @@ pub const WRITE_TIME: Duration = Duration::from_secs(10);
 /// seconds in the worst case.
 pub const PROGRAM_TIME: Duration = Duration::from_secs(30);
 
-/// Entries of a worker's flow table that are looked at between two of its batches: copying so many takes some 10 µs, forgetting them
-/// some 40.
+/// Entries of a worker's flow table that are copied between two of its batches, which takes some 10 µs.
 pub const FLOW_PAGE: usize = 256;
+
+/// Entries that are forgotten between two of its batches: 160 ns each, since each of both directions' places in the index is
+/// another line of memory. It comes on top of a batch that may be full of newcomers, and both together are to be done within 50 µs
+/// (`./scripts/bench peers --only pause`).
+pub const FLUSH_PAGE: usize = 64;

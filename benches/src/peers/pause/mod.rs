@@ -28,7 +28,7 @@ use crossbeam_channel::bounded;
 use levee_api::program::Mode;
 use levee_dataplane::counters::Counter;
 use levee_dataplane::flows::Millis;
-use levee_dataplane::intake::limits::FLOW_PAGE;
+use levee_dataplane::intake::limits::FLUSH_PAGE;
 use levee_dataplane::worker::{BATCH, Command, FlushAnswer, FlushQuery};
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Batch => f.write_str("a batch"),
-            Kind::Page => write!(f, "a batch, and a page of {FLOW_PAGE} flows flushed"),
+            Kind::Page => write!(f, "a batch, and a page of {FLUSH_PAGE} flows flushed"),
             Kind::Lanes => f.write_str("three batches: uplink, pods, another worker"),
         }
     }
@@ -111,7 +111,7 @@ const SCENES: [Scene; 9] = {
     // More than there is room for, so that none is left.
     let full = Scene { name: "a table full of half-open flows", begun: ROOM / 5 * 6, ..room };
     // As many as all turns of a run flush, so that there is a whole page for each of them.
-    let flushed = TURNS * FLOW_PAGE as u32;
+    let flushed = TURNS * FLUSH_PAGE as u32;
     let flushed = if flushed > ROOM { flushed } else { ROOM };
     [
         room,
@@ -295,7 +295,7 @@ impl Scene {
 /// Asks for a page of flows to be forgotten, in the next turn.
 fn flush(rig: &Rig, cursor: u32) -> crossbeam_channel::Receiver<FlushAnswer> {
     let (answer, answered) = bounded(1);
-    let query = FlushQuery { cursor, looks: FLOW_PAGE, which: Box::new(|_| true), answer };
+    let query = FlushQuery { cursor, looks: FLUSH_PAGE, which: Box::new(|_| true), answer };
     assert!(rig.handle.ask(Command::Flush(query)).is_ok(), "a worker that is turned by hand has time");
     answered
 }
@@ -343,7 +343,7 @@ mod tests {
             assert_eq!(one.times.len(), 20);
             let (first, last) = (one.deeds.turns[0], one.deeds.turns[19]);
             let pages = if scene.kind == Kind::Page { 20 } else { 0 };
-            assert_eq!(one.deeds.flushed, pages * FLOW_PAGE as u64, "{}", scene.name);
+            assert_eq!(one.deeds.flushed, pages * FLUSH_PAGE as u64, "{}", scene.name);
             (last.0 - first.0, last.1 - first.1)
         });
         let all = (19 * 64, 19 * 64);
