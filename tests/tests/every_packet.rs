@@ -276,7 +276,7 @@ fn every_packet_passes_by_two_workers() {
         eprintln!("SKIPPED: two workers need two cores");
         return;
     }
-    every_packet_passes(&[Mode::Nat, Mode::Dnat], 2);
+    every_packet_passes(&[Mode::Nat, Mode::Dnat, Mode::Dsr, Mode::Tunnel], 2);
 }
 
 fn every_packet_passes(modes: &[Mode], workers: u8) {

@@ -40,6 +40,9 @@ fn packet(ports: (u16, u16), tag: u32, kind: u8, content: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// What is said and what is answered: a name, the verification tag, the chunk; and the chunk that answers it.
+type Exchange = (&'static str, u32, u8, Vec<u8>, u8, Vec<u8>);
+
 /// A raw socket for SCTP; of IPv4 it hears the IP header too.
 struct Raw(UdpSocket);
 
@@ -121,7 +124,7 @@ fn an_association_is_made_and_carries_data_through_nat_and_dnat() {
         let init = |tag: u32| [&tag.to_be_bytes()[..], &[0, 1, 0, 0, 0, 2, 0, 2, 0, 0, 0, 9]].concat();
         let parameter = [0, 5, 0, 8, 198, 51, 100, 2];
         let cookie = [0, 7, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8];
-        let exchanges: [(&str, u32, u8, Vec<u8>, u8, Vec<u8>); 3] = [
+        let exchanges: [Exchange; 3] = [
             (
                 "INIT",
                 0,
