@@ -14,7 +14,7 @@ use crate::watch::files;
 /// Reads and judges the cluster that files and directories describe together.
 ///
 /// # Errors
-/// Everything that is wrong with it: at most one mistake in the form of each document; or, where all are of the right form,
+/// Everything that is wrong with it: of each document every misspelt key or else the first mistake in its form; or, where all are of the right form,
 /// every object that cannot be accepted.
 pub fn load<P: AsRef<Path>>(paths: &[P]) -> Result<ValidatedCluster, Vec<Diagnostic>> {
     let (mut objects, mut notices, mut mistakes) = (Vec::new(), Vec::new(), Vec::new());

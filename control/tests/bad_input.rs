@@ -127,18 +127,96 @@ fn wrong_keys() {
         &["did you mean `autoAssign`?"],
     );
     // Of Kubernetes' kinds, those that are missed.
-    assert_told(&with(SLICE, "addressType", "adressType"), "c.yaml:", &["the key `addressType` is missing"]);
-    assert_told(
-        &with(SERVICE, "      port:", "      prt:"),
-        "c.yaml:11:7: the key `port` is missing",
-        &["add `port:`"],
-    );
+    assert_told(&with(SLICE, "addressType: IPv4\n", ""), "c.yaml:", &["the key `addressType` is missing"]);
+    let portless = with(SERVICE, "      port: 80\n", "");
+    assert_told(&portless, "c.yaml:10:7: the key `port` is missing", &["add `port:`"]);
     assert_told(&with(SERVICE, "kind: Service", "kin: Service"), "c.yaml:1:1: the key `kind` is missing", &[]);
     assert_told(
         &with(SERVICE, "  type: LoadBalancer", "  type: LoadBalancer\n  type: NodePort"),
         "c.yaml:7:3: the key `type` is here for the second time",
         &[],
     );
+}
+
+/// Of Kubernetes' kinds, those that are a slip away from one that may stand there: nobody else would say so.
+#[test]
+fn misspelt_keys_of_kubernetes_kinds() {
+    let annotated = |what: &str| with(SERVICE, "  name: web\n", &format!("  name: web\n  annotations: {{{what}}}\n"));
+    for (text, start, meant) in [
+        (
+            with(SERVICE, "spec:\n", "spec:\n  externalTrafficPolcy: Local\n"),
+            "c.yaml:6:3: unknown key `externalTrafficPolcy` in `spec` of Service",
+            "externalTrafficPolicy",
+        ),
+        (with(SERVICE, "spec:\n", "spec:\n  sessionAffinty: ClientIP\n"), "c.yaml:6:3: ", "sessionAffinity"),
+        (
+            with(SERVICE, "      port: 80\n", "      port: 80\n      protcol: UDP\n"),
+            "c.yaml:11:7: unknown key `protcol` in `spec.ports` of Service",
+            "protocol",
+        ),
+        (with(SERVICE, "      port:", "      prt:"), "c.yaml:10:7: unknown key `prt`", "port"),
+        (with(SERVICE, "clusterIP", "clusterIp"), "c.yaml:7:3: unknown key `clusterIp`", "clusterIP"),
+        (with(SERVICE, "metadata", "metdata"), "c.yaml:3:1: unknown key `metdata` in Service", "metadata"),
+        (with(SERVICE, "  name: web", "  name: web\n  anotations: {}"), "c.yaml:5:3: ", "annotations"),
+        (with(SERVICE, "      - ip:", "      - ipMod: Proxy\n        ip:"), "c.yaml:15:9: ", "ipMode"),
+        (
+            with(SLICE, "addressType", "adressType"),
+            "c.yaml:7:1: unknown key `adressType` in EndpointSlice",
+            "addressType",
+        ),
+        (with(SLICE, "ready", "redy"), "c.yaml:14:7: unknown key `redy` in `endpoints.conditions`", "ready"),
+        (with(NODE, "podCIDRs", "podCDIRs"), "c.yaml:6:3: ", "podCIDRs"),
+        (with(POD, "nodeName", "nodename"), "c.yaml:6:3: ", "nodeName"),
+        (with(POOL, "  name: public", "  name: public\n  lables: {}"), "c.yaml:5:3: ", "labels"),
+        (annotated("levee.dev/mdoe: dsr"), "c.yaml:5:17: unknown annotation `levee.dev/mdoe`", "levee.dev/mode"),
+        (annotated("levee.dev/drian: 5s"), "c.yaml:5:17: unknown annotation `levee.dev/drian`", "levee.dev/drain"),
+        (with(SERVICE, "kind: Service", "kind: Servce"), "c.yaml:2:7: kind `Servce` is not known", "Service"),
+        (with(SERVICE, "kind: Service", "kind: service"), "c.yaml:2:7: kind `service` is not known", "Service"),
+        (with(SLICE, "kind: EndpointSlice", "kind: EndpointSlices"), "c.yaml:2:7: ", "EndpointSlice"),
+        (with(SLICE, "discovery.k8s.io", "discovry.k8s.oi"), "c.yaml:1:13: `apiVersion` of", "discovery.k8s.io/v1"),
+        ("apiVersion: v1\nkind: Lst\nitems: []\n".to_owned(), "c.yaml:2:7: ", "List"),
+        ("apiVersion: v1\nkind: ServceList\nitems: []\n".to_owned(), "c.yaml:2:7: ", "ServiceList"),
+    ] {
+        assert_told(&text, start, &[&format!("did you mean `{meant}`?")]);
+    }
+    // One that resembles none of ours is as wrong, since nobody but us would read it.
+    assert_told(
+        &annotated("levee.dev/colour: red"),
+        "c.yaml:5:17: unknown annotation `levee.dev/colour`",
+        &["expected one of `levee.dev/mode`, "],
+    );
+    // All of a document are told at once, in lists too, and after the lines of other documents.
+    let two = with(SERVICE, "spec:\n", "spec:\n  sessionAffinty: ClientIP\n  externalTrafficPolcy: Local\n");
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n- {}", two.trim_end().replace('\n', "\n  "));
+    let lines: Vec<_> = told(&format!("{NODE}---\n{list}\n")).iter().map(|told| (told.line, told.column)).collect();
+    assert_eq!(lines, [(Some(20), Some(5)), (Some(21), Some(5))]);
+}
+
+/// What Kubernetes has, has had or may have one day is never a mistake.
+#[test]
+fn keys_that_levee_does_not_read() {
+    for (text, from, to) in [
+        (SERVICE, "spec:\n", "spec:\n  trafficDistribution: PreferClose\n  allocateLoadBalancerNodePorts: true\n"),
+        (SERVICE, "      port: 80\n", "      port: 80\n      targetPort: web\n      appProtocol: http\n"),
+        (SERVICE, "  name: web\n", "  name: web\n  managedFields: [{manager: m, fieldsV1: {\"f:sepc\": {}}}]\n"),
+        (SERVICE, "  name: web\n", "  name: web\n  labels: {prt: a}\n  annotations: {example.com/mdoe: a}\n"),
+        (SERVICE, "  clusterIP: ", "  selector: {clusterIp: a}\n  clusterIP: "),
+        (NODE, "status:\n", "status:\n  nodeInfo: {kernelVersion: '6.1'}\n  capacity: {cpus: '4'}\n"),
+        (POD, "spec:\n", "spec:\n  containers: [{name: c, image: i, ports: [{containerPort: 80}]}]\n"),
+    ] {
+        let reading = read("c.yaml", with(text, from, to).as_bytes());
+        assert!(reading.mistakes.is_empty() && reading.notices.is_empty(), "{to}: {reading:#?}");
+    }
+    let later = with(SERVICE, "spec:\n", "spec:\n  quantumTunnels: {enabled: true}\n");
+    let reading = read("c.yaml", format!("{later}---\n{later}").as_bytes());
+    assert!(reading.mistakes.is_empty(), "{:#?}", reading.mistakes);
+    let [notice] = reading.notices.as_slice() else { panic!("once in a file: {:#?}", reading.notices) };
+    let told = notice.to_string();
+    assert!(told.starts_with("c.yaml:6: the key `quantumTunnels` in `spec` of Service is not known"), "{told}");
+    // Other people's kinds are theirs.
+    let text = "apiVersion: example.com/v1\nkind: Servce\n---\napiVersion: v1\nkind: ServiceAccount\n";
+    let reading = read("c.yaml", text.as_bytes());
+    assert_eq!((reading.mistakes.len(), reading.notices.len()), (0, 2), "{reading:#?}");
 }
 
 #[test]

@@ -471,7 +471,9 @@ fn bad_input_changes_nothing_and_is_told() {
         (CLUSTER.replace("10.244.3.10", "fd00::1"), "is not IPv4"),
         (CLUSTER[..CLUSTER.find("10.244.2.10").unwrap()].to_owned(), "cut off"),
         ("\0\0\0".to_owned(), "not text"),
+        (CLUSTER.replace("targetPort:", "targetPrt:").replace("spec:", "spce:"), "unknown key `spce` in "),
     ] {
+        assert_ne!(bad, CLUSTER);
         place.write("cluster.d/cluster.yaml", &bad);
         eventually(expected, || {
             let status = control.status().unwrap();

@@ -210,6 +210,15 @@ fn a_wrong_key() {
     is_wrong(format!("{DATAPLANE}time_outs: {{}}\n"), "7:1", &["`time_outs`", "did you mean `timeouts`?"]);
     is_wrong("sources: [{paths: /x}]\n", "1:12", &["`paths`", "did you mean `path`?"]);
     is_wrong("generation: 1\nservice: []\n", "2:1", &["`service`"]);
+    is_wrong(
+        SERVICE.replace("  type: LoadBalancer", "  externalTrafficPolcy: Local\n  type: LoadBalancer"),
+        "5:3",
+        &["`externalTrafficPolcy`", "did you mean `externalTrafficPolicy`?"],
+    );
+    is_wrong(SERVICE.replace("port: 80", "protcol: UDP, port: 80"), "7:24", &["did you mean `protocol`?"]);
+    is_wrong(SERVICE.replace("kind: Service", "kind: Servce"), "2:7", &["`Servce`", "did you mean `Service`?"]);
+    let annotated = SERVICE.replace("name: web}", "name: web, annotations: {levee.dev/mdoe: dsr}}");
+    is_wrong(annotated, "3:55", &["`levee.dev/mdoe`", "did you mean `levee.dev/mode`?"]);
 }
 
 #[test]

@@ -21,6 +21,7 @@
 //!   withheld;
 //! - of each kind, namespace and name there is one object.
 
+pub(crate) mod annotations;
 mod balanced;
 pub mod external;
 pub mod flows;

@@ -13,10 +13,7 @@ use std::fmt;
 
 use levee_api::net::{PortRange, Protocol};
 
-/// Ranges of ports.
-pub(super) const PORT_RANGES: &str = "levee.dev/port-ranges";
-/// Addresses whole.
-pub(super) const WHOLE_ADDRESS: &str = "levee.dev/whole-address";
+use super::annotations::{PORT_RANGES, WHOLE_ADDRESS};
 
 /// More ranges are a mistake of whoever writes them: each is a service port of its own.
 const MOST: usize = 64;

@@ -12,7 +12,10 @@
 pub mod cluster;
 pub mod files;
 mod follow;
+mod keys;
+mod list;
 mod read;
+mod schema;
 mod source;
 mod store;
 

@@ -1,17 +1,19 @@
 //! Text to objects: several documents to a file, several objects to a `List`.
 //!
-//! Each document is read twice: once for what it and its items are (`apiVersion`, `kind`, which may stand anywhere in a
-//! mapping), once for the objects, each as its own kind directs. That keeps the place of every mistake, which an untagged
-//! or tagged enum would lose.
+//! Each document is read three times: for what it and its items are (`apiVersion`, `kind`, which may stand anywhere in a mapping);
+//! for keys that nobody would read (see `keys`); and for the objects, each as its own kind directs. That keeps the place of every
+//! mistake, which an untagged or tagged enum would lose.
 
-use std::fmt;
 use std::sync::Arc;
 
 use levee_api::diagnostic::Diagnostic;
+use levee_api::word;
 use levee_api::yaml::{self, Document};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed as _, Deserializer};
 
+use super::keys::{Keys, Told};
+use super::list::{List, One, PerKind};
 use crate::model::{Kind, Object, Origin, Place, Placed, Sourced};
 use crate::notice::Notice;
 
@@ -22,7 +24,7 @@ pub struct Reading {
     pub objects: Vec<Sourced>,
     /// What was passed over.
     pub notices: Vec<Notice>,
-    /// What is wrong: at most one mistake for each document.
+    /// What is wrong: of each document every key that is misspelt or, where none is, the first mistake in its form.
     pub mistakes: Vec<Diagnostic>,
 }
 
@@ -46,8 +48,9 @@ pub fn read(file: &str, bytes: &[u8]) -> Reading {
                 .help("to say that the cluster is empty, write `apiVersion: v1`, `kind: List` and `items: []`"),
         );
     }
+    let mut told = Told::default();
     for document in documents {
-        if let Err(mistake) = read_document(&document, &name, &mut reading) {
+        if let Err(mistake) = read_document(&document, &name, &mut told, &mut reading) {
             reading.mistakes.push(mistake);
         }
     }
@@ -78,7 +81,7 @@ pub(super) fn read_value(kind: Kind, origin: &Origin, value: serde_json::Value) 
 
 fn read_object(kind: Kind, origin: &Origin, value: serde_json::Value) -> Result<Sourced, String> {
     let mut track = serde_path_to_error::Track::new();
-    let object = ObjectSeed(kind).deserialize(serde_path_to_error::Deserializer::new(value, &mut track));
+    let object = One(kind, &mut Objects).deserialize(serde_path_to_error::Deserializer::new(value, &mut track));
     match object {
         Ok(object) => Ok(Sourced { origin: origin.clone(), object }),
         Err(error) => Err(format!("{}: {error}", track.path()).chars().take(300).collect()),
@@ -94,7 +97,12 @@ struct Head {
     items: Option<Vec<Placed<Head>>>,
 }
 
-fn read_document(document: &Document<'_>, file: &Arc<str>, reading: &mut Reading) -> Result<(), Diagnostic> {
+fn read_document(
+    document: &Document<'_>,
+    file: &Arc<str>,
+    told: &mut Told,
+    reading: &mut Reading,
+) -> Result<(), Diagnostic> {
     let Placed { value: head, place } = document.read::<Placed<Head>>()?;
     let origin = Origin::of(document, file);
     let (version, kind) = head.says(place, &origin)?;
@@ -110,15 +118,35 @@ fn read_document(document: &Document<'_>, file: &Arc<str>, reading: &mut Reading
         let item = recognise(version, &item_kind, &origin, reading)?;
         vec![item; items.len()]
     } else {
-        if let Some(kind) = recognise(version, kind, &origin, reading)? {
-            let object = document.read_seed(ObjectSeed(kind))?;
+        if let Some(kind) = recognise(version, kind, &origin, reading)?
+            && keys_are_sound(&origin, told, reading, |keys| document.read_seed(One(kind, keys)))?
+        {
+            let object = document.read_seed(One(kind, &mut Objects))?;
             reading.objects.push(Sourced { origin, object });
         }
         return Ok(());
     };
-    let objects = document.read_seed(ListSeed { kinds: &kinds })?;
-    reading.objects.extend(objects.into_iter().map(|object| Sourced { origin: origin.clone(), object }));
+    if keys_are_sound(&origin, told, reading, |keys| document.read_seed(List(&kinds, keys)).map(drop))? {
+        let objects = document.read_seed(List(&kinds, &mut Objects))?;
+        reading.objects.extend(objects.into_iter().map(|object| Sourced { origin: origin.clone(), object }));
+    }
     Ok(())
+}
+
+/// Looks at the keys of all objects of a document. Whether none is wrong.
+fn keys_are_sound(
+    origin: &Origin,
+    told: &mut Told,
+    reading: &mut Reading,
+    read: impl FnOnce(&mut Keys<'_>) -> Result<(), Diagnostic>,
+) -> Result<bool, Diagnostic> {
+    let mut keys = Keys { origin, told, mistakes: Vec::new(), notices: Vec::new() };
+    read(&mut keys)?;
+    let Keys { mistakes, notices, .. } = keys;
+    let sound = mistakes.is_empty();
+    reading.mistakes.extend(mistakes);
+    reading.notices.extend(notices);
+    Ok(sound)
 }
 
 impl Head {
@@ -163,6 +191,23 @@ fn recognise(
         ));
     }
     let shown = |text: &str| text.chars().take(60).collect::<String>();
+    let meant = |found: &Placed<String>, what: &str, meant: &str| {
+        let message = format!("{what} `{}` is not known", shown(&found.value));
+        origin.diagnostic(found.place, message).help(format!("did you mean `{meant}`?"))
+    };
+    let of_this_version = || Kind::ALL.into_iter().filter(|ours| ours.api_version() == version.value);
+    let lists = if version.value == "v1" { &["List"][..] } else { &[] };
+    let item = kind.value.strip_suffix("List").filter(|item| !item.is_empty());
+    if let Some(name) = word::slip(&kind.value, of_this_version().map(Kind::name).chain(lists.iter().copied())) {
+        return Err(meant(kind, "kind", name));
+    }
+    if let Some(name) = item.and_then(|item| word::slip(item, of_this_version().map(Kind::name))) {
+        return Err(meant(kind, "kind", &format!("{name}List")));
+    }
+    let same_kind = Kind::ALL.into_iter().filter(|ours| ours.name() == kind.value);
+    if let Some(ours) = word::slip(&version.value, same_kind.map(Kind::api_version)) {
+        return Err(meant(version, &format!("`apiVersion` of a {}:", kind.value), ours));
+    }
     reading.notices.push(Notice::new(
         origin.name(kind.place),
         format!("`{}` of `{}` is not read; passed over", shown(&kind.value), shown(&version.value)),
@@ -171,13 +216,13 @@ fn recognise(
 }
 
 /// Reads an object as its kind.
-struct ObjectSeed(Kind);
+struct Objects;
 
-impl<'de> DeserializeSeed<'de> for ObjectSeed {
+impl PerKind for Objects {
     type Value = Object;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object, D::Error> {
-        Ok(match self.0 {
+    fn read<'de, D: Deserializer<'de>>(&mut self, kind: Kind, deserializer: D) -> Result<Object, D::Error> {
+        Ok(match kind {
             Kind::Service => Object::Service(Box::new(Deserialize::deserialize(deserializer)?)),
             Kind::EndpointSlice => Object::EndpointSlice(Deserialize::deserialize(deserializer)?),
             Kind::Node => Object::Node(Deserialize::deserialize(deserializer)?),
@@ -185,70 +230,5 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed {
             Kind::ServiceCidr => Object::ServiceCidr(Deserialize::deserialize(deserializer)?),
             Kind::AddressPool => Object::AddressPool(Box::new(Deserialize::deserialize(deserializer)?)),
         })
-    }
-}
-
-/// Reads a `List` whose items' kinds are known; `None` is passed over.
-struct ListSeed<'k> {
-    kinds: &'k [Option<Kind>],
-}
-
-impl<'de> DeserializeSeed<'de> for ListSeed<'_> {
-    type Value = Vec<Object>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Object>, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ListSeed<'_> {
-    type Value = Vec<Object>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a List")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Object>, A::Error> {
-        let mut objects = Vec::new();
-        while let Some(key) = map.next_key::<String>()? {
-            // `items: null` has no items to read.
-            if key == "items" && !self.kinds.is_empty() {
-                objects = map.next_value_seed(ItemsSeed { kinds: self.kinds })?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(objects)
-    }
-}
-
-struct ItemsSeed<'k> {
-    kinds: &'k [Option<Kind>],
-}
-
-impl<'de> DeserializeSeed<'de> for ItemsSeed<'_> {
-    type Value = Vec<Object>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Object>, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ItemsSeed<'_> {
-    type Value = Vec<Object>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the items of a List")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Object>, A::Error> {
-        let mut objects = Vec::with_capacity(self.kinds.len());
-        for kind in self.kinds {
-            match kind {
-                Some(kind) => objects.extend(items.next_element_seed(ObjectSeed(*kind))?),
-                None => drop(items.next_element::<IgnoredAny>()?),
-            }
-        }
-        Ok(objects)
     }
 }

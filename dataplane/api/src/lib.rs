@@ -16,7 +16,7 @@
 //! - [`term`]: which addresses are announced, and for how long.
 //! - [`explain`]: one packet's fate, in words.
 //! - [`metrics`]: what Prometheus reads, declared once, as text.
-//! - [`diagnostic`] and [`yaml`]: how bad input is told, with file, line and column.
+//! - [`diagnostic`], [`yaml`] and [`word`]: how bad input is told, with file, line and column, and what was meant.
 
 // Nothing that comes out of a file or a socket may end the process.
 #![cfg_attr(
@@ -33,4 +33,5 @@ pub mod quic;
 pub mod report;
 pub mod term;
 pub mod tunnel;
+pub mod word;
 pub mod yaml;

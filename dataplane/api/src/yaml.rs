@@ -18,6 +18,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_saphyr::{Budget, Error, MessageFormatter, Options, UserMessageFormatter};
 
 use crate::diagnostic::Diagnostic;
+use crate::word;
 
 pub use serde_saphyr::{Location, Spanned};
 
@@ -324,12 +325,8 @@ fn unknown(what: &str, found: &str, expected: &[&'static str]) -> (String, Optio
         [only] => format!("unknown {what} `{found}`, expected `{only}`"),
         _ => format!("unknown {what} `{found}`, expected one of {list}"),
     };
-    let likely = expected
-        .iter()
-        .map(|word| (strsim::damerau_levenshtein(&word.to_lowercase(), &found.to_lowercase()), *word))
-        .filter(|(distance, word)| *distance <= word.len().div_ceil(3))
-        .min();
-    (message, likely.map(|(_, word)| format!("did you mean `{word}`?")))
+    let likely = word::likely(found, expected.iter().copied());
+    (message, likely.map(|word| format!("did you mean `{word}`?")))
 }
 
 /// The parser's name of a type, as people say it.

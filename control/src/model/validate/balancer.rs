@@ -8,15 +8,10 @@ use std::net::IpAddr;
 
 use levee_api::net::Family;
 
+use crate::model::annotations::{ADDRESSES, POOL, SHARE_KEY};
 use crate::model::external::{self, IpFamilyPolicy, ServiceType, address};
 use crate::model::{Asked, Held, Identity, LoadBalancer, Service};
 
-/// Addresses that the Service should have, separated by commas: at most one of each family.
-const ADDRESSES: &str = "levee.dev/addresses";
-/// The pool that they should come from.
-const POOL: &str = "levee.dev/pool";
-/// Services with the same one may share an address.
-const SHARE_KEY: &str = "levee.dev/share-key";
 /// What the conditions that we write begin with.
 const OURS: &str = "levee.dev/";
 

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::pool::Candidate;
 use super::{About, Findings, Subject, balancer, node, pool, service, slice};
+use crate::model::annotations::{Unknown, unknown};
 use crate::model::external::AddressRange;
 use crate::model::{EndpointSlice, Key, LoadBalancer, Node, Object, ObjectName, Origin, Place, Pod, Service, Sourced};
 
@@ -46,6 +47,7 @@ impl Judged {
     #[must_use]
     pub fn of(sourced: &Sourced) -> Self {
         let key = sourced.key();
+        let kind = key.kind;
         let meta = sourced.object.meta();
         let mut judged = Judged {
             uid: meta.uid.clone(),
@@ -57,6 +59,12 @@ impl Judged {
         };
         let mut findings = Findings::default();
         let mut about = About { findings: &mut findings, subject: judged.subject() };
+        // Those of a file were refused when it was read, at their own places.
+        if about.subject.origin.live {
+            for Unknown { message, help } in meta.annotations.keys().filter_map(|name| unknown(kind, name)) {
+                about.notice(format!("{message}, which is passed over: {help}"));
+            }
+        }
         let sound = if about.name_is_sound() { sound(&sourced.object, &mut about) } else { None };
         judged.sound = sound.unwrap_or(Sound::Nothing);
         judged.findings = findings;

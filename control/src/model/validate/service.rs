@@ -7,20 +7,13 @@ use std::num::NonZeroU16;
 use levee_api::net::{Family, Protocol};
 
 use super::{About, unfit};
+use crate::model::annotations::{DRAIN, MID_STREAM, MODE, PORT_RANGES, QUIC, WHOLE_ADDRESS};
 use crate::model::external::{self, ClusterIp, IpMode, ServiceType, SessionAffinity};
-use crate::model::wide::{PORT_RANGES, WHOLE_ADDRESS, Wide, is_port_name};
+use crate::model::wide::{Wide, is_port_name};
 use crate::model::{External, Place, Placed, Service, ServicePort, TrafficPolicy};
 
 /// Another proxy is asked to serve it (rule 1).
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
-/// How levee should reach the backends.
-const MODE: &str = "levee.dev/mode";
-/// By what its servers make QUIC connection IDs.
-const QUIC: &str = "levee.dev/quic-lb";
-/// How long its backends keep their flows when they get no new ones.
-const DRAIN: &str = "levee.dev/drain";
-/// What becomes of TCP segments of no flow.
-const MID_STREAM: &str = "levee.dev/mid-stream";
 /// What the API server fills in where `timeoutSeconds` is absent (rule 35), and the most that it accepts: a day.
 const AFFINITY_DEFAULT: u32 = 10_800;
 const AFFINITY_MOST: u32 = 86_400;
