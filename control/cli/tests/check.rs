@@ -218,7 +218,7 @@ fn a_wrong_key() {
     is_wrong(SERVICE.replace("port: 80", "protcol: UDP, port: 80"), "7:24", &["did you mean `protocol`?"]);
     is_wrong(SERVICE.replace("kind: Service", "kind: Servce"), "2:7", &["`Servce`", "did you mean `Service`?"]);
     let annotated = SERVICE.replace("name: web}", "name: web, annotations: {levee.dev/mdoe: dsr}}");
-    is_wrong(annotated, "3:55", &["`levee.dev/mdoe`", "did you mean `levee.dev/mode`?"]);
+    is_wrong(annotated, "3:57", &["`levee.dev/mdoe`", "did you mean `levee.dev/mode`?"]);
 }
 
 #[test]

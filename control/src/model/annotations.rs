@@ -71,9 +71,10 @@ pub(crate) fn unknown(kind: Kind, name: &str) -> Option<Unknown> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::num::NonZeroU16;
     use std::sync::Arc;
 
-    use super::super::external::{ClusterIp, Meta, Service, ServiceSpec, ServiceStatus};
+    use super::super::external::{ClusterIp, Meta, Port, Service, ServicePort, ServiceSpec, ServiceStatus};
     use super::super::{Object, Origin, Placed, Sourced, validate};
     use super::*;
 
@@ -83,9 +84,12 @@ mod tests {
         let annotations = [("levee.dev/mdoe", "dsr"), ("levee.dev/mode", "dsr"), ("example.com/mdoe", "")];
         let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let cluster_ip = Placed { value: ClusterIp::Address("10.96.0.10".parse().unwrap()), place: None };
+        let eighty = Port(NonZeroU16::new(80).unwrap());
+        let port =
+            ServicePort { name: None, protocol: None, port: Placed { value: eighty, place: None }, node_port: None };
         let object = Object::Service(Box::new(Service {
             metadata: Meta { name, annotations, ..Meta::default() },
-            spec: ServiceSpec { cluster_ip: Some(cluster_ip), ..ServiceSpec::default() },
+            spec: ServiceSpec { cluster_ip: Some(cluster_ip), ports: vec![port], ..ServiceSpec::default() },
             status: ServiceStatus::default(),
         }));
         let origin = Origin::of_cluster(Arc::from("kubernetes"));
