@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use levee_api::diagnostic::Diagnostic;
 use levee_api::yaml::SIZE_LIMIT;
 use levee_dataplane::boot;
@@ -21,15 +21,23 @@ const BAD_INPUT: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "levee-dataplane", version)]
 struct Arguments {
-    /// Configuration file (YAML).
-    #[arg(long, value_name = "FILE")]
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/levee/dataplane.yaml")]
     config: PathBuf,
-    /// Check the configuration against this machine, and end: status 0 if it is good, 2 if not.
+    /// Check the configuration against this machine, say what is wrong, and end: status 0 or 2.
     #[arg(long)]
     check: bool,
-    /// Write logs as JSON, one object a line. What is logged is chosen by RUST_LOG (default `info`).
-    #[arg(long)]
-    log_json: bool,
+    /// How logs are written. Which are: environment variable LEVEE_LOG, `info` by default.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
 }
 
 fn main() -> ExitCode {
@@ -47,7 +55,7 @@ fn main() -> ExitCode {
         println!("{}: good", config.file);
         return ExitCode::SUCCESS;
     }
-    log(arguments.log_json);
+    start_log(arguments.log);
     match daemon(&config, &machine) {
         Ok(Outcome::Stopped) => ExitCode::SUCCESS,
         Ok(Outcome::Failed(thread)) => {
@@ -80,11 +88,14 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn log(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Colours are for terminals, not for the journal or `kubectl logs`.
-    if json { logs.json().init() } else { logs.with_ansi(std::io::stderr().is_terminal()).init() }
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("LEVEE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        // Colours are for terminals, not for the journal or `kubectl logs`.
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
 }
 
 fn daemon(config: &Config, machine: &Machine) -> Result<Outcome, Box<dyn std::error::Error>> {

@@ -72,3 +72,23 @@ fn what_the_machine_does_not_have_is_told() {
         refused(&scratch.write("twice.yaml", twice), &["twice.yaml:1:54", "already is a port, on line 1"]);
     });
 }
+
+/// As `levee-control` has them.
+#[test]
+fn the_command_line_is_that_of_both_daemons() {
+    let said = |arguments: &[&str]| {
+        let output = daemon().args(arguments).output().expect("the daemon");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let told = said(&["--check", "--log", "json", "--config", "/nowhere/levee.yaml"]);
+    assert!(told.starts_with("/nowhere/levee.yaml: cannot be read: "), "{told}");
+    let told = said(&["--log", "xml"]);
+    assert!(told.contains("possible values: text, json"), "{told}");
+    if Path::new("/etc/levee/dataplane.yaml").exists() {
+        eprintln!("SKIPPED: this machine has a configuration in the place where none is expected");
+        return;
+    }
+    let told = said(&["--check"]);
+    assert!(told.starts_with("/etc/levee/dataplane.yaml: cannot be read: "), "{told}");
+}

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The daemon, without its logs' colours.
 fn daemon() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_levee-dataplane"));
-    command.env("NO_COLOR", "1").env("RUST_LOG", "info");
+    command.env("NO_COLOR", "1").env("LEVEE_LOG", "info").env("RUST_LOG", "off");
     command
 }
 
