@@ -87,7 +87,7 @@ impl Checker<'_> {
             new_flows_of_source: self.number("new_flows.per_source", raw.new_flows.per_source, 0, 0..=100_000_000),
             error_rate: self.number("errors.rate", raw.errors.rate, 100, 1..=1_000_000),
             mss_clamp: u16::try_from(self.number("mss_clamp", raw.mss_clamp, 0, 536..=65_495)).unwrap_or(0),
-            flow_capacity: self.number("flows.capacity", raw.flows.capacity, 1 << 20, 1024..=1 << 24),
+            flow_capacity: self.number("flows.capacity", raw.flows.capacity, 1 << 20, 1024..=crate::flows::MOST as u32),
             timeouts: self.timeouts(raw.timeouts),
             memory: self.memory(raw.memory),
             busy_poll: raw.busy_poll.map(|busy| BusyPoll {

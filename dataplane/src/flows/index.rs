@@ -30,7 +30,7 @@ const FULL: usize = 33;
 const ENOUGH: usize = WAYS * 3 / 4;
 
 /// Entries that can be named.
-pub(super) const MOST: usize = 1 << 24;
+pub const MOST: usize = 1 << 24;
 
 #[derive(Clone, Copy, bytemuck::Zeroable)]
 #[repr(C, align(64))]

@@ -39,6 +39,7 @@ use levee_api::net::Role;
 
 pub use self::draft::Draft;
 pub use self::flow::{Direction, Flow, Opening};
+pub use self::index::MOST;
 pub use self::timeouts::Timeouts;
 pub use self::vacancy::Vacancy;
 pub use crate::ends::Tuple;
@@ -90,6 +91,8 @@ pub struct Flows {
     hand: usize,
     /// When the hand moved last.
     aged: Millis,
+    /// What it owes since: entries to be looked at, times a lap's milliseconds.
+    owed: u64,
     /// Who is forgotten next if the table is full, as it was when it was chosen.
     doomed: Doomed,
     prices: Prices,
@@ -113,6 +116,7 @@ impl Flows {
             key,
             hand: 0,
             aged: 0,
+            owed: 0,
             doomed: Doomed::NOBODY,
             prices: Prices::new(&timeouts),
             effort: Effort::WHOLE,

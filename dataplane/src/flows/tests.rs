@@ -262,6 +262,53 @@ fn the_hand_comes_round_in_time_however_seldom_it_moves_and_never_does_much_at_o
     assert!(flows.is_empty(), "{} are left", flows.len());
 }
 
+/// As on a worker that sleeps: it comes by every 100 ms, and owes a hundredth of a lap then.
+#[test]
+fn a_large_table_is_gone_round_in_time_by_who_seldom_comes() {
+    for flows_in_it in [1_000, 50_000] {
+        let mut flows = table(1 << 20);
+        for client in 0..flows_in_it {
+            flows.insert(&flow(client, State::Closed, 0), 0).unwrap();
+        }
+        // Most of a lap away from them.
+        flows.hand = flows_in_it as usize;
+        let (mut now, mut calls) = (Timeouts::default().closed, 0);
+        flows.expire(now);
+        while flows.is_behind() {
+            flows.expire(now);
+        }
+        flows.hand = flows_in_it as usize;
+        while now < Timeouts::default().closed + LAP {
+            now += 100;
+            flows.expire(now);
+            calls += 1;
+            while flows.is_behind() {
+                flows.expire(now);
+                calls += 1;
+            }
+        }
+        assert!(flows.is_empty(), "{} are left", flows.len());
+        assert!(calls <= 100 * 11 + flows_in_it as usize / MOST_FORGOTTEN, "{calls} calls");
+    }
+}
+
+/// Who never comes back as soon as there is more still pays what is owed, a little each time, and no more than a lap.
+#[test]
+fn what_the_hand_owes_is_not_forgotten_and_is_never_more_than_a_lap() {
+    let mut flows = table(10_240);
+    for client in 0..10_240 {
+        flows.insert(&flow(client, State::Established, 0), 0).unwrap();
+    }
+    flows.expire(100 * LAP);
+    let calls = std::iter::from_fn(|| flows.is_behind().then(|| flows.expire(100 * LAP))).count();
+    assert_eq!(calls, 9, "ten times 1,024 are all");
+    // A small one, of which less than one is due each time, is gone round too.
+    let mut flows = table(16);
+    flows.insert(&flow(1, State::Closed, 0), 0).unwrap();
+    let expired: usize = (0..3 * LAP).map(|now| flows.expire(now)).sum();
+    assert_eq!(expired, 1);
+}
+
 #[test]
 fn a_table_fills_to_its_capacity() {
     let mut flows = table(50_000);

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Polling answers soonest and burns a core; it is for cores that are the worker's alone. Sleeping waits in `poll(2)` for any of
-//! its sockets, or for its waker, and costs a system call and a wake-up, some 10 to 50 µs, for the first frame after a
+//! its sockets, or for its waker, and costs a system call and a wake-up for the first frame after a
 //! pause. So it sleeps only when nothing has come for [`Idle::SEARCH`]: under load it never does. Whoever changes tables
 //! does not wait for a sleeper: it takes what is current when it wakes, before its first frame.
 //! `docs/performance/idle.md` has measured both.
@@ -18,6 +18,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use super::alarm::Room;
 use super::waker::Waker;
 
 /// What is not used during sleep, and looked at anew after it: tables.
@@ -39,6 +40,7 @@ pub struct Idle {
     waker: Waker,
     sleeps: bool,
     stage: Stage,
+    room: Room,
 }
 
 /// Where it stands between two turns.
@@ -66,13 +68,13 @@ impl Idle {
     /// Never sleeps.
     #[must_use]
     pub fn spin(waker: Waker) -> Self {
-        Idle { waker, sleeps: false, stage: Stage::Working }
+        Idle { waker, sleeps: false, stage: Stage::Working, room: Room::new() }
     }
 
     /// Sleeps when idle.
     #[must_use]
     pub fn sleep(waker: Waker) -> Self {
-        Idle { waker, sleeps: true, stage: Stage::Working }
+        Idle { waker, sleeps: true, stage: Stage::Working, room: Room::new() }
     }
 
     pub(super) fn waker(&self) -> &Waker {
@@ -89,7 +91,7 @@ impl Idle {
         self.stage = Stage::Working;
     }
 
-    /// `quiet`: the queues from other threads were empty a moment ago. `patient`: no frame waits
+    /// `quiet`: the queues from other threads were empty a moment ago, and the flow table is not behind with its ageing. `patient`: no frame waits
     /// for a next hop, or in a transmit ring.
     pub(super) fn nothing_to_do<'a>(
         &mut self,
@@ -113,7 +115,8 @@ impl Idle {
             Stage::AboutToSleep => {
                 if quiet {
                     tables.rest();
-                    self.waker.alarm().wait(sockets, if patient { Self::LONGEST } else { Self::SHORT });
+                    let time = if patient { Self::LONGEST } else { Self::SHORT };
+                    self.waker.alarm().wait(sockets, time, &mut self.room);
                     tables.resume();
                 }
                 self.waker.awake();

@@ -269,7 +269,8 @@ impl<P: Port> Worker<P> {
                 let lanes = &self.lanes;
                 let quiet = self.commands.is_empty()
                     && self.bench.handover.is_empty()
-                    && lanes.iter().all(|lane| lane.backlog.is_empty());
+                    && lanes.iter().all(|lane| lane.backlog.is_empty())
+                    && !self.bench.memory.flows.is_behind();
                 let waiting = self.bench.waiting.len() + self.bench.orphans.len();
                 let patient = waiting == 0 && lanes.iter().all(|lane| !lane.port.sending());
                 let sockets = lanes.iter().filter_map(|lane| lane.port.readiness());

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decide::owner;
+use crate::flows::Flow;
+use crate::flows::state::State;
+use crate::verdict::Endpoint;
 
 /// A client that the worker owns, where it is by the client that flows have an owner.
 fn client_of(lab: &mut Lab, worker: usize) -> [u8; 4] {
@@ -177,4 +180,42 @@ proptest! {
         prop_assert_eq!(sum(&lab, Counter::HandedOver), sum(&lab, Counter::TakenOver));
         lab.conserve();
     }
+}
+
+/// A sleeper comes by ten times a second, and a table of a million owes it 10,000 looks each time: it goes on until it has had them.
+#[test]
+fn a_worker_that_sleeps_lets_a_large_table_age_in_time() {
+    const FLOWS: u32 = 20_000;
+    let mut lab = Lab::new(1, program(Mode::Nat, &[REMOTE_IP]));
+    let waker = lab.shared.waker(0).unwrap();
+    let mut sleeper = lab.workers.pop().unwrap();
+    sleeper.idle = Idle::sleep(waker.clone());
+    let timeouts = Timeouts { closed: 1, ..Timeouts::default() };
+    let mut flows = Flows::new(1 << 20, MAGLEV_KEY, timeouts).unwrap();
+    for client in 0..FLOWS {
+        let end = |address, port| Endpoint { address: crate::address::Address::v4(address), port };
+        let tuple = crate::ends::Tuple { source: end(0x0a00_0000 + client, 1), destination: end(1, 80), protocol: 6 };
+        let flow = Flow::new(&tuple, end(2, 80), tuple.source, Mode::Dnat, State::Closed, 0);
+        flows.insert(&flow, 0).unwrap();
+    }
+    sleeper.bench.memory.flows = flows;
+    // Says how many there are.
+    sleeper.turn(0);
+    sleeper.epoch = Instant::now();
+    let (stop, mut slept) = (AtomicBool::new(false), 0);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| sleeper.run(&stop));
+        let mut asleep = false;
+        // A fiftieth of a lap, which is ten seconds, has all of them in it.
+        while lab.handles[0].pulse.flows.load(Ordering::Relaxed) > 0 && begun.elapsed() < Duration::from_secs(3) {
+            slept += u32::from(!asleep && waker.is_sleeping());
+            asleep = waker.is_sleeping();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        stop.store(true, Ordering::Relaxed);
+        waker.wake();
+    });
+    assert_eq!(sleeper.memory().flows.len(), 0, "after {:?}", begun.elapsed());
+    assert!(slept > 0, "it is one that sleeps");
 }
