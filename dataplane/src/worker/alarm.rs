@@ -55,7 +55,7 @@ impl Room {
 /// ("in-place iteration" in the standard library's `Vec`). No more than a habit of the library's, so a test holds it to it.
 fn emptied<'a>(mut fds: Vec<PollFd<'_>>) -> Vec<PollFd<'a>> {
     fds.clear();
-    fds.into_iter().filter_map(|_| None).collect()
+    fds.into_iter().map_while(|_| None).collect()
 }
 
 #[cfg(test)]
