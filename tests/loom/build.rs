@@ -151,7 +151,9 @@ impl Source {
 fn modules(waker: &str, idle: &str) -> String {
     // The test plays the worker that the modules are children of.
     let [waker, idle] = [waker, idle].map(|text| text.replace("pub(super)", "pub(crate)"));
-    format!("mod alarm {{ pub(super) use crate::Alarm; }}\npub mod waker {{\n{waker}}}\npub mod idle {{\n{idle}}}\n")
+    format!(
+        "mod alarm {{ pub(super) use crate::{{Alarm, Room}}; }}\npub mod waker {{\n{waker}}}\npub mod idle {{\n{idle}}}\n"
+    )
 }
 
 fn write(model: &str, name: &str, text: &str) {

@@ -7,7 +7,7 @@
 //! | `tests/publication.rs` | `dataplane/src/mem/publication.rs` |
 //! | `tests/sleep.rs` | `dataplane/src/worker/waker.rs`, `idle.rs` |
 //!
-//! The queues between threads are crossbeam's, and have models of their own there.
+//! The queues between threads are crossbeam's, and the rings between workers rtrb's; both are tried as such there.
 
 use std::panic::{UnwindSafe, catch_unwind};
 

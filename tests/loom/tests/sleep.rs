@@ -34,11 +34,23 @@ impl Alarm {
         *self.rung.lock().unwrap() = false;
     }
 
-    pub fn wait<'a>(&self, _: impl Iterator<Item = BorrowedFd<'a>>, _: Duration) {
+    pub fn wait<'a>(&self, _: impl Iterator<Item = BorrowedFd<'a>>, _: Duration, _: &mut Room) {
         let mut rung = self.rung.lock().unwrap();
         while !*rung {
             rung = self.changed.wait(rung).unwrap();
         }
+    }
+}
+
+/// No list of sockets is made here.
+#[derive(Default)]
+pub struct Room;
+
+#[allow(missing_docs)]
+impl Room {
+    #[must_use]
+    pub fn new() -> Self {
+        Room
     }
 }
 
