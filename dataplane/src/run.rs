@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use af_xdp::schedule::Schedule;
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 use levee_api::net::Role;
 use rustix::thread::gettid;
 use tokio::sync::{mpsc, oneshot};
@@ -42,7 +42,7 @@ use crate::running::{PortFacts, Running, WorkerFacts};
 use crate::tables::master::{Master, Setup};
 use crate::verdict::PortId;
 use crate::ways::Ways;
-use crate::worker::{Handover, Idle, Notices, Parts, Shared, Worker};
+use crate::worker::{Handle, Handover, Idle, Notices, Parts, Shared, Worker};
 
 /// Changes that may wait for the director. A Kubernetes control process sends one at a time; the neighbours' thread waits.
 const INBOX: usize = 256;
@@ -102,7 +102,7 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
 
     let key = random_key()?;
     let ways = Arc::new(Ways::new(random_key()?));
-    let mut handles = Vec::new();
+    let mut beginning = Vec::new();
     let mut facts = Vec::new();
     let mut worker_threads = Vec::new();
     let workers = booted.workers.into_iter().zip(readers).zip(handovers).zip(&config.workers).enumerate();
@@ -112,35 +112,52 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
             config::Idle::Sleep => Idle::sleep(waker),
             config::Idle::Poll => Idle::spin(waker),
         };
-        let (mut worker, handle) = Worker::new(Parts {
-            worker: index,
-            senders: senders.iter().map(|of_port| of_port.get(index % of_port.len().max(1)).copied()).collect(),
-            lanes,
-            pool,
-            memory: memory(config, &ways)?,
-            tables,
-            shared: shared.clone(),
-            handover,
-            notices: notices.clone(),
-            idle,
-            epoch: started,
-            key,
-        });
-        handles.push(handle);
+        let senders = senders.iter().map(|of_port| of_port.get(index % of_port.len().max(1)).copied()).collect();
+        let (shared, notices, ways, config) = (shared.clone(), notices.clone(), Arc::clone(&ways), config.clone());
         let name = format!("worker-{index}");
         let ended = Ended::new(&name, &ended_sender);
-        let (halt, core, scheduling, events) = (Arc::clone(&halt), core.value, config.scheduling, events.clone());
+        let (halt, core, events) = (Arc::clone(&halt), core.value, events.clone());
         let thread = Arc::new(AtomicI32::new(0));
         facts.push(WorkerFacts { core, thread: Arc::clone(&thread) });
+        let (tell, told) = bounded::<io::Result<Handle>>(1);
+        beginning.push(told);
         worker_threads.push(spawn(&name, ended, move || {
-            place::take(core, scheduling, &events);
+            place::take(core, config.scheduling, &events);
             thread.store(gettid().as_raw_nonzero().get(), Ordering::Relaxed);
             rights::drop_all()?;
-            worker.run(&halt);
+            // Here, on its core: memory is of the node of whoever touches it first (Documentation/admin-guide/mm/numa_memory_policy.rst).
+            let memory = match memory(&config, &ways) {
+                Ok(memory) => memory,
+                Err(error) => return tell.send(Err(error)).map_err(io::Error::other),
+            };
+            let (mut worker, handle) = Worker::new(Parts {
+                worker: index,
+                senders,
+                lanes,
+                pool,
+                memory,
+                tables,
+                shared,
+                handover,
+                notices,
+                idle,
+                epoch: started,
+                key,
+            });
+            if tell.send(Ok(handle)).is_ok() {
+                worker.run(&halt);
+            }
             Ok(())
         })?);
     }
     rights::drop_all()?;
+    let handles = match begun(&beginning) {
+        Ok(handles) => handles,
+        Err(error) => {
+            halt.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
+    };
 
     let mut steering = booted.steering;
     steering.add(Box::new(asking.clone()));
@@ -218,6 +235,15 @@ pub async fn run(booted: Booted, config: &Config, stop: impl Future<Output = ()>
     .await?;
     drop(booted.listening);
     Ok(outcome)
+}
+
+/// The workers, once each has its memory.
+fn begun(workers: &[Receiver<io::Result<Handle>>]) -> io::Result<Vec<Handle>> {
+    let of = |(worker, told): (usize, &Receiver<io::Result<Handle>>)| {
+        let told = told.recv().unwrap_or_else(|_| Err(io::Error::other("it ended before it began")));
+        told.map_err(|error| io::Error::new(error.kind(), format!("worker {worker} cannot begin: {error}")))
+    };
+    workers.iter().enumerate().map(of).collect()
 }
 
 /// How a run ended.
