@@ -13,6 +13,7 @@
 //! about packets from the VIP, `before` whoever sends to the backend. The way from the backend to the client leads over the
 //! balancer, as `dnat` needs it. With [`node`], the backend is a node that a tunnel leads to.
 
+pub mod balanced;
 pub mod kernel;
 pub mod node;
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
 use levee_api::net::{Family, Mac, Protocol};
-use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_api::program::Mode;
 use levee_tests::Namespace;
 use levee_tests::dual::of;
 use levee_tests::inject::Injector;
-use levee_tests::levee::{Dataplane, Ports, Take};
+use levee_tests::path::balanced::Balanced;
 use levee_tests::path::{BACKEND, CLIENT, Path, VIP, kernel};
 
 /// The Service's port.
@@ -358,36 +358,6 @@ fn arrivals(path: &Path, mode: Mode, family: Family) -> [Vec<Vec<Vec<u8>>>; 2] {
     [requests.send_all(), replies.send_all()]
 }
 
-fn levee(path: &Path, mode: Mode, family: Family) -> Dataplane {
-    let take = if mode == Mode::Dnat { Take::All } else { Take::Owned };
-    let dataplane = Dataplane::start(&path.balancer.namespace, Ports::Balancer(take));
-    dataplane.program(&Program {
-        generation: 1,
-        vips: vec![Vip { address: of(family, VIP), announce: true }],
-        services: vec![Service {
-            name: "default/names:dns".into(),
-            protocol: Protocol::Udp,
-            family,
-            frontends: vec![Frontend {
-                address: of(family, VIP),
-                port: PORT,
-                from: Side::Any,
-                mode,
-                pool: Pool::Cluster,
-                when_empty: WhenEmpty::Reject,
-                last_port: None,
-                source_ranges: Vec::new(),
-            }],
-            backends: vec![Backend { address: of(family, BACKEND), port: PORT, pools: vec![Pool::Cluster], via: None }],
-            affinity: None,
-            quic: Vec::new(),
-            flows: Default::default(),
-        }],
-        ..Program::default()
-    });
-    dataplane
-}
-
 #[test]
 fn the_same_datagrams_arrive_as_behind_the_kernels_nat() {
     let both = [Family::Ipv4, Family::Ipv6];
@@ -399,7 +369,7 @@ fn the_same_datagrams_arrive_as_behind_the_kernels_nat() {
             return;
         }
         let by_levee = {
-            let _dataplane = levee(&path, mode, family);
+            let _dataplane = Balanced { mode, family, protocol: Protocol::Udp, ports: (PORT, PORT) }.start(&path);
             arrivals(&path, mode, family)
         };
         drop(path);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{Icmpv4Header, IpNumber, Ipv4Header, Ipv6Header};
 use levee_api::net::{Family, Protocol};
-use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_api::program::Mode;
 use levee_tests::dual::{of, v6};
-use levee_tests::levee::{Dataplane, Ports, Take};
+use levee_tests::path::balanced::Balanced;
 use levee_tests::path::{BACKEND, CLIENT, Path, VIP, kernel};
 use levee_tests::{Direction, Namespace};
 
@@ -118,37 +118,6 @@ fn told_v6(frame: &[u8]) -> Option<Told> {
     })
 }
 
-/// What levee does in a mode.
-fn levee(path: &Path, mode: Mode, family: Family) -> Dataplane {
-    let take = if mode == Mode::Dnat { Take::All } else { Take::Owned };
-    let dataplane = Dataplane::start(&path.balancer.namespace, Ports::Balancer(take));
-    dataplane.program(&Program {
-        generation: 1,
-        vips: vec![Vip { address: of(family, VIP), announce: true }],
-        services: vec![Service {
-            name: "default/late:main".into(),
-            protocol: Protocol::Udp,
-            family,
-            frontends: vec![Frontend {
-                address: of(family, VIP),
-                port: PORT,
-                from: Side::Any,
-                mode,
-                pool: Pool::Cluster,
-                when_empty: WhenEmpty::Reject,
-                last_port: None,
-                source_ranges: Vec::new(),
-            }],
-            backends: vec![Backend { address: of(family, BACKEND), port: PORT, pools: vec![Pool::Cluster], via: None }],
-            affinity: None,
-            quic: Vec::new(),
-            flows: Default::default(),
-        }],
-        ..Program::default()
-    });
-    dataplane
-}
-
 fn socket(namespace: &Namespace, at: (IpAddr, u16)) -> UdpSocket {
     let socket = namespace.enter(|| UdpSocket::bind(at).expect("the port is free"));
     socket.set_read_timeout(Some(Duration::from_secs(2))).expect("it is a duration");
@@ -210,7 +179,7 @@ fn errors_are_translated_as_the_kernels_nat_translates_them() {
             return;
         }
         let by_levee = {
-            let _dataplane = levee(&path, mode, family);
+            let _dataplane = Balanced { mode, family, protocol: Protocol::Udp, ports: (PORT, PORT) }.start(&path);
             errors(&path, family)
         };
         drop(path);

@@ -6,11 +6,11 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use levee_api::net::{Family, Protocol};
-use levee_api::program::{Backend, Frontend, Mode, Pool, Program, Service, Side, Vip, WhenEmpty};
+use levee_api::program::Mode;
 use levee_tests::Namespace;
 use levee_tests::dual::of;
-use levee_tests::levee::{Dataplane, Ports, Take};
-use levee_tests::path::{BACKEND, CLIENT, Path, VIP};
+use levee_tests::path::balanced::Balanced;
+use levee_tests::path::{CLIENT, Path, VIP};
 use rustix::net::{AddressFamily, SocketType, socket};
 
 /// The client's port, the Service's, and the backend's: each is changed on its way.
@@ -77,47 +77,12 @@ fn ports(packet: &[u8]) -> (u16, u16) {
     (u16::from_be_bytes([packet[0], packet[1]]), u16::from_be_bytes([packet[2], packet[3]]))
 }
 
-fn levee(path: &Path, mode: Mode, family: Family) -> Dataplane {
-    let take = if mode == Mode::Dnat { Take::All } else { Take::Owned };
-    let dataplane = Dataplane::start(&path.balancer.namespace, Ports::Balancer(take));
-    dataplane.program(&Program {
-        generation: 1,
-        vips: vec![Vip { address: of(family, VIP), announce: true }],
-        services: vec![Service {
-            name: "default/diameter:main".into(),
-            protocol: Protocol::Sctp,
-            family,
-            frontends: vec![Frontend {
-                address: of(family, VIP),
-                port: PORT,
-                from: Side::Any,
-                mode,
-                pool: Pool::Cluster,
-                when_empty: WhenEmpty::Reject,
-                last_port: None,
-                source_ranges: Vec::new(),
-            }],
-            backends: vec![Backend {
-                address: of(family, BACKEND),
-                port: SERVED,
-                pools: vec![Pool::Cluster],
-                via: None,
-            }],
-            affinity: None,
-            quic: Vec::new(),
-            flows: Default::default(),
-        }],
-        ..Program::default()
-    });
-    dataplane
-}
-
 #[test]
 fn an_association_is_made_and_carries_data_through_nat_and_dnat() {
     let both = [Family::Ipv4, Family::Ipv6];
     for (mode, family) in [Mode::Nat, Mode::Dnat].into_iter().flat_map(|mode| both.map(|family| (mode, family))) {
         let Some(path) = Path::start(1) else { return };
-        let _dataplane = levee(&path, mode, family);
+        let _dataplane = Balanced { mode, family, protocol: Protocol::Sctp, ports: (PORT, SERVED) }.start(&path);
         let (client_at, vip) = (of(family, CLIENT), of(family, VIP));
         let (client, backend) = (Raw::open(&path.client, family), Raw::open(&path.backend, family));
         // Initiate tag, window, streams, TSN; and an address parameter (3.3.2.1) that nobody is to touch.
