@@ -1,6 +1,6 @@
 //! Against the real kernel, in network namespaces that live as long as a thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -118,6 +118,8 @@ struct Known {
     routes: Vec<Route>,
     addresses: Vec<Address>,
     neighbours: BTreeMap<Key, (Option<Mac>, &'static str)>,
+    /// Those that were known at some time.
+    seen: BTreeSet<Key>,
     links: BTreeMap<PortId, bool>,
     resynchronised: usize,
     diversion: Option<String>,
@@ -167,7 +169,10 @@ impl Following {
         match update {
             Update::Routes(routes) => known.routes = routes,
             Update::Addresses(addresses) => known.addresses = addresses,
-            Update::Neighbour { key, mac, state: Some(state) } => drop(known.neighbours.insert(key, (mac, state))),
+            Update::Neighbour { key, mac, state: Some(state) } => {
+                known.seen.insert(key);
+                known.neighbours.insert(key, (mac, state));
+            }
             Update::Neighbour { key, state: None, .. } => drop(known.neighbours.remove(&key)),
             Update::Link { port, up, .. } => drop(known.links.insert(port, up)),
             Update::Diverted(problem) => known.diversion = problem,
@@ -359,9 +364,9 @@ fn a_large_cluster_is_asked_for_in_portions() {
         let many = (10..250).map(|last| (UPLINK, IpAddr::from([192, 0, 2, last])));
         let mut following = Following::start();
         following.asking.standing(many.chain([(UPLINK, address("192.0.2.2"))]).collect());
+        // Not all at one time: beyond 512 neighbours in all namespaces together, those of other tests too, the kernel takes failed ones away.
         following.until("all of them", |known| {
-            known.neighbours.keys().filter(|(port, _)| *port == UPLINK).count() >= 240
-                && resolved(known, UPLINK, "192.0.2.2")
+            known.seen.iter().filter(|(port, _)| *port == UPLINK).count() >= 240 && resolved(known, UPLINK, "192.0.2.2")
         });
     });
 }
