@@ -103,7 +103,7 @@ fn a_worker_that_sleeps_is_woken_for_what_is_handed_over() {
     });
     assert_eq!(taken(), FRAMES);
     // Unwoken, it would have slept on for up to 100 ms each time.
-    assert!(waited < Duration::from_millis(FRAMES * 25), "{waited:?}");
+    assert!(waited < Duration::from_millis(FRAMES * 60), "{waited:?}");
 }
 
 /// As many as share the lab's frames evenly.
@@ -208,7 +208,7 @@ fn a_worker_that_sleeps_lets_a_large_table_age_in_time() {
         scope.spawn(|| sleeper.run(&stop));
         let mut asleep = false;
         // A fiftieth of a lap, which is ten seconds, has all of them in it.
-        while lab.handles[0].pulse.flows.load(Ordering::Relaxed) > 0 && begun.elapsed() < Duration::from_secs(3) {
+        while lab.handles[0].pulse.flows.load(Ordering::Relaxed) > 0 && begun.elapsed() < Duration::from_secs(30) {
             slept += u32::from(!asleep && waker.is_sleeping());
             asleep = waker.is_sleeping();
             std::thread::sleep(Duration::from_micros(200));
