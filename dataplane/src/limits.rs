@@ -11,6 +11,7 @@
 mod errors;
 mod ledger;
 mod replies;
+mod together;
 
 pub use self::errors::Errors;
 pub use self::ledger::Ledger;

@@ -174,8 +174,7 @@ fn errors_are_translated_as_the_kernels_nat_translates_them() {
     let both = [Family::Ipv4, Family::Ipv6];
     for (mode, family) in [Mode::Nat, Mode::Dnat].into_iter().flat_map(|mode| both.map(|family| (mode, family))) {
         let Some(path) = Path::start(1) else { return };
-        if path.client.try_run("nft --version").status.code() != Some(0) {
-            eprintln!("SKIPPED: `nft` is missing: apt-get install nftables");
+        if !kernel::can_be_asked(&path) {
             return;
         }
         let by_levee = {

@@ -15,7 +15,8 @@ use crate::address::Address;
 use crate::flows::Millis;
 use crate::hash::Key;
 
-use super::{Bucket, Limit, network, spendable};
+use super::Limit;
+use super::together::Together;
 
 /// All senders together may have so many times what one may have.
 const TOGETHER: u32 = 10;
@@ -23,10 +24,7 @@ const TOGETHER: u32 = 10;
 /// A limit on ICMP errors of one worker.
 pub struct Errors {
     of_flow: Limit,
-    of_sender: Limit,
-    of_all: Bucket,
-    /// Per second; also the most at once.
-    together: u32,
+    of_nobody: Together,
 }
 
 impl Errors {
@@ -34,12 +32,7 @@ impl Errors {
     /// flows that are not known, and ten times that by all of them.
     #[must_use]
     pub fn new(rate: u32, key: Key) -> Self {
-        Errors {
-            of_flow: Limit::new(rate, key),
-            of_sender: Limit::new(rate, key),
-            of_all: Bucket::default(),
-            together: spendable(rate.saturating_mul(TOGETHER)),
-        }
+        Errors { of_flow: Limit::new(rate, key), of_nobody: Together::new(rate, rate.saturating_mul(TOGETHER), key) }
     }
 
     /// Takes a token for an error about what `flow` stands for, if there is one left.
@@ -51,7 +44,7 @@ impl Errors {
     /// The same for one of this sender about a flow that is not known.
     #[inline]
     pub fn about_unknown(&mut self, sender: Address, now: Millis) -> bool {
-        self.of_sender.take(network(sender), now) && self.of_all.take(self.together, now)
+        self.of_nobody.take(sender, now)
     }
 }
 

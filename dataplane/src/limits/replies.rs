@@ -13,31 +13,27 @@ use crate::address::Address;
 use crate::flows::Millis;
 use crate::hash::Key;
 
-use super::{Bucket, Limit, network, spendable};
+use super::together::Together;
 
 /// One source may have this part of what all may have.
 const SHARE: u32 = 10;
 
 /// A limit on answers of one worker.
-pub struct Replies {
-    of_source: Limit,
-    of_all: Bucket,
-    /// Per second; also the most at once.
-    rate: u32,
-}
+pub struct Replies(Together);
 
 impl Replies {
     /// At most `rate` a second and as many at once, of which a tenth, or one, for each source: an IPv4 address, or an IPv6 /64.
     #[must_use]
     pub fn new(rate: u32, key: Key) -> Self {
         let share = (rate / SHARE).max(rate.min(1));
-        Replies { of_source: Limit::new(share, key), of_all: Bucket::default(), rate: spendable(rate) }
+        Replies(Together::new(share, rate, key))
     }
 
     /// Takes a token for an answer to this source, if there is one left.
     #[inline]
     pub fn take(&mut self, source: Address, now: Millis) -> bool {
-        self.of_source.take(network(source), now) && self.of_all.take(self.rate, now)
+        let Replies(together) = self;
+        together.take(source, now)
     }
 }
 

@@ -98,7 +98,8 @@ impl Recent {
     }
 
     pub(super) fn note(&mut self, hash: u64, between: Between, stamp: u32, to: Whither) {
-        let Some(line) = self.lines.get_mut(hash as usize & self.mask) else { return };
+        let line = self.line(hash);
+        let Some(line) = self.lines.get_mut(line) else { return };
         if line.newer.between != between {
             line.older = line.newer;
         }

@@ -8,6 +8,16 @@ use levee_api::program::Mode;
 use super::{BACKEND, Path, VIP};
 use crate::dual::of;
 
+/// Whether there is what it takes; says aloud if there is not.
+#[must_use]
+pub fn can_be_asked(path: &Path) -> bool {
+    let there = path.client.try_run("nft --version").status.code() == Some(0);
+    if !there {
+        eprintln!("SKIPPED: `nft` is missing: apt-get install nftables");
+    }
+    there
+}
+
 /// Has the balancer's kernel translate what comes to the VIP at this UDP port, as levee would in `nat` or `dnat`.
 ///
 /// # Panics
